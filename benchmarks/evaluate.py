@@ -1,0 +1,203 @@
+"""Seconds to measure a whole test set, beside the loop over clips in which public evaluators are written.
+
+    python -m benchmarks.evaluate --json
+    CACL_LISTS_DIR=lists python -m benchmarks.evaluate --json      on the real boxes of VGG-SS
+
+`evaluate/all`: 5,158 maps of 7×7 to all metrics of a protocol (CIoU at the top 50 % and absolute, AUC, AP,
+max-F1, precision, sizes). Both sides start from the same maps and ground truth and must report the same CIoU,
+AUC and confidence. One thread for both.
+
+Axes: `N` clips, `S` pixels of an image's side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from cacl.evaluation import slavc
+from cacl.evaluation.boxes import Boxes
+from cacl.evaluation.truth import pixel_boxes, union_map
+
+PROTOCOL = Boxes("vggss", version=1, upsampling="bicubic-corners")
+SIZE = PROTOCOL.size
+UNIT = 64
+
+
+def boxes_of_clips(clips: int) -> tuple[str, list[list[list[float]]]]:
+    """Where the boxes come from, and the normalized boxes of each clip: VGG-SS's own, or drawn like them."""
+    folder = os.environ.get("CACL_LISTS_DIR")
+    if folder:
+        return "VGG-SS", [
+            clip["bbox"] for clip in json.loads((Path(folder) / "vggss.json").read_text())[:clips]
+        ]
+    random = np.random.default_rng(0)
+    low, size = random.random((clips, 2)) * 0.5, 0.2 + random.random((clips, 2)) * 0.6
+    return "drawn", [[[*a, *np.minimum(a + b, 1)]] for a, b in zip(low.tolist(), size, strict=True)]
+
+
+def ours(maps: Tensor, truth: Tensor) -> dict[str, float]:
+    """Measure in units, as `cacl evaluate` does."""
+    parts = []
+    for start in range(0, len(maps), UNIT):
+        truths = {"boxes": truth[start : start + UNIT]}
+        parts.append(PROTOCOL.measure_maps(maps[start : start + UNIT], truths))
+    columns = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    columns["boxes"] = np.ones(len(maps), dtype=np.int64)
+    columns["class_name"] = np.full(len(maps), "")
+    names = ("ciou_top50", "confidence", "boxes", "area")
+    ciou, confidence, boxes, area = (torch.from_numpy(columns[name]) for name in names)
+    numbers = slavc.summarize(ciou, confidence, boxes, area) | PROTOCOL.summarize(columns)
+    numbers["ceiling_auc"] = PROTOCOL.ceiling(columns)["auc"]
+    PROTOCOL.breakdown(columns)
+    return numbers
+
+
+def loop_over_clips(maps: Tensor, truth: Tensor) -> dict[str, float]:
+    """Measure clip by clip with full sorts, and count thresholds in Python, as public evaluators do."""
+    relative, absolute, ceilings, confidences, areas, peaks = [], [], [], [], [], []
+    for one, g in zip(maps, truth, strict=True):
+        heat = interpolate(one[None, None], size=(SIZE, SIZE), mode="bicubic", align_corners=True)[
+            0, 0
+        ].numpy()
+        gt = g.numpy().astype(np.float64)
+        scores = (heat + 1) / 2
+        confidences.append(np.sort(scores.flatten())[-scores.size // 4 :].mean())
+        normalized = (scores - scores.min()) / (scores.max() - scores.min())
+        threshold = np.sort(normalized.flatten())[int(scores.size * 0.5)]
+        relative.append(ciou_of(normalized >= threshold, gt))
+        absolute.append(ciou_of(scores >= 0.5, gt))
+        best = np.zeros(gt.size)
+        best[np.argsort(-gt.flatten(), kind="stable")[: gt.size // 2]] = 1
+        ceilings.append(ciou_of(best.reshape(gt.shape) > 0, gt))
+        areas.append(gt.sum())
+        peaks.append(gt[np.unravel_index(heat.argmax(), heat.shape)] > 0)
+    numbers = {
+        "ciou_absolute": float(np.mean(np.array(absolute) >= 0.5)),
+        "auc_absolute": area_under(absolute),
+        "ceiling_auc": area_under(ceilings),
+        "peak_in_box": float(np.mean(peaks)),
+    }
+    bins = {"all": (0, 10**9), "visible": (0, 10**9), "small": (0, 32**2), "medium": (32**2, 96**2)}
+    bins |= {"large": (96**2, 144**2), "huge": (144**2, 10**9)}
+    for level in (0.5, 0.75):
+        for name, (low, high) in bins.items():
+            rows = [k for k, area in enumerate(areas) if low <= area < high]
+            part = (
+                finalize([relative[k] for k in rows], [confidences[k] for k in rows], level) if rows else {}
+            )
+            numbers |= {f"{metric}-{name}@{int(level * 100)}": value for metric, value in part.items()}
+    return numbers
+
+
+def ciou_of(predicted: np.ndarray, gt: np.ndarray) -> float:
+    """CIoU of one clip on maps of 0 and 1 in float64."""
+    infer = np.zeros(gt.shape)
+    infer[predicted] = 1
+    return np.sum(infer * gt) / (np.sum(gt) + np.sum(infer * (gt == 0)))
+
+
+def area_under(ciou: list[float]) -> float:
+    """Trapezoid over 21 thresholds."""
+    rates = [np.sum(np.array(ciou) >= 0.05 * k) / len(ciou) for k in range(21)]
+    return float(np.trapezoid(rates, [0.05 * k for k in range(21)]))
+
+
+def finalize(ciou: list[float], confidence: list[float], level: float) -> dict[str, float]:
+    """The numbers of a subset; AP and max-F1 over thinned thresholds, each of them a pass over the clips."""
+    curve = [
+        counted(ciou, confidence, t, level) for t in np.sort(confidence)[:-1][:: -max(1, len(ciou) // 200)]
+    ]
+    envelope = [max(p for p, _ in curve[k:]) for k in range(len(curve))]
+    ap = sum(envelope[k] * (curve[k + 1][1] - curve[k][1]) for k in range(len(curve) - 1))
+    tenths = [counted(ciou, confidence, t, level) for t in sorted(confidence)[:: max(1, len(ciou) // 10)]]
+    best = max(2 * p * r / (p + r) if p + r else 0.0 for p, r in tenths)
+    precision, _ = counted(ciou, confidence, -1000, level)
+    return {"Precision": precision, "AP": ap, "AUC": area_under(ciou), "F1": round(100 * best, 1)}
+
+
+def counted(
+    ciou: list[float], confidence: list[float], threshold: float, level: float
+) -> tuple[float, float]:
+    """Precision and recall at one threshold."""
+    right = wrong = missed = 0
+    for one, sure in zip(ciou, confidence, strict=True):
+        if sure >= threshold:
+            if one >= level:
+                right += 1
+            else:
+                wrong += 1
+        else:
+            missed += 1
+    precision = right / (right + wrong) if right + wrong else 1.0
+    return precision, right / (right + missed) if right + missed else 1.0
+
+
+def seconds(
+    function: Callable[[Tensor, Tensor], dict[str, float]], maps: Tensor, truth: Tensor
+) -> tuple[float, dict]:
+    """How long one side takes, and what it reports."""
+    started = time.perf_counter()
+    summary = function(maps, truth)
+    return time.perf_counter() - started, summary
+
+
+def check_equal(summary: dict[str, float], expected: dict[str, float]) -> None:
+    """Raise AssertionError unless both sides report the same: a clip in a thousand may tie otherwise."""
+    for name, value in expected.items():
+        tolerance = 0.11 if name.startswith("F1") else 2e-3
+        assert abs(summary[name] - value) <= tolerance, (name, summary[name], value)
+
+
+def main() -> None:
+    """Print the row."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--clips", type=int, default=5158)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    source, boxes = boxes_of_clips(arguments.clips)
+    truth = torch.stack([union_map(pixel_boxes(clip, SIZE, "clip"), SIZE).bool() for clip in boxes])
+    maps = torch.rand(len(truth), 7, 7, generator=torch.Generator().manual_seed(0)) - 0.5
+    times: dict[str, list[float]] = {"ours": [], "reference": []}
+    for _ in range(arguments.repeats):
+        fast, summary = seconds(ours, maps, truth)
+        slow, expected = seconds(loop_over_clips, maps, truth)
+        times["ours"].append(fast)
+        times["reference"].append(slow)
+    check_equal(summary, expected)
+    mine, theirs = statistics.median(times["ours"]), statistics.median(times["reference"])
+    row = {
+        "benchmark": "evaluate/all",
+        "ours": mine,
+        "reference": theirs,
+        "unit": "s",
+        "ratio": theirs / mine,
+        "clips": len(truth),
+        "boxes": source,
+        "ours_spread": [min(times["ours"]), max(times["ours"])],
+        "reference_spread": [min(times["reference"]), max(times["reference"])],
+        "threads": 1,
+    }
+    print(
+        json.dumps(row)
+        if arguments.json
+        else f"{row['benchmark']}: {mine:.2f} s, loop {theirs:.2f} s: ×{row['ratio']:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

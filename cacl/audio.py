@@ -1,0 +1,101 @@
+"""Spectrograms in batches, on the device of the waveforms.
+
+Axes: `n` clips, `T` samples, `F` frequencies or mel bands, `t` frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import numpy as np
+import scipy.signal
+import torch
+import torchaudio
+from pydantic import Field
+from torch import Tensor
+
+from cacl.options import Options
+
+_SEGMENT, _OVERLAP = 512, 274
+"""Window and overlap in samples of the field's spectrogram, the same at every rate."""
+
+
+def log_spectrogram(waveforms: Tensor, rate: int) -> Tensor:
+    """Return the field's log spectrogram [n, 257, t] of waveforms [n, T] (float, -1..1) at `rate` Hz.
+
+    `log(S + 1e-7) / 12`, S the power density of scipy's `spectrogram(x, rate, nperseg=512, noverlap=274)`:
+    Tukey(0.25) window, each segment without its mean, density scaling (SLAVC, EZ-VSL, FNAC).
+    """
+    window = _tukey(waveforms.device, waveforms.dtype)
+    segments = waveforms.unfold(-1, _SEGMENT, _SEGMENT - _OVERLAP)
+    segments = segments - segments.mean(-1, keepdim=True)
+    spectrum = torch.fft.rfft(segments * window)
+    power = torch.view_as_real(spectrum).square().sum(-1) / (rate * window.square().sum())
+    power[..., 1:-1] *= 2
+    return (power + 1e-7).log().div(12).transpose(1, 2)
+
+
+def log_mel(waveforms: Tensor, rate: int, bands: int, hop: float = 0.01) -> Tensor:
+    """Return the natural log of mel power [n, bands, t] of waveforms [n, T] at `rate` Hz; `hop` in seconds.
+
+    Hann windows of four hops; 1e-6 is added before the logarithm, about the power of 16-bit silence.
+    """
+    step = round(hop * rate)
+    size = 2 ** (4 * step - 1).bit_length()
+    window = torch.hann_window(4 * step, device=waveforms.device, dtype=waveforms.dtype)
+    spectrum = torch.stft(
+        waveforms, size, step, 4 * step, window, center=True, pad_mode="constant", return_complex=True
+    )
+    power = torch.view_as_real(spectrum).square().sum(-1) / window.square().sum()
+    filters = _mel_filters(size, bands, rate, waveforms.device, waveforms.dtype)
+    return (filters @ power + 1e-6).log()
+
+
+@dataclass(frozen=True)
+class LogMel(Options):
+    """Log-mel bands, every clip with mean 0 and deviation 1, so that gain is gone."""
+
+    name: Literal["log-mel"] = "log-mel"
+    bands: int = 64
+    rate: int = 16000
+    """Hz of the waveforms that the loader delivers."""
+    hop: float = 0.01
+    """Seconds from one frame to the next."""
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Return sounds [n, 1, bands, t] of waveforms [n, T]."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            mel = log_mel(waveforms, self.rate, self.bands, self.hop)
+            mean, deviation = mel.mean((1, 2), keepdim=True), mel.std((1, 2), keepdim=True)
+            return ((mel - mean) / (deviation + 1e-3)).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class LogSpectrogram(Options):
+    """The field's log spectrogram."""
+
+    name: Literal["log-spectrogram"] = "log-spectrogram"
+    rate: int = 16000
+    """Hz of the waveforms that the loader delivers."""
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Return sounds [n, 1, 257, t] of waveforms [n, T]."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return log_spectrogram(waveforms, self.rate).unsqueeze(1)
+
+
+SoundFeatures = Annotated[LogMel | LogSpectrogram, Field(discriminator="name")]
+
+
+@lru_cache(maxsize=8)
+def _tukey(device: torch.device, dtype: torch.dtype) -> Tensor:
+    window: np.ndarray = scipy.signal.get_window(("tukey", 0.25), _SEGMENT)
+    return torch.as_tensor(window, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=8)
+def _mel_filters(size: int, bands: int, rate: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    filters = torchaudio.functional.melscale_fbanks(size // 2 + 1, 0.0, rate / 2, bands, rate, norm="slaney")
+    return filters.T.contiguous().to(device, dtype)

@@ -1,0 +1,1 @@
+"""Named image and sound encoders, and where their weights come from."""

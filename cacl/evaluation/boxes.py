@@ -1,0 +1,77 @@
+"""Protocols of the field's public test sets: boxes, and clips without boxes, in which nothing in view sounds.
+
+Axes: `n` clips of a batch, `S` pixels of an image's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cacl.evaluation import metrics
+from cacl.evaluation.protocol import Columns, Protocol, field
+from cacl.evaluation.truth import consensus_map, pixel_boxes, union_map
+
+
+@dataclass(frozen=True)
+class Boxes(Protocol):
+    """VGG-SS, Flickr-SoundNet and their Extended forms, in which clips without boxes are silent.
+
+    `consensus` says that boxes are several annotators' opinions (Flickr), not several objects.
+    """
+
+    consensus: bool = False
+
+    def truths(self, annotation: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return `boxes`: zeros for a silent clip, and for boxes without a pixel (two clips of VGG-SS)."""
+        boxes = pixel_boxes(field(annotation, "boxes"), self.size, annotation["id"])
+        draw = consensus_map if self.consensus else union_map
+        return {"boxes": draw(boxes, self.size)}
+
+    def measure(self, scores: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return CIoU, relative (top 50 %) and absolute ((cos + 1) / 2 ≥ 0.5), confidence and peak."""
+        boxes = truths["boxes"]
+        return {
+            "ciou_top50": metrics.ciou_per_clip(metrics.top_prediction(scores), boxes),
+            "ciou_absolute": metrics.ciou_per_clip(metrics.at_least(scores, 0.0), boxes),
+            "confidence": (metrics.confidence_per_clip(scores) + 1) / 2,
+            "peak_in_box": metrics.peak_inside(scores, boxes),
+        }
+
+    def summarize(self, columns: Columns) -> dict[str, float]:
+        """Return CIoU and AUC of sounding clips; AP, max-F1 and CIoU of all, the silent ones as mistakes."""
+        top50, absolute = torch.from_numpy(columns["ciou_top50"]), torch.from_numpy(columns["ciou_absolute"])
+        confidence = torch.from_numpy(columns["confidence"])
+        sounding = torch.from_numpy(columns["boxes"] > 0)
+        correct = (top50 >= 0.5) & sounding
+        numbers = {
+            "ciou": metrics.success_rate(top50[sounding]),
+            "auc": metrics.auc(top50[sounding]),
+            "ap": metrics.average_precision(correct, sounding, confidence),
+            "max_f1": metrics.max_f1(correct, sounding, confidence),
+            "peak_in_box": float(columns["peak_in_box"][columns["boxes"] > 0].mean()),
+            "ciou_absolute": metrics.success_rate(absolute[sounding]),
+            "auc_absolute": metrics.auc(absolute[sounding]),
+        }
+        if not sounding.all():
+            threshold = metrics.best_threshold(correct, sounding, confidence)
+            numbers["ciou_all"] = float(correct.double().mean())
+            numbers["silent_false_positives"] = float((confidence[~sounding] >= threshold).double().mean())
+        return numbers
+
+    def per_clip(self, columns: Columns) -> dict[str, np.ndarray]:
+        """Return CIoU ≥ 0.5, AUC and the peak of sounding clips."""
+        rows = columns["boxes"] > 0
+        top50 = columns["ciou_top50"][rows]
+        values = {"ciou": top50 >= 0.5, "auc": metrics.auc_per_clip(torch.from_numpy(top50)).numpy()}
+        return values | ({"peak_in_box": columns["peak_in_box"][rows]} if "peak_in_box" in columns else {})
+
+    def ceiling(self, columns: Columns) -> dict[str, float]:
+        """Return the bounds of the top 50 %."""
+        best = torch.from_numpy(columns["ceiling_ciou_top50"][columns["boxes"] > 0])
+        return {"ciou": metrics.success_rate(best), "auc": metrics.auc(best)}

@@ -1,0 +1,245 @@
+"""Metrics of sound source localization: plain functions on tensors, batched on the tensors' device.
+
+Axes: `n` clips, `S` pixels of an image's side, `P = S * S`.
+
+Conventions
+- A *score map* [n, S, S] is real, higher where the model hears the sound; no scale is assumed except where a
+  function says so. A *truth* [n, S, S] is bool or in 0..1 (see `cacl.evaluation.truth`); zeros where
+  nothing sounds.
+- A *prediction* [n, S, S] is bool.
+- A map with NaN or infinity raises ValueError: `validate` stands at the door of `Protocol.measure_maps`.
+- The CIoU of a clip in which nothing sounds is 0 whatever is predicted, and such clips enter no mean of CIoU.
+- "Top 50 %" means the pixels whose score is at least the value of rank `int(P * 0.5)` in ascending order. It
+  is relative: it always predicts half of the image, so a box under a quarter of it can never reach CIoU 0.5;
+  `ceiling_ciou` says what can be reached.
+
+The definitions are those of EZ-VSL's and SLAVC's public evaluators, less their quirks; the quirks are in
+`cacl.evaluation.slavc`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cacl.evaluation import rows
+
+SIZE_BINS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 144**2), "huge": (144**2, 10**9)}
+"""Bounds of the ground truth's area, in pixels of a 224×224 image."""
+
+_THRESHOLDS = [0.05 * step for step in range(21)]
+
+
+def validate(maps: Tensor, truth: Tensor) -> None:
+    """Raise ValueError unless maps [n, h, w] are finite, and truth [n, S, S] of the same clips is in 0..1."""
+    if maps.ndim != 3 or truth.ndim != 3 or len(maps) != len(truth) or truth.shape[1] != truth.shape[2]:
+        shapes = f"{list(maps.shape)} and {list(truth.shape)}"
+        raise ValueError(f"expected maps [n, h, w] and truth [n, S, S] of the same clips, got {shapes}")
+    finite = torch.isfinite(maps).flatten(1).all(1)
+    if not finite.all():
+        broken = (~finite).nonzero()[:5, 0].tolist()
+        raise ValueError(f"maps hold NaN or infinity in rows {broken} of this batch")
+    if truth.dtype != torch.bool and len(truth) and not (truth.amin() >= 0 and truth.amax() <= 1):
+        raise ValueError(f"expected truth in 0..1, got {truth.amin():.3g} to {truth.amax():.3g}")
+
+
+# A value per clip.
+
+
+def value_of_rank(scores: Tensor, rank: int) -> Tensor:
+    """Return [n], the value of each map that has `rank` (0 the smallest) in ascending order."""
+    flat = scores.flatten(1)
+    if flat.device.type == "cpu":
+        values = [rows.value_of_rank(row, rank) for row in flat.numpy()]
+        return torch.from_numpy(np.array(values, dtype=flat.numpy().dtype))
+    return flat.sort(dim=1).values[:, rank]
+
+
+def top_prediction(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
+    """Return bool [n, S, S]: the pixels at or above the value of ascending rank `int(P * rank_fraction)`."""
+    threshold = value_of_rank(scores, int(scores[0].numel() * rank_fraction)) if len(scores) else scores
+    return at_least(scores, threshold.reshape(-1, 1, 1))
+
+
+def at_least(scores: Tensor, threshold: Tensor | float) -> Tensor:
+    """Return bool [n, S, S], `scores >= threshold`; on the CPU by numpy, several times faster there."""
+    if scores.device.type == "cpu":
+        limit = threshold.numpy() if isinstance(threshold, Tensor) else threshold
+        return torch.from_numpy(np.greater_equal(scores.numpy(), limit))
+    return scores >= threshold
+
+
+def area_prediction(scores: Tensor, pixels: Tensor) -> Tensor:
+    """Return bool [n, S, S]: the `pixels` [n] highest pixels of each map, and those that tie with the last.
+
+    0 predicts nothing.
+    """
+    ordered = ascending(scores)
+    first = (ordered.shape[1] - pixels.round().long()).clamp(max=ordered.shape[1] - 1)
+    threshold = ordered.gather(1, first[:, None])
+    return (scores >= threshold[:, :, None]) & (pixels > 0)[:, None, None]
+
+
+def ascending(scores: Tensor) -> Tensor:
+    """Return [n, P], each map's values in ascending order; on the CPU by numpy, several times faster."""
+    flat = scores.flatten(1)
+    if flat.device.type == "cpu":
+        return torch.from_numpy(np.sort(np.ascontiguousarray(flat.numpy()), axis=1))
+    return flat.sort(dim=1).values
+
+
+def ciou_per_clip(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Return float64 [n]: `Σ pred·g / (Σ g + Σ pred·[g = 0])`, 0 where nothing sounds.
+
+    Consensus intersection over union (Senocak et al., 2018). Sums are exact: multiples of one half.
+    """
+    overlap = _overlap(prediction, sounding(truth))
+    inside = overlap
+    if truth.dtype != torch.bool:
+        inside = torch.linalg.vecdot(prediction.flatten(1).double(), truth.flatten(1).double())
+    union = area(truth) + area(prediction) - overlap
+    return inside / union.clamp(min=0.5)
+
+
+def sounding(truth: Tensor) -> Tensor:
+    """Return bool [n, S, S], where anybody says that it sounds."""
+    return truth if truth.dtype == torch.bool else truth > 0
+
+
+def area(truth: Tensor) -> Tensor:
+    """Return float64 [n], the sum over pixels of bool or 0..1 maps [n, S, S]."""
+    if truth.dtype == torch.bool and truth.device.type == "cpu":
+        return torch.from_numpy(rows.count(truth.numpy())).double()
+    return truth.flatten(1).sum(1, dtype=torch.float64)
+
+
+def _overlap(first: Tensor, second: Tensor) -> Tensor:
+    if first.device.type == "cpu":
+        return torch.from_numpy(rows.count(first.numpy() & second.numpy())).double()
+    return area(first & second)
+
+
+def ceiling_ciou(truth: Tensor, rank_fraction: float = 0.5) -> Tensor:
+    """Return float64 [n], the best CIoU that a prediction of the size of `top_prediction` can reach.
+
+    The best prediction takes the truth's highest pixels; where it is larger than the truth, all of them.
+    """
+    pixels = truth[0].numel() if len(truth) else 1
+    predicted = pixels - int(pixels * rank_fraction)
+    total, covered = area(truth), area(sounding(truth))
+    inside = total.clamp(max=predicted)
+    if truth.dtype != torch.bool:
+        for clip in (covered > predicted).nonzero().flatten().tolist():
+            inside[clip] = truth[clip].flatten().topk(predicted).values.double().sum()
+    return inside / (total + (predicted - covered).clamp(min=0)).clamp(min=0.5)
+
+
+def confidence_per_clip(scores: Tensor, fraction: float = 0.25) -> Tensor:
+    """Return [n], the mean of the highest `fraction` of pixels: how sure it is that something sounds."""
+    flat = scores.flatten(1)
+    count = -(-flat.shape[1] // round(1 / fraction))
+    if flat.device.type == "cpu":
+        return torch.tensor([rows.mean_of_highest(row, count) for row in flat.numpy()], dtype=flat.dtype)
+    return flat.topk(count, dim=1).values.mean(1)
+
+
+def peak(scores: Tensor) -> Tensor:
+    """Return int64 [n, 2], (x, y) of each map's highest pixel; of several, the first in reading order."""
+    flat = scores.flatten(1)
+    position = torch.from_numpy(flat.numpy().argmax(1)) if flat.device.type == "cpu" else flat.argmax(1)
+    return torch.stack([position % scores.shape[2], position // scores.shape[2]], dim=1)
+
+
+def peak_inside(scores: Tensor, truth: Tensor) -> Tensor:
+    """Return bool [n]: whether the peak lies where the truth is above 0 (the pointing game)."""
+    x, y = peak(scores).unbind(1)
+    return truth[torch.arange(len(truth), device=truth.device), y, x] > 0
+
+
+def pixel_ap_per_clip(scores: Tensor, truth: Tensor) -> Tensor:
+    """Return float64 [n]: average precision of pixels ranked by score, positive where truth ≥ 0.5.
+
+    NaN without a positive pixel. The mean over positive pixels of the precision at their score, tied pixels
+    together: what scikit-learn's `average_precision_score` computes for one clip.
+    """
+    ordered, positive = ascending(scores), truth >= 0.5
+    values = []
+    for every, clip_scores, clip_positive in zip(ordered, scores, positive, strict=True):
+        own = clip_scores[clip_positive].sort().values
+        above = len(own) - torch.searchsorted(own, own)
+        above_in_all = len(every) - torch.searchsorted(every, own)
+        values.append((above.double() / above_in_all).mean())
+    return torch.stack(values) if values else scores.new_zeros(0, dtype=torch.float64)
+
+
+# A value over clips. `ciou`, `confidence` are float [n] and `sounding` bool [n].
+
+
+def success_rate(ciou: Tensor, threshold: float = 0.5) -> float:
+    """Return the share of clips with CIoU ≥ threshold: the field's reported "CIoU", also LocAcc or AP50."""
+    return float((ciou.double() >= threshold).double().mean())
+
+
+def auc(ciou: Tensor) -> float:
+    """Return the area under the success rate over thresholds 0, 0.05 … 1, by trapezoids."""
+    return float(auc_per_clip(ciou).mean())
+
+
+def auc_per_clip(ciou: Tensor) -> Tensor:
+    """Return float64 [n], whose mean is `auc`: the trapezoids are linear in the clips."""
+    thresholds = torch.tensor(_THRESHOLDS, dtype=torch.float64, device=ciou.device)
+    return torch.trapezoid((ciou.double()[:, None] >= thresholds).double(), thresholds, dim=1)
+
+
+def precision_recall(
+    correct: Tensor, sounding: Tensor, confidence: Tensor, thresholds: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return precision and recall [T] where clips with confidence ≥ threshold are taken as detections.
+
+    `correct` [n] bool says that the place is right. A true positive is a sounding clip, detected and in the
+    right place; a false positive is one in the wrong place or a silent clip that is detected; a false
+    negative is a sounding clip that is not detected. 1 where nothing is counted.
+    """
+    order = confidence.argsort(descending=True)
+    ranked = confidence[order]
+    zero = torch.zeros(1, dtype=torch.float64, device=confidence.device)
+    true_positives = torch.cat([zero, (correct & sounding)[order].double().cumsum(0)])
+    sounding_detected = torch.cat([zero, sounding[order].double().cumsum(0)])
+    detected = torch.searchsorted(-ranked, -thresholds.to(ranked), right=True)
+    hit, missed = true_positives[detected], sounding.sum() - sounding_detected[detected]
+    precision = torch.where(detected > 0, hit / detected.clamp(min=1), 1.0)
+    recall = torch.where(hit + missed > 0, hit / (hit + missed).clamp(min=1), 1.0)
+    return precision, recall
+
+
+def average_precision(correct: Tensor, sounding: Tensor, confidence: Tensor) -> float:
+    """Return the area under the precision-recall curve over every threshold, precision made non-increasing.
+
+    From the highest threshold down: `Σ_i max(precision[i:]) · (recall[i] − recall[i − 1])`, recall[−1] = 0.
+    """
+    thresholds = confidence.unique().flip(0)
+    precision, recall = precision_recall(correct, sounding, confidence, thresholds)
+    envelope = precision.flip(0).cummax(0).values.flip(0)
+    steps = torch.diff(recall, prepend=recall.new_zeros(1))
+    return float((envelope * steps).sum())
+
+
+def f1(precision: Tensor, recall: Tensor) -> Tensor:
+    """Return the harmonic mean, 0 where both are 0."""
+    return 2 * precision * recall / (precision + recall).clamp(min=1e-12)
+
+
+def max_f1(correct: Tensor, sounding: Tensor, confidence: Tensor) -> float:
+    """Return the highest F1 over every threshold.
+
+    On sets where all clips sound it is at least `2p / (1 + p)`.
+    """
+    return float(f1(*precision_recall(correct, sounding, confidence, confidence.unique())).max())
+
+
+def best_threshold(correct: Tensor, sounding: Tensor, confidence: Tensor) -> float:
+    """Return the confidence at which F1 is highest."""
+    thresholds = confidence.unique()
+    scores = f1(*precision_recall(correct, sounding, confidence, thresholds))
+    return float(thresholds[scores.argmax()])

@@ -1,0 +1,106 @@
+"""Protocol `stamps`: the miniature benchmark with exact masks, and its control with the other sound.
+
+Axes: `n` clips of a batch, `S` pixels of an image's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cacl.evaluation import metrics
+from cacl.evaluation.protocol import Columns, Protocol, field
+from cacl.evaluation.truth import mask_map, pixel_boxes, union_map
+
+
+@dataclass(frozen=True)
+class Stamps(Protocol):
+    """The miniature benchmark: exact masks, a silent object of another class in every frame."""
+
+    compared: tuple[str, ...] = ("boxes", "mask")
+    ranked_by: str = "pixel_ap"
+
+    def truths(self, annotation: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return `boxes` and `mask`."""
+        boxes = pixel_boxes(field(annotation, "boxes"), self.size, annotation["id"])
+        mask = mask_map(field(annotation, "mask"), self.size)
+        return {"boxes": union_map(boxes, self.size), "mask": mask}
+
+    def measure(self, scores: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the peak, the pixels' ranking, and CIoU at the mask's area and in the field's way."""
+        boxes, mask = truths["boxes"], truths["mask"]
+        area = metrics.area(mask)
+        return {
+            "peak_in_box": metrics.peak_inside(scores, boxes),
+            "pixel_ap": metrics.pixel_ap_per_clip(scores, mask),
+            "ciou": metrics.ciou_per_clip(metrics.area_prediction(scores, area), mask),
+            "ciou_top50": metrics.ciou_per_clip(metrics.top_prediction(scores), boxes),
+        }
+
+    def summarize(self, columns: Columns) -> dict[str, float]:
+        """Return peak_in_box, pixel_ap, ciou and miou at the mask's area, ciou_top50, auc_top50."""
+        ciou, top50 = torch.from_numpy(columns["ciou"]), torch.from_numpy(columns["ciou_top50"])
+        return {
+            "peak_in_box": float(columns["peak_in_box"].mean()),
+            "pixel_ap": float(np.nanmean(columns["pixel_ap"])),
+            "ciou": metrics.success_rate(ciou),
+            "miou": float(ciou.mean()),
+            "ciou_top50": metrics.success_rate(top50),
+            "auc_top50": metrics.auc(top50),
+        }
+
+    def per_clip(self, columns: Columns) -> dict[str, np.ndarray]:
+        """Return the values whose means `summarize` reports."""
+        return {
+            "peak_in_box": columns["peak_in_box"],
+            "pixel_ap": columns["pixel_ap"],
+            "ciou": columns["ciou"] >= 0.5,
+            "miou": columns["ciou"],
+            "ciou_top50": columns["ciou_top50"] >= 0.5,
+            "auc_top50": metrics.auc_per_clip(torch.from_numpy(columns["ciou_top50"])).numpy(),
+        }
+
+    def ceiling(self, columns: Columns) -> dict[str, float]:
+        """Return the bounds of the top 50 %."""
+        best = torch.from_numpy(columns["ceiling_ciou_top50"])
+        return {"ciou_top50": metrics.success_rate(best), "auc_top50": metrics.auc(best)}
+
+
+@dataclass(frozen=True)
+class OtherSound(Protocol):
+    """The control that saliency cannot pass: the same frames with the silent object's sound.
+
+    The peak must leave the first object (`peak_in_first_box`) and go to the other (`peak_in_sounding_box`).
+    """
+
+    sound: str = "other.wav"
+    compared: tuple[str, ...] = ("sounding", "first")
+
+    def truths(self, annotation: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the boxes of the object that sounds now and of the one that sounded first."""
+        sounding = field(field(annotation, "other"), "boxes")
+        first = field(annotation, "boxes")
+        return {
+            name: union_map(pixel_boxes(boxes, self.size, annotation["id"]), self.size)
+            for name, boxes in (("sounding", sounding), ("first", first))
+        }
+
+    def measure(self, scores: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return where the peak lies."""
+        return {
+            "peak_in_sounding_box": metrics.peak_inside(scores, truths["sounding"]),
+            "peak_in_first_box": metrics.peak_inside(scores, truths["first"]),
+        }
+
+    def summarize(self, columns: Columns) -> dict[str, float]:
+        """Return the shares of clips."""
+        return {name: float(columns[name].mean()) for name in ("peak_in_sounding_box", "peak_in_first_box")}
+
+    def per_clip(self, columns: Columns) -> dict[str, np.ndarray]:
+        """Return where each peak lies."""
+        return {name: columns[name] for name in ("peak_in_sounding_box", "peak_in_first_box")}

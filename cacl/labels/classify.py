@@ -1,0 +1,245 @@
+"""Pseudo-labels from a frozen image classifier.
+
+Axes: `n` clips, `S` pixels of a side, `K` classes, `k` best classes kept, `D` channels of an embedding,
+`h` × `w` places of the last feature map.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cacl.encoders.image import IMAGENET_MEAN, IMAGENET_STD, fold_batch_norm, resnet_body
+from cacl.encoders.weights import (
+    TORCHVISION,
+    address_command,
+    efficientnet_lite0,
+    sha256,
+    timm_network,
+    torchvision_network,
+)
+from cacl.errors import UserError
+from cacl.labels.units import Arrays
+from cacl.model import Localizer, localization_map
+from cacl.types import Batch
+
+KEPT = 5
+"""Best classes that a table keeps for every clip."""
+
+_CPU_CHUNK = 4
+"""Images of one thread at a time on a CPU, so that activations stay in its cache (faster than 1 or 8)."""
+
+Views = Literal["whole", "mirrored", "crops"]
+Region = Callable[[Tensor, Batch], Tensor]
+"""From last feature maps [n, C, h, w] of frames and their batch to boxes [n, 4] in 0..1 (x0, y0, x1, y1)."""
+
+
+class Classifier(nn.Module):
+    """A frozen network in two parts: pixels → feature maps → (embedding [n, D], logits [n, K])."""
+
+    def __init__(
+        self,
+        name: str,
+        maps: Callable[[Tensor], Tensor],
+        read: Callable[[Tensor], tuple[Tensor, Tensor]],
+        network: nn.Module,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.name, self.maps, self.read = name, maps, read
+        self.network = network.eval().requires_grad_(False)
+        self.weights = sha256(network.state_dict())
+        self.classes = int(getattr(network, "num_classes", 1000))
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (feature maps [n, C, h, w], embeddings [n, D], probabilities [n, K]) of pixels in 0..1."""
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        if pixels.device.type != "cpu":
+            return self._part(pixels)
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            parts = list(pool.map(self._part, pixels.split(_CPU_CHUNK)))
+        maps, embeddings, probabilities = (torch.cat(column) for column in zip(*parts, strict=True))
+        return maps, embeddings, probabilities
+
+    @torch.no_grad()
+    def _part(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        device = pixels.device.type
+        pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+            maps = self.maps(pixels)
+            embedding, logits = self.read(maps)
+        return maps.float(), embedding.float(), logits.float().softmax(1)
+
+
+def build_classifier(name: str, weights: str | None = None) -> Classifier:
+    """Return the frozen classifier `name`: efficientnet-lite0, a name of torchvision's, or timm:NAME.
+
+    `weights` is a file; efficientnet-lite0 needs none, "none" takes random weights.
+    Raises UserError for an unknown name or missing weights.
+    """
+    if name == "efficientnet-lite0":
+        half = (0.5, 0.5, 0.5)
+        return _of_timm(name, efficientnet_lite0(weights or "package"), half, half, fold=True)
+    if name not in TORCHVISION and not name.startswith("timm:"):
+        known = ", ".join(["efficientnet-lite0", *TORCHVISION])
+        raise UserError(f"--classifier {name}: unknown; choose one of {known}, or timm:NAME")
+    if weights is None:
+        where = (
+            f"; torchvision's address is printed by: {address_command(name)}" if name in TORCHVISION else ""
+        )
+        raise UserError(f"--classifier {name}: --weights: name the file of its weights{where}")
+    if name.startswith("timm:"):
+        network: Any = timm_network(name.removeprefix("timm:"), weights)
+        return _of_timm(name, network, network.default_cfg["mean"], network.default_cfg["std"], fold=False)
+    return _of_torchvision(name, torchvision_network(name, weights))
+
+
+@dataclass(frozen=True)
+class ClassifyFrames:
+    """Work for `map_units`: labels of the frames of a batch."""
+
+    classifier: Classifier
+    views: Views = "whole"
+    region: Region | None = None
+    soft: bool = False
+    embeddings: bool = False
+
+    def __call__(self, batch: Batch) -> Arrays:
+        """Return "label", "confidence", "top", "top_probability", and "soft", "embedding" where asked.
+
+        Both kinds of vectors are means over the views. Raises UserError where a prediction is not finite.
+        """
+        pixels = batch.images.float() / 255
+        if self.region is not None:
+            maps, _, _ = self.classifier(pixels)
+            pixels = cut(pixels, self.region(maps, batch))
+        seen = [self.classifier(view) for view in look(pixels, self.views)]
+        embedding = torch.stack([embedding for _, embedding, _ in seen]).mean(0)
+        probability = torch.stack([probability for _, _, probability in seen]).mean(0)
+        self._check(batch, probability)
+        top_probability, top = probability.topk(min(KEPT, probability.shape[1]), dim=1)
+        best, label = probability.max(1)
+        arrays = {"label": label, "confidence": best, "top": top, "top_probability": top_probability}
+        arrays |= {"soft": probability} if self.soft else {}
+        arrays |= {"embedding": embedding} if self.embeddings else {}
+        return {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
+
+    def _check(self, batch: Batch, probability: Tensor) -> None:
+        bad = batch.index[~torch.isfinite(probability).all(1) & batch.valid].tolist()
+        if bad:
+            raise UserError(
+                f"clip {bad[0]}: the classifier {self.classifier.name} predicts what is not a number; "
+                "check its weights, or pack again without this clip"
+            )
+
+
+def look(pixels: Tensor, views: Views) -> list[Tensor]:
+    """Return views of frames [n, 3, S, S]: whole, mirrored, and four crops of three quarters' side."""
+    if views == "whole":
+        return [pixels]
+    seen = [pixels, pixels.flip(-1)]
+    if views == "crops":
+        side = pixels.shape[-1]
+        cut_side = round(0.75 * side)
+        ends = (slice(None, cut_side), slice(side - cut_side, None))
+        crops = [pixels[..., rows, columns] for rows in ends for columns in ends]
+        seen += [functional.interpolate(crop, (side, side), mode="bicubic").clamp(0, 1) for crop in crops]
+    return seen
+
+
+def cut(pixels: Tensor, boxes: Tensor) -> Tensor:
+    """Return the boxes [n, 4] (0..1) of frames [n, 3, S, S], each stretched to the whole S × S."""
+    side = pixels.shape[-1]
+    rows = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype).unsqueeze(1)
+    rois = torch.cat([rows, boxes * side], dim=1)
+    return torchvision.ops.roi_align(pixels, rois, (side, side), sampling_ratio=2, aligned=True)
+
+
+def object_guidance(maps: Tensor, batch: Batch) -> Tensor:
+    """Return boxes [n, 4] around what the classifier sees as an object (OGL, EZ-VSL).
+
+    The map is the mean over channels of |feature|; the box holds its upper half.
+    """
+    return upper_half_box(maps.abs().mean(1))
+
+
+def upper_half_box(heat: Tensor) -> Tensor:
+    """Return boxes [n, 4] in 0..1 around the places of `heat` [n, h, w] above the middle of its range."""
+    n, h, w = heat.shape
+    low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
+    above = heat >= (low + high) / 2
+    boxes = []
+    for present, length in ((above.any(1), w), (above.any(2), h)):
+        place = torch.arange(length, device=heat.device).expand(n, length)
+        first = torch.where(present, place, length).amin(1)
+        last = torch.where(present, place, -1).amax(1) + 1
+        boxes.append((first / length, last / length))
+    (x0, x1), (y0, y1) = boxes
+    return torch.stack([x0, y0, x1, y1], dim=1).to(heat.dtype)
+
+
+def _of_timm(
+    name: str, network: Any, mean: tuple[float, ...], std: tuple[float, ...], fold: bool
+) -> Classifier:
+    def read(maps: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = network.forward_head(maps, pre_logits=True)
+        return embedding, network.get_classifier()(embedding)
+
+    classifier = Classifier(name, network.forward_features, read, network, mean, std)
+    if fold:
+        fold_batch_norm(network)
+    return classifier
+
+
+def _of_torchvision(name: str, network: Any) -> Classifier:
+    return {"resnet18": _resnet18, "alexnet": _alexnet, "squeezenet1_1": _squeezenet}[name](name, network)
+
+
+def _resnet18(name: str, network: Any) -> Classifier:
+    def read(maps: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = maps.mean((2, 3))
+        return embedding, network.fc(embedding)
+
+    classifier = Classifier(name, resnet_body(network), read, network)
+    fold_batch_norm(network)
+    return classifier
+
+
+def _alexnet(name: str, network: Any) -> Classifier:
+    def read(maps: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = network.classifier[:-1](network.avgpool(maps).flatten(1))
+        return embedding, network.classifier[-1](embedding)
+
+    return Classifier(name, network.features, read, network)
+
+
+def _squeezenet(name: str, network: Any) -> Classifier:
+    def read(maps: Tensor) -> tuple[Tensor, Tensor]:
+        return maps.mean((2, 3)), network.classifier(maps).flatten(1)
+
+    return Classifier(name, network.features, read, network)
+
+
+@dataclass(frozen=True)
+class Localized:
+    """The region that a trained model localizes, as a `Region`."""
+
+    model: Localizer
+
+    @torch.no_grad()
+    def __call__(self, maps: Tensor, batch: Batch) -> Tensor:
+        """Return boxes [n, 4] around the upper half of the model's own maps."""
+        embeddings = self.model(*self.model.prepare(batch.images, batch.waveforms))
+        return upper_half_box(localization_map(embeddings.maps, embeddings.audio))

@@ -1,0 +1,132 @@
+"""What frames and sounds look like before any class: the vectors that clustering and fusion work on.
+
+Axes: `n` clips of a batch, `N` of the data set, `T` samples, `D` numbers of a vector.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cacl.audio import log_mel
+from cacl.errors import UserError
+from cacl.labels.classify import ClassifyFrames
+from cacl.labels.units import Arrays
+from cacl.model import Localizer
+from cacl.types import Batch
+
+FORMAT_VERSION = 1
+_HOP = 0.02
+"""Seconds between the frames of sound that are counted."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Vectors of clips, sorted by index."""
+
+    index: npt.NDArray[np.int64]
+    """[N]."""
+    image: npt.NDArray[np.float32]
+    """[N, D] of the frame."""
+    sound: npt.NDArray[np.float32]
+    """[N, D] of the sound."""
+    header: dict[str, Any]
+    """What made them: encoders, their weights, the data set's fingerprint."""
+
+    def write(self, path: Path) -> None:
+        """Write one `.npz` file: complete or not at all."""
+        header = json.dumps({"format_version": FORMAT_VERSION, **self.header}, sort_keys=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        with partial.open("wb") as stream:
+            np.savez(stream, index=self.index, image=self.image, sound=self.sound, header=np.array(header))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Features:
+        """Return the features of a file. Raises UserError for another format."""
+        with np.load(path) as arrays:
+            header = json.loads(str(arrays["header"]))
+            if header.pop("format_version") != FORMAT_VERSION:
+                raise UserError(f"{path}: format_version: not one that this cacl reads; delete the file")
+            return cls(arrays["index"], arrays["image"], arrays["sound"], header)
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """Work for `map_units`: the frame's embedding by a frozen classifier, and a vector of the sound."""
+
+    frames: ClassifyFrames
+    sound: Callable[[Tensor], Tensor]
+    """From waveforms [n, T] to vectors [n, D]."""
+
+    def __call__(self, batch: Batch) -> Arrays:
+        """Return "image" and "sound". Raises UserError where one is not finite."""
+        image = self.frames(batch)["embedding"]
+        sound = self.sound(batch.waveforms).float().cpu().numpy()
+        valid = batch.valid.cpu().numpy()
+        for name, rows in (("image", image), ("sound", sound)):
+            bad = batch.index.cpu().numpy()[~np.isfinite(rows).all(1) & valid]
+            if len(bad):
+                raise UserError(f"clip {bad[0]}: its {name} vector is not finite; check the {name} encoder")
+        return {"image": image.astype(np.float32), "sound": sound.astype(np.float32)}
+
+
+@dataclass(frozen=True)
+class SoundStatistics:
+    """Log-mel statistics, without any network: level, spread and speed of change of each band.
+
+    Each is [bands] over the frames of a clip, after the clip's mean level is taken out: mean, deviation, and
+    deviation of the difference from frame to frame.
+    """
+
+    rate: int
+    bands: int = 64
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Return vectors [n, 3 · bands] of waveforms [n, T]."""
+        mel = log_mel(waveforms, self.rate, self.bands, _HOP)
+        mel = mel - mel.mean((1, 2), keepdim=True)
+        return torch.cat([mel.mean(2), mel.std(2), mel.diff(dim=2).std(2)], dim=1)
+
+
+@dataclass(frozen=True)
+class ModelFeatures:
+    """Work for `map_units`: embeddings of a trained localizer, for a second round of labels."""
+
+    model: Localizer
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Arrays:
+        """Return "sound" [n, H · D], and "image" [n, H · D] at the place that the model localizes."""
+        embeddings = self.model(*self.model.prepare(batch.images, batch.waveforms))
+        heat = torch.einsum("nhpd,nhd->nhp", embeddings.maps, embeddings.audio).mean(1)
+        place = heat.argmax(1)
+        at_place = embeddings.maps[torch.arange(len(place), device=place.device), :, place]
+        vectors = {"image": at_place, "sound": embeddings.audio}
+        return {name: rows.flatten(1).cpu().numpy() for name, rows in vectors.items()}
+
+
+def load_tagger(name: str, rate: int) -> Callable[[Tensor], Tensor]:
+    """Return the user's frozen sound tagger, named "module:function".
+
+    `function(rate)` is called once with the rate in Hz and returns what maps waveforms [n, T] in -1..1 to
+    vectors [n, D]: class probabilities, or an embedding. Raises UserError where it cannot be imported.
+    """
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)(rate)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"--tagger {name}: expected MODULE:FUNCTION that can be imported ({error})"
+        ) from error

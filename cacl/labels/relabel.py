@@ -1,0 +1,75 @@
+"""A second round of labels: each clip asks its nearest neighbors in the trained model's own space.
+
+Axes: `N` clips, `D` numbers of a vector, `k` neighbors, `K` labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_ROWS = 1024
+"""Clips whose neighbors are looked for at once: memory is _ROWS · N."""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What the neighbors of N clips say."""
+
+    label: npt.NDArray[np.int64]
+    """[N], the winner."""
+    share: npt.NDArray[np.float32]
+    """[N], the winner's share of the vote, 0..1."""
+
+
+def vote(
+    vectors: npt.NDArray[Any],
+    label: npt.NDArray[np.int64],
+    confidence: npt.NDArray[np.float32],
+    neighbors: int = 20,
+) -> Vote:
+    """Return what the nearest `neighbors` of each clip, itself excluded, say, by cosine of vectors [N, D].
+
+    A neighbor's voice is its confidence times its similarity; those with label -1 have none. Where nobody has
+    a voice a clip keeps its label, with share 0.
+    """
+    if neighbors < 1:
+        raise ValueError(f"expected at least 1 neighbor, received {neighbors}")
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    names, column = np.unique(label, return_inverse=True)
+    voice = np.where(label >= 0, confidence, 0.0)
+    winners, shares = np.empty(len(label), np.int64), np.empty(len(label), np.float32)
+    for start in range(0, len(label), _ROWS):
+        rows = np.arange(start, min(start + _ROWS, len(label)))
+        cosine = unit[rows] @ unit.T
+        cosine[np.arange(len(rows)), rows] = -np.inf
+        kept = min(neighbors, len(label) - 1)
+        nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :kept]
+        weight = np.take_along_axis(cosine, nearest, axis=1).clip(0) * voice[nearest]
+        votes = np.zeros((len(rows), len(names)))
+        np.add.at(votes, (np.arange(len(rows))[:, None], column[nearest]), weight)
+        total = votes.sum(1)
+        winners[rows] = np.where(total > 0, names[votes.argmax(1)], label[rows])
+        shares[rows] = votes.max(1) / np.where(total > 0, total, 1.0)
+    return Vote(winners, shares)
+
+
+def relabel(
+    vectors: npt.NDArray[Any],
+    label: npt.NDArray[np.int64],
+    confidence: npt.NDArray[np.float32],
+    neighbors: int = 20,
+    majority: float = 0.5,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return labels [N] and confidences [N] after one round of voting.
+
+    A clip takes its neighbors' label where they agree by more than `majority`, else it keeps its own; its
+    confidence is the share of the vote for the label that it has now.
+    """
+    result = vote(vectors, label, confidence, neighbors)
+    changed = (result.label != label) & (result.share > majority)
+    own = np.where(result.label == label, result.share, 1 - result.share)
+    return np.where(changed, result.label, label), np.where(changed, result.share, own).astype(np.float32)

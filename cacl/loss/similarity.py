@@ -1,0 +1,196 @@
+"""How alike an image and a sound are: a number for every image of this rank and every sound of all ranks.
+
+A similarity first says what of the maps it works on (`prepare`), then scores a block of images against all
+sounds. A block holds whole rows, so a similarity may depend on its row.
+
+Axes: `b` images of a block, `n` on this rank, `N` sounds of all ranks, `H` heads, `P` pixels, `D` channels,
+`K` extra negatives.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cacl.loss.checks import require
+from cacl.loss.objective import LOWEST
+from cacl.options import Options
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Similarities of a block of images; `logits = pair * scale`."""
+
+    pair: Tensor
+    """[b, N]."""
+    scale: Tensor | float
+    """0-d, the inverse temperature, or 1 where the similarity has used it already."""
+    extra_negative: Tensor | None = None
+    """[b, K], negatives beside the row, in the unit of `pair`."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a similarity may know of the sounds beside their vectors."""
+
+    own: Tensor
+    """[b] int64, the column of each row's own sound."""
+    valid: Tensor
+    """[N] bool."""
+
+
+class PairSimilarity(Options, abc.ABC):
+    """What every similarity does."""
+
+    is_linear: ClassVar[bool] = False
+    """Whether a score is the product of the prepared image and the sound."""
+    floats_per_score: ClassVar[int]
+    """Tensors of [b, P, N] that a block holds at once with its gradient, at most; 0 if none is built."""
+
+    def check(self, direction: str) -> None:
+        """Raise UserError where the similarity has no meaning in `direction`."""
+
+    def prepare(self, maps: Tensor) -> Tensor:
+        """Return what of the maps [n, H, P, D] enters the blocks, [n, ...]."""
+        return maps
+
+    @abc.abstractmethod
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+        """Score a block of prepared maps [b, ...] against the sounds [N, H, D]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanSimilarity(PairSimilarity):
+    """Mean over pixels of the cosine (the paper's S_ij); linear, so the maps are pooled once."""
+
+    name: Literal["mean"] = "mean"
+
+    is_linear: ClassVar[bool] = True
+    floats_per_score: ClassVar[int] = 0
+
+    def prepare(self, maps: Tensor) -> Tensor:
+        """[n, H, P, D] → [n, H, D]; the tensor of pixels and sounds is never built."""
+        return maps.mean(2)
+
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+        """Mean over pixels and heads."""
+        return Scores(rows.flatten(1) @ audio.flatten(1).T / rows.shape[1], scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxSimilarity(PairSimilarity):
+    """Maximum over pixels of the cosine (EZ-VSL), mean over heads."""
+
+    name: Literal["max"] = "max"
+
+    floats_per_score: ClassVar[int] = 3
+
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+        """`amax` shares the gradient among equal pixels, whichever way the batch is cut."""
+        return Scores(_mean_of_heads(cosines(rows, audio).amax(2)), scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSumExpSimilarity(PairSimilarity):
+    """`log(mean over pixels of exp(sharpness * cosine)) / sharpness`: mean at 0, maximum at infinity."""
+
+    name: Literal["log-sum-exp"] = "log-sum-exp"
+    sharpness: float = 10.0
+
+    floats_per_score: ClassVar[int] = 4
+
+    def __post_init__(self) -> None:
+        require(self.sharpness > 0, f"sharpness must be above 0, got {self.sharpness}")
+
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+        """Mean over heads."""
+        peaks = (cosines(rows, audio) * self.sharpness).logsumexp(2) - math.log(rows.shape[2])
+        return Scores(_mean_of_heads(peaks / self.sharpness), scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionSimilarity(PairSimilarity):
+    """SLAVC's two heads: the log of the sum over pixels of X · Y.
+
+    X is a softmax over sounds of the first head's logits (which sound is it, at this pixel), Y a softmax over
+    pixels of the second head's (where is this sound). X makes a score depend on its whole row, and the score
+    is a logit already. Mo and Morgado, "A Closer Look at Weakly-Supervised Audio-Visual Source Localization".
+    """
+
+    name: Literal["attention"] = "attention"
+
+    floats_per_score: ClassVar[int] = 6
+
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+        """Score maps of two heads [b, 2, P, D] against sounds [N, 2, D]."""
+        heads = rows.shape[1]
+        require(heads == 2, f"loss.similarity: attention needs model.heads 2, the maps have {heads}")
+        identity, place = cosines(rows, audio).unbind()
+        identity = (identity * scale).masked_fill(~columns.valid, LOWEST)
+        together = identity.log_softmax(2) + (place * scale).log_softmax(1)
+        return Scores(together.logsumexp(1), 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriMapSimilarity(PairSimilarity):
+    """LVS: the mean cosine of the pixels that a sound lights up, softly chosen, and a hard negative.
+
+    `m = sigmoid((cos - positive_threshold) / softness)` chooses the pixels of a pair; the own pair's pixels
+    that are surely not sounding, `1 - sigmoid((cos - negative_threshold) / softness)`, give the hard negative
+    beside the row. Chen et al., "Localizing Visual Sounds the Hard Way".
+    """
+
+    name: Literal["tri-map"] = "tri-map"
+    positive_threshold: float = 0.65
+    negative_threshold: float = 0.4
+    softness: float = 0.03
+    diagonal: Literal["masked", "times-minus-99"] = "masked"
+    """LVS means to mask the own pair among the negatives, but multiplies it by -99: the quirk by name."""
+
+    floats_per_score: ClassVar[int] = 5
+
+    def __post_init__(self) -> None:
+        require(self.softness > 0, f"softness must be above 0, got {self.softness}")
+
+    def check(self, direction: str) -> None:
+        """The hard negative is a region of an image: it stands beside a row."""
+        require(direction == "image", f"similarity tri-map has only direction image, got {direction}")
+
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+        """Score maps of one head [b, 1, P, D] against sounds [N, 1, D]."""
+        require(rows.shape[1] == 1, f"loss.similarity: tri-map needs model.heads 1, got {rows.shape[1]}")
+        cosine = cosines(rows, audio)[0]
+        chosen = ((cosine - self.positive_threshold) / self.softness).sigmoid()
+        pair = (chosen * cosine).sum(1) / chosen.sum(1)
+        own = (rows[:, 0] @ audio[columns.own, 0].unsqueeze(2)).squeeze(2)
+        quiet = 1 - ((own - self.negative_threshold) / self.softness).sigmoid()
+        extra = [(quiet * own).sum(1) / quiet.sum(1)]
+        if self.diagonal == "times-minus-99":
+            extra.append(-99 * pair.gather(1, columns.own[:, None]).squeeze(1))
+        return Scores(pair, scale, torch.stack(extra, 1))
+
+
+def cosines(maps: Tensor, audio: Tensor) -> Tensor:
+    """[b, H, P, D] and [N, H, D] → [H, b, P, N], the cosine of every pixel and every sound, head by head."""
+    b, heads, pixels, channels = maps.shape
+    by_head = [
+        (maps[:, head].reshape(b * pixels, channels) @ audio[:, head].T).view(b, pixels, -1)
+        for head in range(heads)
+    ]
+    return by_head[0][None] if heads == 1 else torch.stack(by_head)
+
+
+def _mean_of_heads(x: Tensor) -> Tensor:
+    return x[0] if len(x) == 1 else x.mean(0)
+
+
+Similarity = Annotated[
+    MeanSimilarity | MaxSimilarity | LogSumExpSimilarity | AttentionSimilarity | TriMapSimilarity,
+    Field(discriminator="name"),
+]

@@ -1,0 +1,83 @@
+"""SSPL: negative-free learning, each side predicts the other's vector of the same clip.
+
+Song et al., "Self-Supervised Predictive Learning: A Negative-Free Method for Sound Source Localization in
+Visual Scenes".
+
+Axes: `n` clips on this rank, `H` heads, `P` pixels, `D` channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cacl.loss.checks import require
+from cacl.options import Options
+from cacl.types import Embeddings
+
+
+class Predictor(nn.Module):
+    """Adds what the loss compares: the attended image vector, and what is predicted from image and sound."""
+
+    def __init__(self, channels: int, temperature: float) -> None:
+        super().__init__()
+        hidden = max(channels // 4, 1)
+        self.temperature = temperature
+        self.layers = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, channels),
+        )
+
+    def forward(self, embeddings: Embeddings) -> Embeddings:
+        """Return `embeddings` with `extra` = image, image_prediction, sound_prediction, each [n, D]."""
+        maps, audio = embeddings.maps, embeddings.audio
+        require(maps.shape[1] == 1, f"loss.objective: sspl needs model.heads 1, got {maps.shape[1]}")
+        maps, audio = maps[:, 0], audio[:, 0]
+        attention = (maps @ audio.unsqueeze(2) / self.temperature).softmax(1)
+        image = (attention * maps).sum(1)
+        extra = {
+            "image": image,
+            "image_prediction": self.layers(image),
+            "sound_prediction": self.layers(audio),
+        }
+        return replace(embeddings, extra={**embeddings.extra, **extra})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sspl(Options):
+    """`-(cos(image prediction, sound) + cos(sound prediction, image)) / 2`."""
+
+    name: Literal["sspl"] = "sspl"
+    attention_temperature: float = 0.07
+    """Of the softmax over pixels that pools the image."""
+
+    linear_terms: ClassVar[int] = 0
+
+    def scalars(self) -> dict[str, float]:
+        """Return the initial values of learned scalars: none."""
+        return {}
+
+    def head(self, channels: int) -> nn.Module:
+        """Return the predictor, which the model owns."""
+        return Predictor(channels, self.attention_temperature)
+
+    def check(self, direction: str) -> None:
+        """Both predictions are always made."""
+        require(direction == "image", f"objective sspl has no directions; use image, not {direction}")
+
+    def per_clip(self, embeddings: Embeddings) -> tuple[Tensor, Tensor]:
+        """Return the loss [n] and the cosine of the attended image and the sound [n], without gradient.
+
+        Raises UserError where the model lacks the predictor.
+        """
+        require("image" in embeddings.extra, "loss.objective: sspl needs its predictor in the model")
+        extra, sound = embeddings.extra, embeddings.audio[:, 0]
+        forward = F.cosine_similarity(extra["image_prediction"], sound.detach(), dim=1)
+        backward = F.cosine_similarity(extra["sound_prediction"], extra["image"].detach(), dim=1)
+        own = F.cosine_similarity(extra["image"].detach(), sound.detach(), dim=1)
+        return -(forward + backward) / 2, own

@@ -1,0 +1,91 @@
+"""Optimizers and learning-rate schedules that a recipe can name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from cacl.options import Options
+
+
+@dataclass(frozen=True)
+class AdamW(Options):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+        """Return the optimizer of the named parameters that require a gradient."""
+        groups = parameter_groups(parameters, self.weight_decay)
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
+
+
+@dataclass(frozen=True)
+class SGD(Options):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"] = "sgd"
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+
+    def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+        """Return the optimizer of the named parameters that require a gradient."""
+        groups = parameter_groups(parameters, self.weight_decay)
+        return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, fused=True)
+
+
+OptimizerOptions = Annotated[AdamW | SGD, Field(discriminator="name")]
+
+
+def parameter_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Decay matrices and kernels; biases, norms and scalars (fewer than two axes) are not decayed."""
+    trained = [p for _, p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+@dataclass(frozen=True)
+class Constant(Options):
+    """The same learning rate throughout, after a linear warm-up."""
+
+    name: Literal["constant"] = "constant"
+    warmup_steps: int = 0
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Return what the learning rate of `step` (from 0) is multiplied with."""
+        return min(1.0, (step + 1) / (self.warmup_steps + 1))
+
+
+@dataclass(frozen=True)
+class Cosine(Options):
+    """A linear warm-up, then half a cosine from 1 down to `floor`."""
+
+    name: Literal["cosine"] = "cosine"
+    warmup_steps: int = 0
+    floor: float = 0.0
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Return what the learning rate of `step` (from 0) is multiplied with."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        progress = (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+ScheduleOptions = Annotated[Constant | Cosine, Field(discriminator="name")]

@@ -1,0 +1,230 @@
+"""The training loop: steps, checkpoints with validation, stopping and going on.
+
+Axes: `n` clips on this rank, `m` in a micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cacl import checkpoint
+from cacl.ema import Ema
+from cacl.engines.base import Engine
+from cacl.errors import UserError
+from cacl.heartbeat import Heartbeat
+from cacl.meter import Meter, Pending
+from cacl.optimization import ScheduleOptions
+from cacl.options import Options
+from cacl.run import CHOICE, Run
+from cacl.sinks import SINKS, SinkName
+from cacl.step import Loss, train_step
+from cacl.types import Batch, Clips
+
+EMA_FILE = "ema.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingOptions(Options):
+    """How long, in what portions, and what is kept."""
+
+    global_batch_size: int = 120
+    """Clips of one step over all ranks: a multiple of the data set's lanes."""
+    micro_batch_size: int = 60
+    """Clips of one forward: the unit that BatchNorm and dropout see, whatever the number of ranks."""
+    epochs: int = 10
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    clip_gradient_norm: float | None = None
+    ema_decay: float | None = None
+    """Keep a moving average of the model, which also makes the targets of losses that have them."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; each is measured on `data.validation` where that is given."""
+    keep_checkpoints: int = 2
+    """The newest so many are kept, and the best by validation."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """What a gradient that is not finite does: end the run, or be skipped and counted."""
+    distributed_timeout: float = 600.0
+    """Seconds that a rank waits for the others before the job ends and names the one that hangs."""
+    compile: bool = False
+    """Compile the encoders."""
+    channels_last: bool = False
+    """Keep images and kernels with channels innermost."""
+    activation_checkpointing: bool = False
+    """Compute the encoders' activations again in the backward pass instead of keeping them."""
+    log: tuple[SinkName, ...] = ()
+    """Where train.jsonl's lines go as well."""
+    profile_steps: int = 0
+    """Write a torch-profiler trace of so many steps to trace.json in the run directory."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far to train."""
+
+    batches_per_epoch: int
+    total_steps: int
+    """Length of the schedule."""
+    last_step: int
+    """Where to stop: `total_steps`, or earlier when the user says so."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained on: everything that is a function and not a number."""
+
+    batches: Iterator[Batch]
+    """This rank's share of each global batch, from the first step's position on."""
+    clips_of: Callable[[Tensor, Tensor], Clips]
+    """Joins labels to `index` [n] and `valid` [n]."""
+    loss_at: Callable[[int], Loss]
+    """The loss of a step."""
+    after_update: Callable[[], None]
+    """Puts learned scalars back within their bounds."""
+    validate: Callable[[], dict[str, float]] | None
+    """Measures the model on a clean validation split; every rank calls it together."""
+    stop: Callable[[], bool]
+    """Asked at every step on every rank: if any says so, all write a checkpoint after the same step."""
+    identity: dict[str, Any]
+    """Fingerprints of data and labels, which checkpoints record."""
+
+
+Outcome = Literal["finished", "stopped"]
+
+
+def resume(engine: Engine, average: Ema | None, run: Run, identity: dict[str, Any]) -> int:
+    """Load the newest valid checkpoint and return its step, 0 where there is none.
+
+    `identity` (fingerprints of data and labels) must be what the checkpoint was trained on. Every rank calls
+    this; rank 0 chooses, so that all take the same one. Raises UserError for another identity.
+    """
+    found = checkpoint.latest_valid(run.checkpoints) if engine.world.is_main else None
+    found = engine.world.broadcast_object(str(found) if found else None)
+    if found is None:
+        return 0
+    folder = Path(found)
+    state = checkpoint.read_state(folder)
+    for name, value in identity.items():
+        if state["identity"].get(name) != value:
+            raise UserError(
+                f"{folder}: was trained on another {name} ({state['identity'].get(name)}) than the recipe "
+                f"names now ({value}); give a new --run-dir, or restore the {name}"
+            )
+    engine.load(folder)
+    if average is not None:
+        average.load_state_dict(checkpoint.read_tensors(folder / EMA_FILE))
+    if engine.world.is_main:
+        run.forget_after(state["step"])
+    return int(state["step"])
+
+
+def train(
+    engine: Engine,
+    average: Ema | None,
+    task: Task,
+    options: TrainingOptions,
+    schedule: ScheduleOptions,
+    plan: Plan,
+    run: Run,
+    first_step: int,
+) -> Outcome:
+    """Train from `first_step` to `plan.last_step`, or to a stop, and leave a checkpoint there."""
+    world = engine.world
+    writer = checkpoint.Writer(run.checkpoints, options.keep_checkpoints, CHOICE)
+    sinks = [SINKS[name](run.folder) for name in options.log] if world.is_main else []
+    meter = Meter(world, run, sinks, options.non_finite, plan.batches_per_epoch, first_step, plan.last_step)
+    pending: Pending | None = None
+    step, stopped = first_step, False
+    with (
+        Heartbeat(run.folder, world, options.distributed_timeout) as heartbeat,
+        profiler(options.profile_steps if world.is_main else 0, run.folder / "trace.json") as profile,
+    ):
+        while step < plan.last_step and not stopped:
+            heartbeat.at(step, "waiting for data")
+            with meter.clock("data", host=True):
+                batch = next(task.batches)
+            heartbeat.at(step, "computing")
+            with meter.clock("prepare"):
+                micro_batches = prepared(engine, batch, options.micro_batch_size)
+            factor = schedule.factor(step, plan.total_steps)
+            record = train_step(
+                engine,
+                micro_batches,
+                task.clips_of(batch.index, batch.valid),
+                task.loss_at(step),
+                seed=options.seed,
+                step=step,
+                learning_rate_factor=factor,
+                average=average,
+                clock=meter.clock,
+            )
+            task.after_update()
+            step += 1
+            asked = world.max(torch.tensor([task.stop()], dtype=torch.float32, device=world.device))
+            latest = meter.lap(step, engine.base_rates[0] * factor, record, asked, batch.index)
+            if pending is not None:
+                stopped = meter.read(pending)
+            pending = latest
+            if stopped or step == plan.last_step or step % options.checkpoint_every == 0:
+                # Read first: a step that a checkpoint holds stands in the log, and was finite.
+                stopped = meter.read(pending) or stopped
+                pending = None
+                heartbeat.at(step, "checkpoint")
+                with meter.clock("checkpoint", host=True):
+                    save(engine, average, task, meter, writer, step, skip_validation=stopped)
+            if profile is not None:
+                profile.step()
+        writer.wait()
+    meter.close()
+    return "finished" if step == plan.last_step else "stopped"
+
+
+def prepared(engine: Engine, batch: Batch, micro_batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    """Cut this rank's share into micro-batches and do what needs no gradient (see `Localizer.prepare`)."""
+    pieces = zip(batch.images.split(micro_batch_size), batch.waveforms.split(micro_batch_size), strict=True)
+    return [engine.prepare(images, waveforms) for images, waveforms in pieces]
+
+
+def save(
+    engine: Engine,
+    average: Ema | None,
+    task: Task,
+    meter: Meter,
+    writer: checkpoint.Writer,
+    step: int,
+    skip_validation: bool,
+) -> None:
+    """Validate and write a checkpoint; every rank calls this at the same step.
+
+    A stop leaves no time to validate: the grace period belongs to the checkpoint.
+    """
+    world = engine.world
+    measured = None if task.validate is None or skip_validation else task.validate()
+    if world.is_main and measured is not None:
+        meter.write({"step": step, "validation": measured})
+    folder = writer.begin(step) if world.is_main else None
+    if engine.has_parts:
+        engine.save_parts(Path(world.broadcast_object(str(folder))))
+        world.barrier()
+    files = engine.state_files()
+    if world.is_main:
+        if average is not None:
+            files[EMA_FILE] = checkpoint.to_host(average.state_dict())
+        state = {"world_size": world.size, "identity": task.identity, "validation": measured}
+        writer.save(step, files, state)
+
+
+def profiler(steps: int, path: Path) -> AbstractContextManager[torch.profiler.profile | None]:
+    """Return the profiler of `steps` steps after two of warm-up, which writes a Chrome trace; none for 0."""
+    if not steps:
+        return nullcontext()
+    return torch.profiler.profile(
+        schedule=torch.profiler.schedule(wait=1, warmup=1, active=steps, repeat=1),
+        on_trace_ready=lambda profile: profile.export_chrome_trace(str(path)),
+    )

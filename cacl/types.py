@@ -1,0 +1,68 @@
+"""The plain values that pass between the rooms.
+
+Axes: `N` clips of the global batch, `n` on this rank, `m` in a micro-batch, `P` pixels of a map, `H` heads,
+`D` channels, `K` soft classes, `T` samples of sound, `S` pixels of an image's side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loader delivers. Image `k` and waveform `k` belong to clip `index[k]`."""
+
+    index: Tensor
+    """[n] int64, a clip's position in its source's sorted id list."""
+    images: Tensor
+    """[n, 3, S, S] uint8, RGB."""
+    waveforms: Tensor
+    """[n, T] float32 in -1..1, mono."""
+    valid: Tensor
+    """[n] bool; False marks a clip that could not be decoded (its tensors are zeros)."""
+    annotations: list[dict[str, Any]] | None = None
+    """One dict a clip as it was packed (id, class_name, boxes ...), for evaluation only."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What the loss knows of clips beside their embeddings: small, and gathered over all ranks."""
+
+    index: Tensor
+    """[n] int64."""
+    label: Tensor
+    """[n] int64 pseudo-label; -1 where unknown, which is a class of its own for every clip."""
+    confidence: Tensor
+    """[n] float32 in 0..1."""
+    valid: Tensor
+    """[n] bool; clips with False are no row, no positive and no negative."""
+    soft: Tensor | None = None
+    """[n, K] float32, a distribution over classes."""
+
+    def to(self, device: torch.device) -> Clips:
+        """Return the same on another device."""
+        parts = (self.index, self.label, self.confidence, self.valid)
+        index, label, confidence, valid = (part.to(device, non_blocking=True) for part in parts)
+        soft = None if self.soft is None else self.soft.to(device, non_blocking=True)
+        return Clips(index, label, confidence, valid, soft)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the model makes of a batch. Vectors have unit length along D."""
+
+    maps: Tensor
+    """[n, H, P, D], one vector a pixel and head."""
+    audio: Tensor
+    """[n, H, D]."""
+    scalars: dict[str, Tensor] = field(default_factory=dict)
+    """Learned 0-d parameters of the loss, such as `logit_scale` and `bias`."""
+    target: Embeddings | None = None
+    """The same clips through the moving average of the model, without gradient."""
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    """[n, ...] each: what the loss's own head (`LossOptions.head`) adds, such as SSPL's predictions."""

@@ -1,0 +1,124 @@
+"""Say whether one run is better than another on the same test clips, and how sure that is.
+
+    cacl compare runs/own-clip runs/class-aware
+    cacl compare 'runs/own-clip-{}' 'runs/class-aware-{}' --seeds 0 1 2 3 4
+
+Both runs have been evaluated by the same protocol (`cacl evaluate`). With --seeds, `{}` in the names stands
+for the seed, and the intervals are over clips and seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cacl.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cacl.evaluation.protocols import Protocol
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("first", metavar="A", help="a run directory that has been evaluated")
+    parser.add_argument("second", metavar="B", help="another one")
+    parser.add_argument("--seeds", nargs="+", metavar="SEED", help="compare A and B with {} replaced by each")
+    parser.add_argument("--protocol", metavar="NAME", help="default: that of A's newest evaluation")
+    parser.add_argument(
+        "--system", default="model", help="which rows: model (default), guided, untrained ..."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of sentences")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print a verdict for every number that is a mean over clips."""
+    from cacl.evaluation.protocols import get_protocol
+    from cacl.evaluation.results import read_record
+
+    runs = [named(name, arguments.seeds) for name in (arguments.first, arguments.second)]
+    first_record = read_record(runs[0][0], arguments.protocol)
+    protocol = get_protocol(first_record["protocol"])
+    for run in runs[0] + runs[1]:
+        check_same(first_record, read_record(run, protocol.name), runs[0][0], run)
+    first, second = (values(names, protocol, arguments.system) for names in runs)
+    found = {metric: compared(first[metric], second[metric]) for metric in first}
+    names = (arguments.first, arguments.second)
+    if arguments.json:
+        print(
+            json.dumps({"first": names[0], "second": names[1], "protocol": protocol.name, "metrics": found})
+        )
+        return
+    for metric, one in found.items():
+        print(sentence(names, metric, one))
+
+
+def named(name: str, seeds: list[str] | None) -> list[Path]:
+    """Return the run directories of a name. Raises UserError where `{}` and --seeds do not go together."""
+    if (seeds is not None) != ("{}" in name):
+        raise UserError(f"{name}: write {{}} for the seed in both names, and name the seeds with --seeds")
+    return [Path(name.replace("{}", seed)) for seed in seeds] if seeds else [Path(name)]
+
+
+def check_same(first: dict[str, Any], other: dict[str, Any], first_run: Path, run: Path) -> None:
+    """Raise UserError unless both evaluations measured the same thing on the same clips."""
+    for key in ("protocol_version", "data", "n"):
+        if first[key] != other[key]:
+            raise UserError(
+                f"{run}: its {key} is {other[key]}, that of {first_run} is {first[key]}; evaluate both alike"
+            )
+
+
+def values(runs: list[Path], protocol: Protocol, system: str) -> dict[str, np.ndarray]:
+    """Return [R, N] per-clip values of the runs for every metric, clips in the order of their index."""
+    import numpy as np
+
+    from cacl.evaluation.results import read_clips
+
+    found: list[dict[str, np.ndarray]] = []
+    index = None
+    for run in runs:
+        systems = read_clips(run, protocol.name)
+        if system not in systems:
+            raise UserError(f"{run}: --system {system}: not measured; there are {', '.join(systems)}")
+        columns = systems[system]
+        if index is not None and not np.array_equal(index, columns["index"]):
+            raise UserError(f"{run}: has results for other clips than {runs[0]}; evaluate both alike")
+        index = columns["index"]
+        found.append(protocol.per_clip(columns))
+    return {metric: np.stack([one[metric] for one in found]) for metric in found[0]}
+
+
+def compared(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Return means and paired difference with intervals; with one seed of right and wrong McNemar's test."""
+    import numpy as np
+
+    from cacl.evaluation.compare import bootstrap, mcnemar, paired_difference
+
+    difference = paired_difference(first, second)
+    result: dict[str, Any] = {
+        "clips": first.shape[1],
+        "seeds": first.shape[0],
+        "first": vars(bootstrap(first)),
+        "second": vars(bootstrap(second)),
+        "difference": vars(difference),
+    }
+    if first.dtype == np.bool_ and len(first) == 1:
+        result["mcnemar"] = vars(mcnemar(first[0], second[0]))
+    return result
+
+
+def sentence(names: tuple[str, str], metric: str, found: dict[str, Any]) -> str:
+    """Return a metric's comparison as text."""
+    from cacl.evaluation.compare import Estimate, verdict
+
+    text = verdict(*names, metric, Estimate(**found["difference"]), found["clips"], found["seeds"])
+    if test := found.get("mcnemar"):
+        text += (
+            f" McNemar: right in {names[0]} alone {test['only_first']}, in {names[1]} alone "
+            f"{test['only_second']}, p = {test['p_value']:.3g}."
+        )
+    return text

@@ -1,0 +1,100 @@
+"""Print a recipe with every default filled in and every override applied.
+
+cacl config launch/recipes/demo.yaml --optimizer.learning-rate 1e-3
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cacl.errors import UserError
+
+if TYPE_CHECKING:
+    from launch.recipe import Recipe
+
+TAKES_OVERRIDES = True
+OVERRIDES_HELP = "Any key of the recipe can be set by its dotted name: --optimizer.learning-rate 1e-3"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe, such as launch/recipes/demo.yaml")
+    parser.epilog = OVERRIDES_HELP
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print the resolved recipe as YAML."""
+    from cacl.options import plain
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    print(yaml.safe_dump(plain(recipe), sort_keys=False), end="")
+
+
+def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
+    """Read a recipe and apply overrides (`["--a.b-c", "value", ...]`).
+
+    Raises UserError, one sentence, for a missing file, unknown key or wrong type.
+    """
+    from cacl.options import parse, plain
+    from launch.recipe import Recipe
+
+    recipe = parse(Recipe, read_yaml(path), str(path))
+    if not overrides:
+        return recipe
+    return parse(Recipe, override(plain(recipe), overrides), f"{path} with {' '.join(overrides)}")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping. Raises UserError otherwise."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; give the path of a recipe") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a recipe is a mapping of keys to values, this is a {type(values).__name__}")
+    return values
+
+
+def override(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Return resolved `values` with `["--a.b-c", "1e-3"]` or `["--a.b-c=1e-3"]` set at `["a"]["b_c"]`.
+
+    A choice by name may be given by its name alone: `--loss.similarity max` is `{name: max}`. Where a name
+    changes, what was set for the choice before it goes.
+    """
+    values = dict(values)
+    rest = list(overrides)
+    while rest:
+        key = rest.pop(0)
+        if not key.startswith("--") or len(key) < 3:
+            raise UserError(f"{key!r} is not an option; an override is written --section.key value")
+        key, _, text = key[2:].partition("=")
+        if not _:
+            if not rest:
+                raise UserError(f"--{key}: its value is missing; write --{key} VALUE")
+            text = rest.pop(0)
+        _set(values, key, yaml.safe_load(text))
+    return values
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.replace("-", "_").split(".")
+    for parent in parents:
+        below = values.get(parent)
+        if not isinstance(below, dict) and below is not None:
+            raise UserError(f"--{dotted}: {parent} is {below!r} in the recipe, which has no keys")
+        values[parent] = dict(below or {})
+        values = values[parent]
+    old = values.get(last)
+    if isinstance(old, dict) and "name" in old and isinstance(value, str):
+        value = {"name": value}
+    if last == "name" and values.get("name") != value:
+        values.clear()
+    values[last] = value

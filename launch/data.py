@@ -1,0 +1,119 @@
+"""The training data of a recipe: shards, labels and their identity, checked before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cacl.engines import Engine
+from cacl.errors import UserError
+from cacl.labels.table import LabelTable
+from cacl.types import Batch, Clips
+from cacl.validation import retrieval
+from cacl.world import World
+from launch.recipe import Recipe
+from shards.loader import evaluation_batches, training_batches
+from shards.order import Order
+from shards.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training reads."""
+
+    recipe: Recipe
+    store: Store
+    order: Order
+    labels: LabelTable | None
+    identity: dict[str, Any]
+    """Fingerprints that a checkpoint records; another one is refused on resuming."""
+
+    def stream(self, world: World, first_step: int) -> Iterator[Batch]:
+        """Yield this rank's share of every global batch from `first_step` on, to the last epoch's end."""
+        data = self.recipe.data
+        return training_batches(
+            self.store,
+            self.order,
+            position=divmod(first_step, self.order.batches_per_epoch),
+            epochs=self.recipe.training.epochs,
+            rank=world.rank,
+            size=world.size,
+            decoder=data.decoder,
+            augmentation=data.augmentation,
+            workers=data.workers,
+            policy=data.broken_clips,
+        )
+
+    def clips_on(self, device: torch.device) -> Callable[[Tensor, Tensor], Clips]:
+        """Return the function that joins labels to `index` [n] and `valid` [n]."""
+        return joined(self.labels, device)
+
+
+def joined(labels: LabelTable | None, device: torch.device) -> Callable[[Tensor, Tensor], Clips]:
+    """Return `(index [n], valid [n]) → Clips`; without a table every clip is a class of its own."""
+
+    def join(index: Tensor, valid: Tensor) -> Clips:
+        if labels is None:
+            unknown = torch.full_like(index, -1)
+            return Clips(index, unknown, torch.ones(len(index)), valid).to(device)
+        return labels.clips(index, valid).to(device)
+
+    return join
+
+
+def open_data(recipe: Recipe, world_size: int) -> TrainingData:
+    """Open shards and labels. Raises UserError where they do not fit the recipe, the ranks or each other."""
+    data, training = recipe.data, recipe.training
+    store = open_store(data.train)
+    identity: dict[str, Any] = {"data": store.fingerprint, "labels": None}
+    labels, by_clip = None, None
+    if data.labels is not None:
+        labels = LabelTable.load(data.labels, fingerprint=store.fingerprint)
+        identity["labels"] = labels.fingerprint
+        by_clip = _labels_of(labels, store.indices)
+    order = data.order.order(store.shards, training.global_batch_size, training.seed, by_clip)
+    rows = order.rows(0, world_size)
+    share = rows.stop - rows.start
+    if share % training.micro_batch_size:
+        raise UserError(
+            f"training.micro_batch_size: a rank's share of the batch is {share} clips on {world_size} "
+            f"rank(s), which micro-batches of {training.micro_batch_size} do not divide; "
+            f"choose a divisor of {share}"
+        )
+    return TrainingData(recipe, store, order, labels, identity)
+
+
+def validation_of(recipe: Recipe, engine: Engine, world: World) -> Callable[[], dict[str, float]] | None:
+    """Return what measures retrieval on the validation clips over all ranks; None where there are none."""
+    data = recipe.data
+    if data.validation is None:
+        return None
+    store = open_store(data.validation)
+    labels = data.validation_labels and LabelTable.load(data.validation_labels, fingerprint=store.fingerprint)
+    share = store.indices[world.rank :: world.size]
+    size = recipe.training.micro_batch_size
+
+    def measure() -> dict[str, float]:
+        batches = evaluation_batches(
+            store,
+            share,
+            size,
+            data.decoder,
+            data.workers,
+            augmentation=data.augmentation,
+            policy=data.broken_clips,
+        )
+        return retrieval(engine.module, batches, joined(labels or None, world.device), recipe.loss, world)
+
+    return measure
+
+
+def _labels_of(labels: LabelTable, indices: np.ndarray) -> np.ndarray:
+    """Return the label of every stored clip, [N] int64; -1 where the table lacks it."""
+    index = torch.from_numpy(indices)
+    return labels.clips(index, torch.ones_like(index, dtype=torch.bool)).label.numpy()

@@ -1,0 +1,87 @@
+"""The command `cacl`: one table from verb to module.
+
+Each module has `add_arguments(parser)` and `main(arguments) -> int | None`, imports nothing heavy at its top
+(`cacl --help` must not import torch), and opens with the command that runs it. A module with TAKES_OVERRIDES
+finds what it did not declare, such as `--optimizer.learning-rate 1e-3`, in `arguments.overrides`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from cacl.errors import UserError
+
+VERBS = {
+    "pack": ("launch.pack", "write clips of a source into WebDataset shards"),
+    "shards": ("launch.shards", "show, verify or audit packed shards"),
+    "label": ("launch.label", "predict a pseudo-label for every clip with a frozen classifier"),
+    "labels": ("launch.labels", "report on label tables, cluster, fuse, compare"),
+    "train": ("launch.train", "train from a recipe, on one process or many"),
+    "evaluate": ("launch.evaluate", "measure a run by a protocol"),
+    "import": ("launch.importing", "make a run of a released SLAVC or EZ-VSL checkpoint"),
+    "compare": ("launch.compare", "say whether one run is better than another, and how sure that is"),
+    "report": ("launch.report", "write a run's HTML report"),
+    "localize": ("launch.localize", "show where the sound is in a film, or a picture and a sound"),
+    "runs": ("launch.runs", "list runs, or lay some side by side"),
+    "config": ("launch.config", "print a recipe with every default filled in"),
+    "submit": ("launch.submit", "send jobs to a SLURM cluster, or show them"),
+    "sweep": ("launch.sweep", "try settings of a recipe with Ray Tune"),
+    "doctor": ("launch.doctor", "say what this machine can do and what is missing"),
+    "demo": ("launch.demo", "the whole way on real photographs and sounds"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in the arguments are one sentence on one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"{self.prog}: {message} (see: {self.prog} --help)\n")
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    rows = "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items())
+    return (
+        "usage: cacl VERB [options]\n\n"
+        "Class-aware contrastive learning for sound source localization.\n\n"
+        f"verbs:\n{rows}\n\n"
+        "cacl VERB --help tells more of a verb."
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return its exit code: 0 done, 2 bad input, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if argv else 2
+    verb = argv[0]
+    if verb not in VERBS:
+        print(f"cacl: there is no verb {verb!r}; the verbs are: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(VERBS[verb][0])
+    parser = _Parser(
+        prog=f"cacl {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    arguments, rest = parser.parse_known_args(argv[1:])
+    if rest and not getattr(module, "TAKES_OVERRIDES", False):
+        parser.error(f"unknown argument {rest[0]}")
+    arguments.overrides = rest
+    try:
+        return module.main(arguments) or 0
+    except UserError as error:
+        print(f"cacl {verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"cacl {verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

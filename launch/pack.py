@@ -1,0 +1,172 @@
+"""Write the clips of a source into WebDataset shards with a manifest.
+
+cacl pack stamps --out data/stamps/train
+cacl pack prepared --root DIR --out data/mine
+cacl pack merge --out DIR          after parts (--part 3/16) were packed on several machines
+
+What was begun goes on, and what is packed already is checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import typing
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+from cacl.errors import UserError
+from shards.clip import Storage
+from shards.sources import SOURCES, source_class
+from shards.sources.base import Source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare a sub-verb for each source, with the source's fields as its options, and `merge`."""
+    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+    for name, (_, _, help_text) in SOURCES.items():
+        kind = source_class(name)
+        one = sources.add_parser(name, help=help_text, description=kind.__doc__, allow_abbrev=False)
+        _add_fields(one, kind)
+        _add_fields(one, Storage, {field.name: field.default for field in fields(kind)}["storage"])
+        one.add_argument("--out", type=Path, required=True, help="folder of the shards")
+        one.add_argument(
+            "--workers", type=_positive, default=_cores(), help="processes (default: %(default)s)"
+        )
+        one.add_argument(
+            "--shard-size",
+            type=_positive,
+            default=kind.shard_size,
+            help="clips a shard (default: %(default)s)",
+        )
+        one.add_argument(
+            "--part",
+            type=_part,
+            default=(1, 1),
+            metavar="K/N",
+            help="pack the K-th of N parts only, then merge",
+        )
+        _add_max_rejected(one)
+    merge = sources.add_parser("merge", help="finish a folder whose parts are all packed", allow_abbrev=False)
+    merge.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    _add_max_rejected(merge)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Plan, pack, merge; or check what is packed already."""
+    try:
+        return _pack(arguments)
+    except OSError as error:
+        where = error.filename or arguments.out
+        raise UserError(
+            f"{where}: {error.strerror}; what is finished is kept: mend it and run again"
+        ) from error
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from shards import pack
+    from shards.plan import make_plan
+
+    packed = (arguments.out / "manifest.json").exists()
+    if arguments.source == "merge":
+        _tell(
+            arguments.out,
+            pack.checked(arguments.out)
+            if packed
+            else pack.merge(pack.recorded_plan(arguments.out), arguments.out, arguments.max_rejected),
+        )
+        return 0
+    plan = make_plan(_source(arguments), arguments.shard_size)
+    if packed:
+        _tell(arguments.out, pack.check(plan, arguments.out))
+        return 0
+    pack.pack(
+        plan,
+        arguments.out,
+        workers=arguments.workers,
+        part=arguments.part,
+        max_rejected=arguments.max_rejected,
+    )
+    if arguments.part[1] == 1:
+        _tell(arguments.out, pack.merge(plan.head, arguments.out, arguments.max_rejected))
+    else:
+        print(
+            f"part {arguments.part[0]} of {arguments.part[1]} is packed; after the last one: cacl pack merge"
+        )
+    return 0
+
+
+def _tell(out: Path, manifest: Any) -> None:
+    stored = sum(shard.nsamples for shard in manifest.shards)
+    size = sum(shard.filesize for shard in manifest.shards) / 1e6
+    rejected = (
+        f", {manifest.ids - stored} rejected (see {out / 'rejected.jsonl'})" if stored < manifest.ids else ""
+    )
+    print(f"{out}: {stored} clips in {len(manifest.shards)} shards, {size:.1f} MB{rejected}")
+    print(f"fingerprint {manifest.fingerprint}")
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    """Build the source from the options of the same names."""
+    kind = source_class(arguments.source)
+    values = vars(arguments)
+    storage = Storage(**{field.name: values[field.name] for field in fields(Storage)})
+    return kind(storage=storage, **{name: values[name] for name in _names(kind)})
+
+
+def _names(kind: type[Source]) -> list[str]:
+    return [field.name for field in fields(kind) if field.name != "storage"]
+
+
+def _add_fields(parser: argparse.ArgumentParser, kind: type, default: Any = None) -> None:
+    """Declare `--field-name` for every field; a field's metadata holds `help` and perhaps `required`."""
+    types = typing.get_type_hints(kind)
+    for field in fields(kind):
+        if field.name != "storage":
+            option = field.metadata.get("option", "--" + field.name.replace("_", "-"))
+            parser.add_argument(
+                option,
+                dest=field.name,
+                **_option(field, types[field.name], getattr(default, field.name, MISSING)),
+            )
+
+
+def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
+    default = field.default if default is MISSING else default
+    help_text = field.metadata["help"]
+    if field.metadata.get("required"):
+        return {"type": kind, "required": True, "help": help_text}
+    if typing.get_origin(kind) is typing.Literal:
+        return {
+            "choices": typing.get_args(kind),
+            "default": default,
+            "help": f"{help_text} (default: {default})",
+        }
+    if typing.get_origin(kind) is tuple:
+        return {"type": Path, "nargs": "+", "default": (), "help": help_text}
+    if default is None:
+        return {"type": typing.get_args(kind)[0], "default": None, "help": help_text}
+    return {"type": kind, "default": default, "help": f"{help_text} (default: {default})"}
+
+
+def _add_max_rejected(parser: argparse.ArgumentParser) -> None:
+    help_text = "share of rejected clips, 0..1, over which the run ends with an error (default: %(default)s)"
+    parser.add_argument("--max-rejected", type=float, default=0.05, help=help_text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _part(text: str) -> tuple[int, int]:
+    turn, slash, parts = text.partition("/")
+    if not (slash and turn.isdecimal() and parts.isdecimal() and 1 <= int(turn) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N with 1 <= K <= N, such as 3/16")
+    return int(turn), int(parts)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

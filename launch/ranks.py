@@ -1,0 +1,76 @@
+"""Several ranks on this machine: torchrun, with signals passed on to it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from types import FrameType
+
+from cacl.errors import UserError
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+_PR_SET_PDEATHSIG = 1
+GRACE_SECONDS = 110
+"""How long ranks that were told to stop may finish their step and write; then torchrun kills them."""
+
+
+def check_number(nproc_per_node: int) -> None:
+    """Raise UserError unless so many ranks can be started from here."""
+    if "RANK" in os.environ:
+        raise UserError("--nproc-per-node: this process is a rank already (torchrun gives the number)")
+    if nproc_per_node < 1:
+        raise UserError(f"--nproc-per-node {nproc_per_node}: give at least 1")
+
+
+def run_ranks(nproc_per_node: int, module: str, words: list[str], max_restarts: int = 0) -> int:
+    """Run `python -m module words` as so many ranks and return torchrun's exit code after the last has ended.
+
+    The first SIGTERM or SIGUSR1 to this process goes on to torchrun, which hands it to every rank.
+    """
+    command = [
+        sys.executable, "-m", "torch.distributed.run",
+        "--nproc-per-node", str(nproc_per_node), "--max-restarts", str(max_restarts),
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",
+        "--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
+        "--shutdown-timeout", str(GRACE_SECONDS),
+        "-m", module, *words,
+    ]  # fmt: skip
+    threads = max(1, len(os.sched_getaffinity(0)) // nproc_per_node)
+    # torchrun would keep its store over restarts, and a new rank could read there the address of a dead one.
+    own = {"OMP_NUM_THREADS": str(threads), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    environment = {**own, **os.environ}
+    process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    passed_on: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if not passed_on:  # a second one would make torchrun leave its ranks alone
+            process.send_signal(number)
+        passed_on.append(number)
+        earlier = before[signal.Signals(number)]
+        if callable(earlier):
+            earlier(number, frame)
+
+    for number in SIGNALS:
+        signal.signal(number, pass_on)
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue  # torchrun has the terminal's interrupt too
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """Have Linux send SIGTERM to this process when its parent is gone: a killed one leaves no orphans.
+
+    To be called between fork and exec.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

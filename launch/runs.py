@@ -1,0 +1,96 @@
+"""List the runs of a folder, newest first, or lay some of them side by side: what differs, what came out.
+
+cacl runs
+cacl runs --compare runs/demo runs/mine
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from cacl.errors import UserError
+
+_SHOWN = ("peak_in_box", "ciou", "auc")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("folder", nargs="?", default="runs", help="where the runs lie (default: runs)")
+    parser.add_argument("--compare", nargs="+", metavar="RUN", help="lay these runs side by side")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print a table."""
+    from cacl.run import Run
+
+    if arguments.compare:
+        runs = [Run(folder) for folder in arguments.compare]
+        print(side_by_side({run.folder.name: flat(run.recipe()) | outcome(run) for run in runs}))
+        return
+    found = sorted(Path(arguments.folder).glob("**/recipe.yaml"), key=lambda path: -path.stat().st_mtime)
+    if not found:
+        raise UserError(f"{arguments.folder}: holds no run; train one with: cacl train RECIPE")
+    print(listing([(str(path.parent), outcome(Run(path.parent))) for path in found]))
+
+
+def outcome(run: Any) -> dict[str, Any]:
+    """Return what a run has come to: last step, loss, speed, validation and evaluation where there are."""
+    records = run.records()[::-1]
+    last: dict[str, Any] = next((line for line in records if "loss" in line), {})
+    measured: dict[str, Any] = next((line["validation"] for line in records if "validation" in line), {})
+    result = {name: last.get(name) for name in ("step", "loss", "world_size", "clips_per_second")}
+    result["state"] = "to be resumed" if run.requeue_file.exists() else ""
+    result |= {f"validation.{name}": value for name, value in measured.items() if name != "clips"}
+    summary = run.folder / "metrics.json"
+    if summary.exists():
+        metrics = json.loads(summary.read_text())
+        result |= {f"{metrics['protocol']}.{name}": value for name, value in metrics["model"].items()}
+    return result
+
+
+def listing(rows: list[tuple[str, dict[str, Any]]]) -> str:
+    """Return one line a run."""
+    lines = [f"{'run':<36}{'step':>8}{'loss':>9}{'ranks':>6}{'clips/s':>9}  measured"]
+    for name, row in rows:
+        wanted = [key for key in row if key.split(".")[-1] in (*_SHOWN, "recall_at_1")]
+        measured = ", ".join(f"{key} {row[key]:.3f}" for key in wanted if row[key] is not None)
+        cells = [_cell(row[key]) for key in ("step", "loss", "world_size", "clips_per_second")]
+        lines.append(
+            f"{name:<36}{cells[0]:>8}{cells[1]:>9}{cells[2]:>6}{cells[3]:>9}  "
+            + "; ".join(part for part in (measured, row["state"]) if part)
+        )
+    return "\n".join(lines)
+
+
+def side_by_side(columns: dict[str, dict[str, Any]]) -> str:
+    """Return the keys in which the columns differ, one line each."""
+    keys = dict.fromkeys(key for column in columns.values() for key in column)
+    differing = [key for key in keys if len({str(column.get(key)) for column in columns.values()}) > 1]
+    width = max(map(len, [*differing, "key"])) + 2
+    wide = max(12, *(len(name) + 2 for name in columns))
+    lines = [f"{'':<{width}}" + "".join(f"{name:>{wide}}" for name in columns)]
+    for key in differing:
+        lines.append(
+            f"{key:<{width}}" + "".join(f"{_cell(column.get(key)):>{wide}}" for column in columns.values())
+        )
+    return "\n".join(lines)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, under dotted keys."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,149 @@
+"""What a sweep found: every setting with its interval over seeds, a heat map, and the best recipe.
+
+Everything is read from the trials' run directories, so the report can be written at any time.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from scipy import stats
+
+from cacl.run import Run
+from launch.sweeping.space import FINISHED, STOPPED, Setting, Space, setting_name
+
+FORMAT_VERSION = 1
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+HEAT_MAP_KEYS = ("loss.temperature", "training.global_batch_size")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one trial reached."""
+
+    seed: int
+    step: int
+    objective: float | None
+    state: str
+    """finished, stopped (by the scheduler), or unfinished."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting over its seeds."""
+
+    setting: Setting
+    trials: list[Outcome]
+    mean: float | None
+    """Mean objective of the finished seeds; None where none has finished."""
+    interval: tuple[float, float] | None
+    """95 % interval of the mean by Student's t; None with fewer than two finished seeds."""
+
+    @property
+    def name(self) -> str:
+        """A short name."""
+        return setting_name(self.setting)
+
+    @property
+    def is_whole(self) -> bool:
+        """True where every seed has finished: only such settings may be chosen."""
+        return all(trial.state == "finished" for trial in self.trials)
+
+
+def trial_folder(out: Path, setting: Setting, seed: int) -> Path:
+    """Return the run directory of a trial."""
+    return out / "trials" / f"{setting_name(setting)},seed={seed}"
+
+
+def read_rows(out: Path, space: Space, settings: list[Setting]) -> list[Row]:
+    """Read every trial; the best whole setting first, settings without a finished seed last."""
+    rows = []
+    for setting in settings:
+        trials = [_outcome(trial_folder(out, setting, seed), seed, space) for seed in space.seeds]
+        values = [t.objective for t in trials if t.state == "finished" and t.objective is not None]
+        mean = float(np.mean(values)) if values else None
+        rows.append(Row(setting, trials, mean, _interval(values)))
+    sign = -1.0 if space.objective.best == "max" else 1.0
+    return sorted(rows, key=lambda row: (not row.is_whole, math.inf if row.mean is None else sign * row.mean))
+
+
+def write_report(out: Path, space: Space, rows: list[Row], recipe: str) -> Path:
+    """Write `results.json` and `report.html` into `out`; return the path of the report."""
+    body = {
+        "format_version": FORMAT_VERSION,
+        "objective": asdict(space.objective),
+        "settings": [asdict(row) for row in rows],
+    }
+    (out / "results.json").write_text(json.dumps(body, indent=2) + "\n")
+    page = jinja2.Environment(autoescape=True).from_string(_TEMPLATE.read_text())
+    report = out / "report.html"
+    report.write_text(page.render(space=space, rows=rows, recipe=recipe, heat_map=_heat_map(space, rows)))
+    return report
+
+
+def _outcome(folder: Path, seed: int, space: Space) -> Outcome:
+    lines = [(line["step"], space.objective.read(line)) for line in Run(folder).records()]
+    measured = [(step, value) for step, value in lines if value is not None]
+    step, value = measured[-1] if measured else (0, None)
+    if (folder / STOPPED).exists():
+        return Outcome(seed, step, value, "stopped")
+    return Outcome(seed, step, value, "finished" if (folder / FINISHED).exists() else "unfinished")
+
+
+def _interval(values: list[float]) -> tuple[float, float] | None:
+    if len(values) < 2:
+        return None
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def _heat_map(space: Space, rows: list[Row]) -> str | None:
+    """Return a picture over two keys as base64 PNG, the mean over whatever else varies; None with fewer."""
+    listed = [key for key, values in space.vary.items() if isinstance(values, list) and len(values) > 1]
+    keys = HEAT_MAP_KEYS if set(HEAT_MAP_KEYS) <= set(listed) else tuple(listed[:2])
+    if len(keys) < 2:
+        return None
+    from matplotlib.figure import Figure
+
+    down, across = (space.vary[key] for key in keys)
+    values = np.full((len(down), len(across)), np.nan)
+    for i, first in enumerate(down):
+        for j, second in enumerate(across):
+            cell = [
+                trial.objective
+                for row in rows
+                if row.setting[keys[0]] == first and row.setting[keys[1]] == second
+                for trial in row.trials
+                if trial.objective is not None
+            ]
+            values[i, j] = np.mean(cell) if cell else np.nan
+    figure = Figure(figsize=(1.6 + 1.1 * len(across), 1.4 + 0.7 * len(down)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        values, cmap="viridis" if space.objective.best == "max" else "viridis_r", aspect="auto"
+    )
+    for (i, j), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            axes.text(
+                j, i, f"{value:.3g}", ha="center", va="center", bbox={"facecolor": "white", "alpha": 0.7}
+            )
+    axes.set_xticks(range(len(across)), [_label(value) for value in across])
+    axes.set_yticks(range(len(down)), [_label(value) for value in down])
+    axes.set_xlabel(keys[1])
+    axes.set_ylabel(keys[0])
+    figure.colorbar(image, label=space.objective.key)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _label(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,212 @@
+"""What a sweep varies: the file that `--space` names, and the settings that come of it.
+
+    vary:
+      loss.temperature: [0.03, 0.07, 0.2]                       # these values
+      optimizer.learning_rate: {low: 1e-4, high: 1e-2, log: true}  # or from a range (random search only)
+    search: {name: grid}                      # or {name: random, samples: 20, seed: 0}
+    stop: {name: asha, first_step: 50, last_step: 450, reduction: 3}   # or {name: never}
+    seeds: [0, 1, 2]
+    processes: 2
+
+All settings are drawn and checked before the first trial starts: a sweep is a plain list from its beginning.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from cacl.errors import UserError
+from cacl.options import Options, parse
+from launch.config import load_recipe, read_yaml
+from launch.sizes import check_sizes
+
+Setting = dict[str, Any]
+"""A value for every key that is varied, by its dotted name."""
+
+STOPPED, FINISHED = "stopped-early", "finished"
+"""Files in a trial's run directory: the scheduler has stopped it for good; its training has ended."""
+
+
+@dataclass(frozen=True)
+class Range(Options):
+    """Numbers to draw from."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Draw the logarithm evenly."""
+
+    def draw(self, generator: np.random.Generator) -> float:
+        """Return one number."""
+        if self.log:
+            return float(math.exp(generator.uniform(math.log(self.low), math.log(self.high))))
+        return float(generator.uniform(self.low, self.high))
+
+
+@dataclass(frozen=True)
+class Grid(Options):
+    """Every combination of the listed values."""
+
+    name: Literal["grid"] = "grid"
+
+    def settings(self, vary: dict[str, list[Any] | Range]) -> list[Setting]:
+        """Return all combinations; a range has no end of values and is refused."""
+        for key, values in vary.items():
+            if isinstance(values, Range):
+                raise UserError(f"vary.{key}: a grid needs a list of values; or use search: {{name: random}}")
+        return [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Random(Options):
+    """Settings drawn independently of each other."""
+
+    name: Literal["random"] = "random"
+    samples: int = 20
+    seed: int = 0
+
+    def settings(self, vary: dict[str, list[Any] | Range]) -> list[Setting]:
+        """Return `samples` settings, the same ones at every call."""
+        generator = np.random.default_rng(self.seed)
+
+        def draw(values: list[Any] | Range) -> Any:
+            return (
+                values.draw(generator)
+                if isinstance(values, Range)
+                else values[generator.integers(len(values))]
+            )
+
+        return [{key: draw(values) for key, values in vary.items()} for _ in range(self.samples)]
+
+
+@dataclass(frozen=True)
+class Never(Options):
+    """Every trial is trained to its end."""
+
+    name: Literal["never"] = "never"
+
+
+@dataclass(frozen=True)
+class Asha(Options):
+    """Asynchronous successive halving (Li et al. 2020): at each rung only the best share goes on."""
+
+    first_step: int
+    """The first rung: no trial is stopped before this step."""
+    last_step: int
+    """Rungs lie at first_step · reduction^k up to here."""
+    reduction: float = 3.0
+    """One in so many goes on from a rung to the next."""
+    name: Literal["asha"] = "asha"
+
+
+@dataclass(frozen=True)
+class Objective(Options):
+    """What is to be best: a key of the lines of train.jsonl, dots for keys within keys."""
+
+    key: str = "validation.recall_at_1"
+    best: Literal["max", "min"] = "max"
+
+    def read(self, line: dict[str, Any]) -> float | None:
+        """Return the objective in a line of train.jsonl, None where the line has none."""
+        value: Any = line
+        for part in self.key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return float(value) if isinstance(value, int | float) else None
+
+
+@dataclass(frozen=True)
+class Space(Options):
+    """A sweep."""
+
+    vary: dict[str, Any]
+    """Dotted key of the recipe → a list of values, or a range."""
+    fixed: dict[str, Any] = field(default_factory=dict)
+    """Dotted keys that every trial sets, such as a smaller number of epochs."""
+    search: Annotated[Grid | Random, Field(discriminator="name")] = field(default_factory=Grid)
+    stop: Annotated[Never | Asha, Field(discriminator="name")] = field(default_factory=Never)
+    seeds: tuple[int, ...] = (0,)
+    """training.seed of the trials that each setting gets."""
+    objective: Objective = field(default_factory=Objective)
+    processes: int = 1
+    """Ranks of one trial; each has a GPU where the machines have any."""
+    retries: int = 3
+    """How often a trial that crashed is started again from its checkpoint."""
+
+    def settings(self, recipe: str) -> list[Setting]:
+        """Return every setting, checked against the recipe. Raises UserError for the first bad one."""
+        vary = {key: _values(key, values) for key, values in self.vary.items()}
+        settings = self.search.settings(vary)
+        names = [setting_name(setting) for setting in settings]
+        if len(set(names)) < len(names):
+            raise UserError(
+                f"vary: two settings are called {max(names, key=names.count)!r}; give each value once"
+            )
+        for setting in settings:
+            try:
+                check_sizes(load_recipe(recipe, self.overrides(setting, 0)), self.processes, recipe)
+            except UserError as error:
+                shown = ", ".join(f"{key}: {value}" for key, value in setting.items())
+                raise UserError(f"the setting {{{shown}}}: {error}") from error
+        return settings
+
+    def overrides(self, setting: Setting, seed: int) -> list[str]:
+        """Return the words that turn the recipe into a trial's."""
+        values = {**self.fixed, **setting, "training.seed": seed}
+        return [f"--{key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def load_space(path: str | Path) -> Space:
+    """Read and check a space. Raises UserError, one sentence, for whatever is wrong with it."""
+    space = parse(Space, read_yaml(path), str(path))
+    wrong = None
+    if not space.vary:
+        wrong = "vary: name at least one key of the recipe"
+    elif not space.seeds or len(set(space.seeds)) < len(space.seeds):
+        wrong = "seeds: give at least one, and none of them twice"
+    elif space.processes < 1 or space.retries < 0:
+        wrong = "processes is at least 1 and retries at least 0"
+    elif "training.seed" in {*space.vary, *space.fixed}:
+        wrong = "training.seed: list the seeds under `seeds`, where they count as repeats of a setting"
+    elif isinstance(space.search, Random) and space.search.samples < 1:
+        wrong = "search.samples: give at least 1"
+    elif isinstance(space.stop, Asha) and not (
+        1 <= space.stop.first_step <= space.stop.last_step and space.stop.reduction > 1
+    ):
+        wrong = "stop: needs 1 <= first_step <= last_step and reduction above 1"
+    if wrong:
+        raise UserError(f"{path}: {wrong}")
+    return space
+
+
+def setting_name(setting: Setting) -> str:
+    """Return a short name for files and tables: `temperature=0.07,global_batch_size=48`."""
+    lasts = [key.rsplit(".", 1)[-1] for key in setting]
+    keys = lasts if len(set(lasts)) == len(lasts) else list(setting)
+    parts = [f"{key}={_short(value)}" for key, value in zip(keys, setting.values(), strict=True)]
+    return re.sub(r"[^\w.=,+-]+", "_", ",".join(parts))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value) if isinstance(value, str | int) else json.dumps(value, separators=("", "-"))
+
+
+def _values(key: str, values: Any) -> list[Any] | Range:
+    if isinstance(values, dict):
+        drawn = parse(Range, values, f"vary.{key}")
+        if not drawn.low < drawn.high or (drawn.log and drawn.low <= 0):
+            raise UserError(f"vary.{key}: needs low below high, and low above 0 where log is true")
+        return drawn
+    if not isinstance(values, list) or not values:
+        raise UserError(f"vary.{key}: give a list of values, or {{low: ..., high: ...}}; got {values!r}")
+    return values

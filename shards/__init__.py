@@ -1,0 +1,1 @@
+"""How clips become shards and batches: sources, packing, manifest, order, loaders, audit."""

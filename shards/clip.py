@@ -1,0 +1,112 @@
+"""A clip as a source gives it, and as the members of a shard that it becomes.
+
+Axes: `S` pixels of a frame's side (height first), `T` samples of sound.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import wave
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What is stored of a clip; recorded in the manifest."""
+
+    frame_side: int = field(default=256, metadata={"help": "pixels of the stored frame's short side"})
+    frame_quality: int = field(default=90, metadata={"help": "JPEG quality, 1..95"})
+    sample_rate: int = field(default=16000, metadata={"help": "samples a second of the stored sound, Hz"})
+    seconds: float = field(default=10.0, metadata={"help": "length of the stored sound, seconds"})
+
+    @property
+    def samples(self) -> int:
+        """Exact number of stored samples, `T`."""
+        return round(self.seconds * self.sample_rate)
+
+
+STORAGE = Storage()
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One frame and the sound around it, decoded."""
+
+    id: str
+    frame: Array
+    """[S, S', 3] uint8, RGB."""
+    sound: Array
+    """[T] float32 in -1..1, mono, at the storage's rate."""
+    annotation: dict[str, Any] = field(default_factory=dict)
+    """What is known of the clip: class_name, boxes ([x0, y0, x1, y1] in 0..1) and so on."""
+    mask: Array | None = None
+    """[S, S'] bool, visible pixels of the sounding object."""
+    other_sound: Array | None = None
+    """[T] float32, the sound of the silent object."""
+    other_mask: Array | None = None
+    """[S, S'] bool, visible pixels of the silent object."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A clip that cannot be used, and why. It keeps its index, which stays empty."""
+
+    id: str
+    reason: str
+    """A class of faults and, after a colon, the particulars."""
+    file: str = ""
+    """The file at fault, relative to the source's root."""
+
+
+def members(clip: Clip, index: int, storage: Storage) -> dict[str, bytes]:
+    """Encode a clip as the members of its sample, `json` last, by extension."""
+    annotation = {"index": index, "id": clip.id, **clip.annotation}
+    found = {
+        "jpg": encode_jpeg(clip.frame, storage.frame_quality),
+        "wav": encode_wav(clip.sound, storage.sample_rate),
+    }
+    if clip.mask is not None:
+        found["mask.png"] = encode_mask(clip.mask)
+    if clip.other_sound is not None:
+        found["other.wav"] = encode_wav(clip.other_sound, storage.sample_rate)
+    if clip.other_mask is not None:
+        found["other.mask.png"] = encode_mask(clip.other_mask)
+    found["json"] = json.dumps(annotation, ensure_ascii=False, sort_keys=True).encode()
+    return found
+
+
+def encode_jpeg(frame: Array, quality: int) -> bytes:
+    """Return `frame` [S, S', 3] uint8 as a JPEG."""
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def encode_mask(mask: Array) -> bytes:
+    """Return `mask` [S, S'] bool as a PNG of 0 and 255."""
+    file = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(file, "PNG")
+    return file.getvalue()
+
+
+def encode_wav(sound: Array, sample_rate: int) -> bytes:
+    """Return `sound` [T] float in -1..1 as a 16-bit mono WAV."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(sample_rate)
+        writer.writeframes(to_int16(sound).tobytes())
+    return file.getvalue()
+
+
+def to_int16(sound: Array) -> Array:
+    """Return `sound` [T] float in -1..1 as little-endian 16-bit integers."""
+    return np.rint(np.clip(sound, -1, 1) * 32767).astype("<i2")

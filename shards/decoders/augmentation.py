@@ -1,0 +1,76 @@
+"""What is cut out of a stored clip: random parts are a pure function of (seed, epoch, clip index)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cacl.errors import UserError
+from cacl.options import Options
+from shards.order import random_words
+
+_VIEW = 2
+"""Keeps these draws apart from the order's, which are keyed by (seed, epoch, purpose, ...) as well."""
+
+
+@dataclass(frozen=True)
+class Augmentation(Options):
+    """The field's crops: short side to 246, crop of 224, flip; in evaluation the whole frame at 224×224."""
+
+    size: int = 224
+    """Pixels of a delivered image's side, S."""
+    short_side: int = 246
+    """Pixels of the short side that a training frame is resized to before the crop."""
+    flip: float = 0.5
+    """Share of training clips that are mirrored."""
+    duration: float = 3.0
+    """Seconds of sound that are delivered."""
+    sample_rate: int = 16000
+    """Hz; the stored sound must have it."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= self.short_side:
+            raise UserError(
+                f"augmentation.short_side: {self.short_side} is less than augmentation.size "
+                f"({self.size}); a crop must fit into the resized frame"
+            )
+        if self.samples < 1:
+            raise UserError("augmentation.duration: must hold at least one sample of sound")
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"augmentation.flip: {self.flip} is no probability; use 0 to 1")
+
+    @property
+    def samples(self) -> int:
+        """Samples of a delivered waveform, T."""
+        return round(self.duration * self.sample_rate)
+
+
+class View(NamedTuple):
+    """One clip's random draws; the first three are in 0..1 of the room that the clip leaves."""
+
+    left: float
+    top: float
+    start: float
+    mirrored: bool
+
+
+MIDDLE = View(0.5, 0.5, 0.5, False)
+"""The view of evaluation; of an image it is the whole."""
+
+
+def draw(augmentation: Augmentation, seed: int, epoch: int, index: int) -> View:
+    """Return the view of clip `index` in an epoch; neither batch, rank nor worker matters."""
+    left, top, start, flip = (float(word) / 2**64 for word in random_words(4, seed, epoch, _VIEW, index))
+    return View(left, top, start, flip < augmentation.flip)
+
+
+def resized(augmentation: Augmentation, height: int, width: int) -> tuple[int, int]:
+    """Return height and width, in pixels, of a training frame after its short side was resized."""
+    short = min(height, width)
+    return round(height * augmentation.short_side / short), round(width * augmentation.short_side / short)
+
+
+def corner(augmentation: Augmentation, view: View, height: int, width: int) -> tuple[int, int]:
+    """Return top and left, in pixels, of the crop in a resized frame of `height` × `width`."""
+    room = (height - augmentation.size + 1, width - augmentation.size + 1)
+    return min(int(view.top * room[0]), room[0] - 1), min(int(view.left * room[1]), room[1] - 1)

@@ -1,0 +1,102 @@
+"""What both decoders share: the request, the wishes, and what becomes of a clip that cannot be decoded."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from cacl.errors import UserError
+from shards.decoders.augmentation import MIDDLE, Augmentation, View, draw
+
+Policy = Literal["raise", "mask"]
+
+_END_OF_IMAGE = b"\xff\xd9"
+
+
+class Broken(Exception):
+    """A stored clip cannot be decoded; the message says why."""
+
+
+class ClipReader(Protocol):
+    """The part of a store that decoding needs. Errors of input and output stay OSError."""
+
+    def read(self, index: int) -> Mapping[str, bytes]:
+        """Return the members of a clip by name ("jpg", "wav", "json", ...)."""
+
+    def prefetch(self, indices: np.ndarray) -> None:
+        """Begin to fetch what holds these clips, [n] int64; they will be read soon."""
+
+    def where(self, index: int) -> str:
+        """Return the shard's file and the clip's key, for messages."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The clips of one batch on one rank."""
+
+    index: np.ndarray
+    """[n] int64."""
+    key: tuple[int, int] | None
+    """Seed and epoch of the random views; None is evaluation."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to be delivered of every clip."""
+
+    augmentation: Augmentation
+    policy: Policy = "raise"
+    sound: str = "wav"
+    annotated: bool = False
+
+    def view(self, request: Request, index: int) -> View:
+        """Return which part of clip `index` is cut out."""
+        return MIDDLE if request.key is None else draw(self.augmentation, *request.key, index)
+
+
+def member(members: Mapping[str, bytes], name: str) -> bytes:
+    """Return a member's bytes. Raises Broken if the clip has none of that name."""
+    if name not in members:
+        raise Broken(f"the sample has no member {name!r}, only {', '.join(sorted(members))}")
+    return members[name]
+
+
+def frame_bytes(members: Mapping[str, bytes]) -> bytes:
+    """Return the stored frame's JPEG. Raises Broken where it is missing or cut off.
+
+    Decoders disagree on cut frames: some raise, some fill with gray.
+    """
+    jpg = member(members, "jpg")
+    if not jpg.endswith(_END_OF_IMAGE):
+        raise Broken(f"the frame of {len(jpg)} bytes does not end as a JPEG does")
+    return jpg
+
+
+def annotation(members: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return a clip's annotation with its masks, [H, W] uint8, under "mask" and "other_mask"."""
+    found: dict[str, Any] = json.loads(member(members, "json"))
+    for name, key in (("mask.png", "mask"), ("other.mask.png", "other_mask")):
+        if name in members:
+            found[key] = np.asarray(Image.open(io.BytesIO(members[name])).convert("L"))
+    return found
+
+
+def own_seconds(note: Mapping[str, Any], wishes: Wishes) -> float | None:
+    """Return how many seconds of the wished sound the packer did not repeat; None where nothing says so."""
+    return note.get("seconds") if wishes.sound == "wav" else None
+
+
+def refuse(reader: ClipReader, index: int, error: Exception, policy: Policy) -> None:
+    """Raise UserError with shard, key and reason under the policy `raise`; do nothing under `mask`."""
+    if policy == "raise":
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{reader.where(index)}: the clip cannot be decoded ({reason}); "
+            "pack it again, or set broken_clips to mask"
+        ) from error

@@ -1,0 +1,219 @@
+"""Decoding by NVIDIA DALI: frames on its threads, or on a GPU; which clip and which crop comes from the host.
+
+DALI draws nothing at random, orders nothing and keeps no state that matters: a pipeline that starts at a
+position is fed the clips and the crops of that position. Frames are all that it decodes; sounds are slices of
+WAV, which cost nothing.
+
+Axes: `n` clips of a batch on this rank, `S` pixels of an image's side.
+"""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cacl.errors import UserError
+from cacl.options import Options
+from cacl.types import Batch
+from shards.decoders.augmentation import Augmentation, View, corner, resized
+from shards.decoders.clip import (
+    Broken,
+    ClipReader,
+    Request,
+    Wishes,
+    annotation,
+    frame_bytes,
+    member,
+    own_seconds,
+    refuse,
+)
+from shards.decoders.sound import waveform
+from shards.decoders.torch import decode
+
+_SCHEDULED_BATCHES = 2
+"""Batches that DALI works on while an earlier one is used."""
+
+
+@dataclass(frozen=True)
+class DaliDecoder(Options):
+    """DALI with `workers` threads.
+
+    Its images differ from torchvision's by rounding: by 0.5 of 255 at most in the mean, by 8 at sharp edges.
+    """
+
+    name: Literal["dali"] = "dali"
+    device: Literal["auto", "cpu", "mixed"] = "auto"
+    """`mixed` decodes JPEG on the GPU and leaves images there; `auto` takes it where there is a GPU."""
+
+    def stream(
+        self, reader: ClipReader, requests: Iterable[Request], wishes: Wishes, workers: int
+    ) -> Iterator[Batch]:
+        """Yield one batch a request, in their order, whatever the number of threads."""
+        mixed = self.device == "mixed" or (self.device == "auto" and torch.cuda.is_available())
+        waiting: Iterator[_Prepared] = (_prepare(reader, request, wishes) for request in requests)
+        while first := next(waiting, None):
+            scheduled: deque[_Prepared] = deque()
+            source = _feed(chain([first], waiting), scheduled)
+            try:
+                for images in _decoded(source, len(first.request.index), wishes.augmentation, workers, mixed):
+                    yield scheduled.popleft().finished(images)
+            except RuntimeError:
+                # A frame that DALI cannot decode ends its pipeline: torchvision decodes that batch and says
+                # which clip it is; a new pipeline goes on with the next.
+                yield decode(reader, scheduled.popleft().request, wishes)
+                waiting = chain(scheduled, waiting)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A batch of which only the images are missing, and what DALI needs to make them."""
+
+    request: Request
+    batch: Batch
+    frames: list[np.ndarray]
+    starts: np.ndarray
+    """[n, 2] float32, top and left of the part of the stored frame that is seen, in its pixels."""
+    ends: np.ndarray
+    """[n, 2] float32, its bottom and right."""
+    mirrored: np.ndarray
+    """[n] int32."""
+
+    def finished(self, images: Tensor) -> Batch:
+        """Return the batch with its images, [n, 3, S, S]; those of broken clips become zeros."""
+        images[~self.batch.valid.to(images.device)] = 0
+        return replace(self.batch, images=images)
+
+
+def _feed(waiting: Iterable[_Prepared], scheduled: deque[_Prepared]) -> Iterator[tuple[Any, ...]]:
+    """Yield what DALI asks for, some batches ahead, and note in `scheduled` what it works on."""
+    for prepared in waiting:
+        scheduled.append(prepared)
+        yield prepared.frames, prepared.starts, prepared.ends, prepared.mirrored
+
+
+def _decoded(
+    source: Iterator[tuple[Any, ...]], batch_size: int, augmentation: Augmentation, threads: int, mixed: bool
+) -> Iterator[Tensor]:
+    """Yield the images of each batch, [n, 3, S, S] uint8, on the GPU if `mixed`. Raises RuntimeError."""
+    pipeline = _pipeline(source, batch_size, augmentation, threads, mixed)
+    from nvidia.dali.plugin.pytorch import feed_ndarray
+
+    while True:
+        try:
+            (output,) = pipeline.run()
+        except StopIteration:
+            return
+        batch = output.as_tensor()
+        images = torch.empty(batch.shape(), dtype=torch.uint8, device="cuda" if mixed else "cpu")
+        yield feed_ndarray(batch, images)
+
+
+def _pipeline(
+    source: Iterator[tuple[Any, ...]], batch_size: int, augmentation: Augmentation, threads: int, mixed: bool
+) -> Any:
+    try:
+        from nvidia.dali import fn, types
+        from nvidia.dali.pipeline import Pipeline
+    except ImportError:
+        raise UserError(
+            "data.decoder: dali is not installed; install the extra: pip install 'cacl[dali]', or take torch"
+        ) from None
+    pipeline = Pipeline(
+        batch_size=batch_size,
+        num_threads=max(threads, 1),
+        device_id=torch.cuda.current_device() if mixed else None,
+        exec_dynamic=True,
+        prefetch_queue_depth=_SCHEDULED_BATCHES,
+    )
+    with pipeline:
+        inputs: Any = fn.external_source(source=source, num_outputs=4)
+        frames: Any = fn.decoders.image(
+            inputs[0],
+            device="mixed" if mixed else "cpu",
+            output_type=types.DALIImageType.RGB,
+            adjust_orientation=False,  # by default it turns frames as EXIF says; torchvision does not
+        )
+        images: Any = fn.resize(
+            frames,
+            roi_start=inputs[1],
+            roi_end=inputs[2],
+            size=[augmentation.size, augmentation.size],
+            interp_type=types.DALIInterpType.INTERP_CUBIC,
+            antialias=True,
+        )
+        dtype = types.DALIDataType.UINT8
+        pipeline.set_outputs(
+            fn.crop_mirror_normalize(images, mirror=inputs[3], dtype=dtype, output_layout="CHW")
+        )
+    pipeline.build()
+    return pipeline
+
+
+def _prepare(reader: ClipReader, request: Request, wishes: Wishes) -> _Prepared:
+    """Read a request's clips and make all but the images. Raises UserError as `decode` does."""
+    count, augmentation = len(request.index), wishes.augmentation
+    notes: list[dict[str, Any]] = []
+    batch = Batch(
+        index=torch.from_numpy(request.index),
+        images=torch.empty(0),
+        waveforms=torch.zeros(count, augmentation.samples),
+        valid=torch.ones(count, dtype=torch.bool),
+        annotations=notes if wishes.annotated else None,
+    )
+    frames = [_PLACEHOLDER] * count
+    regions = np.tile(np.array([0, 0, 1, 1], np.float32), (count, 1))
+    mirrored = np.zeros(count, np.int32)
+    for row, index in enumerate(request.index.tolist()):
+        members, view = reader.read(index), wishes.view(request, index)
+        note: dict[str, Any] = {}
+        try:
+            jpg = frame_bytes(members)
+            region = _region(jpg, augmentation, None if request.key is None else view)
+            note = annotation(members) if wishes.annotated else {}
+            stored = member(members, wishes.sound)
+            sound = waveform(stored, augmentation, view, own_seconds(note, wishes))
+        except (Broken, ValueError, OSError, EOFError, wave.Error) as error:
+            refuse(reader, index, error, wishes.policy)
+            batch.valid[row] = False
+            note = {"index": index}
+        else:
+            # A frame and its region go together: DALI reads beyond a frame that is smaller.
+            frames[row], regions[row] = np.frombuffer(jpg, np.uint8), region
+            batch.waveforms[row] = torch.from_numpy(sound)
+            mirrored[row] = view.mirrored
+        notes.append(note)
+    starts, ends = (np.ascontiguousarray(part) for part in np.split(regions, 2, axis=1))
+    return _Prepared(request, batch, frames, starts, ends, mirrored)
+
+
+def _region(jpg: bytes, augmentation: Augmentation, view: View | None) -> tuple[float, float, float, float]:
+    """Return top, left, bottom, right, in pixels of the stored frame, of what is seen; no view = all."""
+    with Image.open(io.BytesIO(jpg)) as header:
+        width, height = header.size
+    if view is None:
+        return 0, 0, height, width
+    new_height, new_width = resized(augmentation, height, width)
+    top, left = corner(augmentation, view, new_height, new_width)
+    down, across = height / new_height, width / new_width
+    size = augmentation.size
+    return top * down, left * across, (top + size) * down, (left + size) * across
+
+
+def _black_frame() -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+_PLACEHOLDER = _black_frame()
+"""Stands for a broken clip's frame; its pixels are never delivered."""

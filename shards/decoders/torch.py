@@ -1,0 +1,157 @@
+"""Decoding by torchvision on processor cores: whole batches in worker processes, or in this one.
+
+Axes: `n` clips of a batch on this rank, `S` pixels of an image's side, `T` samples of sound.
+"""
+
+from __future__ import annotations
+
+import signal
+import wave
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import horizontal_flip_image, resize_image
+
+from cacl.errors import UserError
+from cacl.options import Options
+from cacl.types import Batch
+from shards.decoders.augmentation import Augmentation, View, corner, resized
+from shards.decoders.clip import (
+    Broken,
+    ClipReader,
+    Request,
+    Wishes,
+    annotation,
+    frame_bytes,
+    member,
+    own_seconds,
+    refuse,
+)
+from shards.decoders.sound import waveform
+
+_PREFETCHED_BATCHES = 2
+"""Batches that each worker process has ready."""
+
+
+@dataclass(frozen=True)
+class TorchDecoder(Options):
+    """torchvision in `workers` processes."""
+
+    name: Literal["torch"] = "torch"
+
+    def stream(
+        self, reader: ClipReader, requests: Iterable[Request], wishes: Wishes, workers: int
+    ) -> Iterator[Batch]:
+        """Yield one batch a request, in their order, whatever the number of workers (0 = this process)."""
+        loader = DataLoader(
+            _Decoding(reader, wishes),
+            batch_size=None,
+            sampler=requests,
+            num_workers=workers,
+            collate_fn=_unchanged,
+            prefetch_factor=_PREFETCHED_BATCHES if workers else None,
+            worker_init_fn=_leave_signals_to_the_trainer,
+            generator=torch.Generator(),  # else it would draw from the global one
+        )
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+class _Decoding(Dataset[Batch | UserError]):
+    """Maps a request to its batch; an error for the user travels as a value, so that it stays one line."""
+
+    def __init__(self, reader: ClipReader, wishes: Wishes) -> None:
+        self.reader, self.wishes = reader, wishes
+
+    def __getitem__(self, request: Request) -> Batch | UserError:
+        try:
+            return decode(self.reader, request, self.wishes)
+        except UserError as error:
+            return error
+
+
+def decode(reader: ClipReader, request: Request, wishes: Wishes) -> Batch:
+    """Return the batch of a request.
+
+    Raises UserError where a clip is broken under the policy `raise`, or has another sample rate.
+    """
+    size, samples = wishes.augmentation.size, wishes.augmentation.samples
+    batch = Batch(
+        index=torch.from_numpy(request.index),
+        images=torch.zeros(len(request.index), 3, size, size, dtype=torch.uint8),
+        waveforms=torch.zeros(len(request.index), samples),
+        valid=torch.ones(len(request.index), dtype=torch.bool),
+        annotations=[] if wishes.annotated else None,
+    )
+    for row, index in enumerate(request.index.tolist()):
+        members = reader.read(index)
+        try:
+            image, sound, note = _decode_clip(
+                members, wishes, wishes.view(request, index), request.key is None
+            )
+        except Broken as error:
+            refuse(reader, index, error, wishes.policy)
+            batch.valid[row] = False
+            note = {"index": index}
+        else:
+            batch.images[row] = image
+            batch.waveforms[row] = sound
+        if batch.annotations is not None:
+            batch.annotations.append(note)
+    return batch
+
+
+def _decode_clip(
+    members: Mapping[str, bytes], wishes: Wishes, view: View, whole: bool
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Return image, waveform and annotation ({} where none is wanted). Raises Broken."""
+    try:
+        frame = decode_frame(frame_bytes(members))
+        image = whole_image(frame, wishes.augmentation) if whole else crop(frame, wishes.augmentation, view)
+        note = annotation(members) if wishes.annotated else {}
+        stored = member(members, wishes.sound)
+        sound = waveform(stored, wishes.augmentation, view, own_seconds(note, wishes))
+        return image, torch.from_numpy(sound), note
+    except (RuntimeError, ValueError, OSError, EOFError, wave.Error) as error:
+        raise Broken(str(error)) from error
+
+
+def decode_frame(jpg: bytes) -> Tensor:
+    """Return a stored frame, [3, H, W] uint8 RGB. Raises RuntimeError where it is broken."""
+    return decode_jpeg(torch.frombuffer(bytearray(jpg), dtype=torch.uint8), ImageReadMode.RGB)
+
+
+def whole_image(frame: Tensor, augmentation: Augmentation) -> Tensor:
+    """Return the whole frame as [3, S, S], as evaluation sees it."""
+    return _resize(frame, augmentation.size, augmentation.size)
+
+
+def crop(frame: Tensor, augmentation: Augmentation, view: View) -> Tensor:
+    """Return the view's crop of the resized frame, [3, S, S]."""
+    height, width = resized(augmentation, *frame.shape[1:])
+    top, left = corner(augmentation, view, height, width)
+    size = augmentation.size
+    image = _resize(frame, height, width)[:, top : top + size, left : left + size]
+    return horizontal_flip_image(image) if view.mirrored else image
+
+
+def _resize(frame: Tensor, height: int, width: int) -> Tensor:
+    return resize_image(frame, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Launchers signal all processes of a job, and a dead worker would end the run before its checkpoint."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,145 @@
+"""The manifest of packed shards: what is there, and the fingerprint that names it.
+
+`manifest.json` is a `wids` index (`shardlist` with `url`, `nsamples`, `filesize`) with more keys beside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cacl.errors import UserError
+from shards.clip import Array
+
+NAME = "manifest.json"
+FORMAT_VERSION = 1
+_SHARD = re.compile(r"shard-\d{6,9}\.tar")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file of the manifest."""
+
+    url: str
+    """File name, relative to the manifest."""
+    nsamples: int
+    filesize: int
+    """Bytes."""
+    sha256: str
+    missing: tuple[int, ...]
+    """Indices that belong here and were rejected, ascending."""
+    index_filesize: int
+    index_sha256: str
+    """Of the index file beside it, which says where in the tar each member lies."""
+
+    @property
+    def index_url(self) -> str:
+        """Name of the index file."""
+        return self.url.removesuffix(".tar") + ".idx"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A packed data set, without dates and paths. Clip `k` lies in shard `k // shard_size`."""
+
+    source: str
+    parameters: dict[str, Any]
+    ids: int
+    """How many ids the source has, rejected ones included."""
+    ids_sha256: str
+    shard_size: int
+    shards: tuple[Shard, ...]
+    environment: dict[str, str]
+    """Versions of what decoded and encoded; no part of the fingerprint."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 of content and packing parameters, 64 hexadecimal digits."""
+        named = [self.source, self.parameters, self.ids, self.ids_sha256, self.shard_size]
+        content = [[shard.sha256, shard.missing] for shard in self.shards]
+        return digest([FORMAT_VERSION, named, content])
+
+    def shard_indices(self, number: int) -> Array:
+        """Return the stored clips of a shard, ascending int64."""
+        first = number * self.shard_size
+        here = np.arange(first, min(first + self.shard_size, self.ids), dtype=np.int64)
+        return here[~np.isin(here, np.array(self.shards[number].missing, dtype=np.int64))]
+
+    def to_json(self) -> str:
+        """Return the text of `manifest.json`."""
+        shards = [{**vars(shard), "missing": list(shard.missing)} for shard in self.shards]
+        named = {key: value for key, value in vars(self).items() if key != "shards"}
+        head = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "format_version": FORMAT_VERSION}
+        return json.dumps({**head, "fingerprint": self.fingerprint, **named, "shardlist": shards}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> Manifest:
+        """Read the text of a manifest that lies at `where`.
+
+        Raises UserError when it is no manifest, of an unknown version, or not what its fingerprint says.
+        """
+        try:
+            values = json.loads(text)
+            version = values["format_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{where}: is not a manifest of packed shards ({error!r}); pack again") from None
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{where}: format_version is {version!r} and this release reads {FORMAT_VERSION}; "
+                "install the release that packed it, or pack again"
+            )
+        try:
+            manifest = cls(
+                **{key: values[key] for key in ("source", "parameters", "ids", "ids_sha256", "shard_size")},
+                shards=tuple(_shard(entry) for entry in values["shardlist"]),
+                environment=values["environment"],
+            )
+            manifest._check()
+            if manifest.fingerprint != values["fingerprint"]:
+                raise ValueError("its fingerprint does not fit its content")
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{where}: is damaged ({error!r}); copy it again or pack again") from None
+        return manifest
+
+    def _check(self) -> None:
+        if self.shard_size < 1 or len(self.shards) != -(-self.ids // self.shard_size):
+            raise ValueError(f"{self.ids} ids do not make {len(self.shards)} shards of {self.shard_size}")
+        for number, shard in enumerate(self.shards):
+            if not _SHARD.fullmatch(shard.url) or shard.url != shard_name(number):
+                raise ValueError(f"shard {number} is named {shard.url!r}")
+            if len(self.shard_indices(number)) != shard.nsamples:
+                raise ValueError(f"{shard.url}: nsamples does not fit its missing clips")
+
+
+def load(folder: Path) -> Manifest:
+    """Read the manifest in `folder`. Raises UserError when there is none."""
+    path = folder / NAME
+    try:
+        return Manifest.from_json(path.read_bytes(), str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{path}: there is no manifest; pack first: cacl pack SOURCE --out {folder}"
+        ) from None
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"shard-{number:06d}.tar"
+
+
+def digest(values: Any) -> str:
+    """Return the sha256 of plain values, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _shard(entry: dict[str, Any]) -> Shard:
+    missing = tuple(int(index) for index in entry["missing"])
+    counts = int(entry["nsamples"]), int(entry["filesize"])
+    index = int(entry["index_filesize"]), str(entry["index_sha256"])
+    return Shard(str(entry["url"]), *counts, str(entry["sha256"]), missing, *index)

@@ -1,0 +1,159 @@
+"""From a source to shards: plan, pack a part, merge. The same bytes however it was divided or stopped.
+
+While a folder is being packed, `.packing/` in it holds the plan and, for every finished shard, its entry of
+the manifest and its rejected clips. A shard gets its name when it is complete; `merge` writes `manifest.json`
+and `rejected.jsonl` when all are there, and removes `.packing/`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from cacl.errors import UserError
+from shards import manifest as manifests
+from shards.clip import Rejected
+from shards.manifest import Manifest, Shard, shard_name
+from shards.plan import Plan, refuse_other
+from shards.progress import progress
+from shards.workers import Done, run_jobs
+from shards.writer import WORK, ShardWriter, finished, write_text
+
+REJECTED = "rejected.jsonl"
+
+
+def pack(
+    plan: Plan, out: Path, *, workers: int = 1, part: tuple[int, int] = (1, 1), max_rejected: float = 1.0
+) -> None:
+    """Write the shards of `part` (k of n) that are not there yet. What is finished survives a UserError.
+
+    Ends as soon as more than `max_rejected` (0..1) of all clips are rejected, for then no more can help.
+    """
+    work = out / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    _record_plan(plan, work)
+    turn, parts = part
+    with _alone(work / f"part-{turn}-of-{parts}.lock"):
+        numbers = [number for number in range(plan.shards) if number % parts == turn - 1]
+        for number in numbers:
+            for leftover in work.glob(f"{shard_name(number)}.*"):
+                leftover.unlink()
+        entries = {number: finished(out, number) for number in numbers}
+        missing = [number for number, entry in entries.items() if entry is None]
+        rejected = [clip for entry in entries.values() if entry for clip in entry.rejected]
+        total = sum(len(plan.indices(number)) for number in numbers)
+        done = total - sum(len(plan.indices(number)) for number in missing)
+        seen: set[int] = set()
+        with progress(desc=f"packing {plan.source.name}", total=total, initial=done, unit="clip") as bar:
+            for event in run_jobs(ShardWriter(plan, out), missing, workers):
+                if isinstance(event, Done):
+                    rejected += event.result
+                    _refuse_rejected(rejected, len(plan.ids), out, max_rejected)
+                elif event.index not in seen:
+                    seen.add(event.index)
+                    bar.update()
+
+
+def merge(plan: Manifest, out: Path, max_rejected: float) -> Manifest:
+    """Write manifest and rejected list of a folder whose shards are all there; `plan` is its head.
+
+    Raises UserError when shards are missing, or more than `max_rejected` (0..1) of the clips are rejected.
+    """
+    count = -(-plan.ids // plan.shard_size)
+    entries = [finished(out, number) for number in range(count)]
+    missing = [number for number, entry in enumerate(entries) if entry is None]
+    if missing:
+        raise UserError(
+            f"{out}: {len(missing)} of {count} shards are not packed yet, {shard_name(missing[0])} first; "
+            "pack the other parts, then: cacl pack merge --out " + str(out)
+        )
+    complete = [entry for entry in entries if entry is not None]
+    rejected = [clip for entry in complete for clip in entry.rejected]
+    _refuse_rejected(rejected, plan.ids, out, max_rejected)
+    manifest = replace(plan, shards=tuple(entry.shard for entry in complete))
+    _write_rejected(rejected, out)
+    write_text(out / manifests.NAME, manifest.to_json(), out / WORK)
+    shutil.rmtree(out / WORK)
+    return manifest
+
+
+def _write_rejected(rejected: list[Rejected], out: Path) -> None:
+    lines = [json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in rejected]
+    write_text(out / REJECTED, "".join(lines), out / WORK)
+
+
+def _refuse_rejected(rejected: list[Rejected], ids: int, out: Path, max_rejected: float) -> None:
+    if len(rejected) > max_rejected * ids:
+        _write_rejected(rejected, out)
+        raise UserError(
+            f"{out / REJECTED}: {len(rejected)} of {ids} clips are rejected, more than --max-rejected "
+            f"{max_rejected:g} allows; mend the source, or run again with a higher --max-rejected"
+        )
+
+
+def check(plan: Plan, out: Path) -> Manifest:
+    """Check that `out` holds what the plan would write, every byte of it; return its manifest.
+
+    Raises UserError when it holds anything else or is damaged.
+    """
+    same = ("source", "parameters", "ids", "ids_sha256", "shard_size")
+    refuse_other(vars(manifests.load(out)), json.loads(json.dumps(vars(plan.head))), str(out), same)
+    manifest = checked(out)
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    return manifest
+
+
+def checked(out: Path) -> Manifest:
+    """Return the manifest of packed shards. Raises UserError when a file's bytes are not those it names."""
+    manifest = manifests.load(out)
+    for shard in progress(manifest.shards, desc=f"checking {out}", unit="shard"):
+        verify_bytes(out, shard)
+    return manifest
+
+
+def verify_bytes(folder: Path, shard: Shard) -> None:
+    """Raise UserError when a shard or its index is missing or not the one of the manifest."""
+    for name, expected in ((shard.url, shard.sha256), (shard.index_url, shard.index_sha256)):
+        path, fix = folder / name, "copy it again, or remove the folder and pack again"
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise UserError(f"{path}: is missing; {fix}") from None
+        if found != expected:
+            raise UserError(f"{path}: is damaged (its sha256 differs); {fix}")
+
+
+def recorded_plan(out: Path) -> Manifest:
+    """Return the head of the manifest that a folder is being packed to."""
+    path = out / WORK / "plan.json"
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{out}: no packing is under way here; begin with: cacl pack SOURCE") from None
+    return Manifest(**{**values, "shards": ()})
+
+
+def _record_plan(plan: Plan, work: Path) -> None:
+    path = work / "plan.json"
+    ours = json.loads(json.dumps({**vars(plan.head), "shards": []}))
+    if not path.exists():
+        write_text(path, json.dumps(ours, indent=1), work)
+    theirs = json.loads(path.read_text())
+    refuse_other(theirs, ours, str(work.parent), ours.keys())
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{path}: another process packs this part; wait for it or end it") from None
+        yield

@@ -1,0 +1,156 @@
+"""Shards at an address that fsspec knows (s3://, http:// ...), through a cache folder of this machine.
+
+A shard is fetched once a machine, in ranges; a range that fails is asked for again, after pauses that double.
+Only bytes with the manifest's sha256 get into the cache. The loader says which clips come next, and threads
+fetch their shards ahead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+from cacl.errors import UserError
+from shards.cache import Cache
+
+ATTEMPTS = 8
+"""Failures in a row after which a file is given up: two minutes with the pauses below."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_LARGEST_RANGE, _SMALLEST_RANGE = 16 * 2**20, 2**18
+"""Bytes. A failed range is asked for again in halves, so that even bad lines make progress."""
+_THREADS = 4
+
+Answer = TypeVar("Answer")
+
+
+def default_cache() -> Cache:
+    """Return `$CACL_CACHE/shards`, else `~/.cache/cacl/shards`, of `$CACL_CACHE_GIGABYTES`, else 100, GB."""
+    folder = Path(os.environ.get("CACL_CACHE") or Path.home() / ".cache" / "cacl") / "shards"
+    given = os.environ.get("CACL_CACHE_GIGABYTES", "100")
+    try:
+        limit = int(float(given) * 1e9)
+    except ValueError:
+        raise UserError(f"CACL_CACHE_GIGABYTES: {given!r} is no number of gigabytes") from None
+    return Cache(folder, limit)
+
+
+class RemoteFiles:
+    """Files below `location`. May be shared by threads, forked and pickled."""
+
+    def __init__(self, location: str, cache: Cache | None = None, first_pause: float = _FIRST_PAUSE) -> None:
+        """Raises UserError where no file system of fsspec knows the location."""
+        try:
+            fsspec.get_filesystem_class(fsspec.utils.get_protocol(location))
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{location}: {error}; the extra cacl[s3] serves s3:// and http://") from None
+        self.location = location.rstrip("/")
+        self.cache = cache or default_cache()
+        self.first_pause = first_pause
+        self._wanted: queue.SimpleQueue[tuple[str, str, int]] | None = None
+        self._announced: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_wanted": None, "_announced": set()}
+
+    def read(self, name: str) -> bytes:
+        """Return a small file. Raises UserError when it is missing, OSError after all attempts."""
+        return self._persistently(name, lambda: self._ask(name, None, None))
+
+    def local(self, name: str, sha256: str, size: int) -> Path:
+        """Return a path on this machine of the file `name`, which has `size` bytes and that sha256.
+
+        Raises UserError when it is missing or twice of another content, OSError after all attempts.
+        """
+        return self.cache.get(
+            f"{sha256[:16]}-{name}", size, lambda part: self._fetch(name, sha256, size, part)
+        )
+
+    def prefetch(self, files: Sequence[tuple[str, str, int]]) -> None:
+        """Fetch files (name, sha256, size) in the background, in this order; `local` reports what fails."""
+        if self._wanted is None:
+            self._wanted = queue.SimpleQueue()
+            for _ in range(_THREADS):
+                threading.Thread(target=self._fetch_ahead, args=(self._wanted,), daemon=True).start()
+        for file in files:
+            if file[0] not in self._announced:
+                self._announced.add(file[0])
+                self._wanted.put(file)
+
+    def _fetch_ahead(self, wanted: queue.SimpleQueue[tuple[str, str, int]]) -> None:
+        while True:
+            file = wanted.get()
+            with suppress(UserError, OSError):  # the reader of the file tries again and reports it
+                self.local(*file)
+            self._announced.discard(file[0])  # it may be evicted and wanted again
+
+    def _ask(self, name: str, start: int | None, end: int | None) -> bytes:
+        # Looked up each time: fsspec keeps one file system a process, and a fork needs its own.
+        system, root = fsspec.url_to_fs(self.location)
+        data: bytes = system.cat_file(f"{root}/{name}", start=start, end=end)
+        return data
+
+    def _fetch(self, name: str, sha256: str, size: int, part: Path) -> None:
+        """Complete `part`, twice at most: bytes left by a killed process may be bad."""
+        for _ in range(2):
+            self._continue(name, size, part)
+            if _sha256(part) == sha256:
+                return
+            os.truncate(part, 0)
+        raise UserError(
+            f"{self.location}/{name}: is not what the manifest says (sha256); "
+            "upload shards and manifest again"
+        )
+
+    def _continue(self, name: str, size: int, part: Path) -> None:
+        """Append to `part` until it has `size` bytes."""
+        length = _LARGEST_RANGE
+
+        def append() -> None:
+            nonlocal length
+            start = part.stat().st_size
+            end = min(start + length, size)
+            length = max(length // 2, _SMALLEST_RANGE)
+            data = self._ask(name, start, end)
+            if len(data) == size:  # a server that knows no ranges
+                data = data[start:end]
+            if len(data) != end - start:
+                raise OSError(f"{len(data)} bytes came instead of {end - start}")
+            with part.open("ab") as file:
+                file.write(data)
+            length = min(4 * length, _LARGEST_RANGE)
+
+        while part.stat().st_size < size:
+            self._persistently(name, append)
+
+    def _persistently(self, name: str, action: Callable[[], Answer]) -> Answer:
+        """Return `action()`, tried again after growing pauses. Raises OSError after the last attempt."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return action()
+            except FileNotFoundError:
+                raise UserError(f"{self.location}/{name}: is missing; upload it again") from None
+            except PermissionError as error:
+                raise UserError(f"{self.location}/{name}: may not be read ({error})") from None
+            except Exception as error:  # every protocol has exceptions of its own for a lost connection
+                reason = error
+            if attempt + 1 < ATTEMPTS:
+                pause = min(self.first_pause * 2**attempt, _LONGEST_PAUSE)
+                time.sleep(pause * random.Random().uniform(0.5, 1))  # so that processes do not ask in step
+        raise OSError(
+            f"{self.location}/{name}: could not be read in {ATTEMPTS} attempts ({reason!r})"
+        ) from reason
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,48 @@
+"""The one interface of everything that can be packed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+from shards.clip import Clip, Rejected, Storage
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """Clips by id. A subclass's fields are the options of `cacl pack NAME`; it is pickled to the workers."""
+
+    name: ClassVar[str]
+    shard_size: ClassVar[int] = 25
+    """Clips a shard unless the user says otherwise."""
+
+    storage: Storage
+    """What is stored of a clip."""
+
+    @abstractmethod
+    def ids(self) -> list[str]:
+        """Return every id, sorted and without duplicates. A clip's index is its position here.
+
+        Raises UserError when the source cannot be had or read.
+        """
+
+    @abstractmethod
+    def read(self, id: str) -> Clip | Rejected:
+        """Return one clip, or why it cannot be used.
+
+        Raises OSError when the storage fails, which is not the clip's fault.
+        """
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what decides over the content beside the files, as plain values without paths."""
+        plain = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Storage):
+                value = dict(vars(value))
+            # Which files a list or a table names is in the ids and in the content.
+            if not isinstance(value, (Path, tuple)):
+                plain[field.name] = value
+        return plain

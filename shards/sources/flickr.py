@@ -1,0 +1,43 @@
+"""Flickr-SoundNet: frames and audio in the field's layout, and for the test clips XML boxes of annotators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from shards.sources import media
+from shards.sources.boxes import flickr_boxes
+from shards.sources.files import Files
+from shards.sources.lists import Pick
+from shards.sources.prepared import prepared_ids
+from shards.sources.video import Moment
+
+
+@dataclass(frozen=True)
+class Flickr(Files):
+    """Frames, recordings and boxes under frames/<id>.jpg, audio/<id>.wav and, for a test list, <id>.xml."""
+
+    name: ClassVar[str] = "flickr"
+
+    boxes: Path | None = field(
+        default=None, metadata={"help": "folder of <id>.xml; with it every clip must have its boxes"}
+    )
+
+    def all_ids(self) -> list[str]:
+        """Return the union of the ids of frames and recordings."""
+        return prepared_ids(self.root)
+
+    def annotation(self, pick: Pick) -> dict[str, Any]:
+        """Return the boxes of all annotators; none for a pair whose sound has no source in the frame."""
+        if not pick.sounding:
+            return {"boxes": []}
+        if self.boxes is None:
+            return {}
+        path = self.boxes / f"{pick.video}.xml"
+        with media.blame(path.name):
+            return {"boxes": flickr_boxes(media.read_bytes(path))}
+
+    def moment(self, pick: Pick) -> Moment:
+        """Read the two files of one id."""
+        return self.prepared_moment(pick)

@@ -1,0 +1,33 @@
+"""Prepared data in the field's layout: `frames/<id>.jpg` and `audio/<id>.wav` under one root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from shards.sources.files import Files
+from shards.sources.lists import Pick
+from shards.sources.video import Moment
+
+
+@dataclass(frozen=True)
+class Prepared(Files):
+    """Frames and recordings under frames/<id>.jpg and audio/<id>.wav; an id that lacks either is rejected."""
+
+    name: ClassVar[str] = "prepared"
+    shard_size: ClassVar[int] = 25
+
+    def all_ids(self) -> list[str]:
+        """Return the union of the ids of frames and recordings."""
+        return prepared_ids(self.root)
+
+    def moment(self, pick: Pick) -> Moment:
+        """Read the two files of one id."""
+        return self.prepared_moment(pick)
+
+
+def prepared_ids(root: Path) -> list[str]:
+    """Return the union of the ids of `frames/*.jpg` and `audio/*.wav`."""
+    frames = {path.stem for path in (root / "frames").glob("*.jpg")}
+    return list(frames | {path.stem for path in (root / "audio").glob("*.wav")})

@@ -1,0 +1,274 @@
+"""Scenes: a background, one object that is heard, and silent objects of other classes.
+
+The pixels of every object are known exactly, for they are painted here and never overlap. What differs
+between `stamps` and `generated` is only where objects and backgrounds come from: the `Bank`.
+
+Axes: `S` pixels of the frame's side, `T` samples of sound.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from cacl.errors import UserError
+from shards.clip import Array, Clip, Storage
+from shards.sources.base import Source
+
+VERSION = 1
+"""Raised whenever the same options would give other scenes."""
+
+Random = np.random.Generator
+SCENE = Storage(frame_side=224, seconds=3.0)
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """How hard the training clips are. Test clips are the same at every level."""
+
+    alone: float
+    """Share of the training clips that show the sounding object only."""
+    silent: tuple[int, int]
+    """Fewest and most silent objects in the others."""
+    same_size: bool
+    """Whether silent objects are as large as the sounding one."""
+    speed: float = 0.0
+    """Recordings play up to exp(speed) times faster or slower, pitch and all."""
+    noise: tuple[float, float] = (-40.0, -20.0)
+    """Loudness of noise in the sound, dB over the recording's."""
+    beneath: tuple[float, float] | None = None
+    """Loudness of another object's recording beneath the sound, dB over the first's; None has none."""
+    families: bool = False
+    """Whether objects of a kind (a cow and a white cow) are one class."""
+
+
+LEVELS = {
+    "easy": Level(alone=1 / 3, silent=(1, 2), same_size=False),
+    "two-object": Level(alone=0.0, silent=(1, 1), same_size=True),
+    "middle": Level(
+        alone=0.2,
+        silent=(1, 2),
+        same_size=False,
+        speed=0.15,
+        noise=(-30.0, -10.0),
+        beneath=(-15.0, -9.0),
+        families=True,
+    ),
+    "hard": Level(
+        alone=0.0,
+        silent=(1, 3),
+        same_size=True,
+        speed=0.25,
+        noise=(-20.0, -5.0),
+        beneath=(-12.0, -6.0),
+        families=True,
+    ),
+}
+LevelName = Literal["easy", "two-object", "middle", "hard"]
+
+
+class Object(NamedTuple):
+    """Something that can be seen and heard."""
+
+    class_name: str
+    voice: str
+    """Names the recording: objects of one voice cannot be told apart by ear, and never meet."""
+    picture: Array
+    """[h, w, 4] uint8, RGB and alpha."""
+    sound: Array
+    """[t] int16, any length, at the storage's rate."""
+    family: str
+    """Names objects of a kind, which are one class at some levels."""
+
+
+class Bank(Protocol):
+    """Objects, and backgrounds that training and test do not share."""
+
+    objects: list[Object]
+
+    def background(self, random: Random, split: Split, side: int) -> Array:
+        """Return a random background, [S, S, 3] uint8."""
+        ...
+
+
+class Painted(NamedTuple):
+    """An object in the frame."""
+
+    object: Object
+    mask: Array
+    """[S, S] bool."""
+
+    @property
+    def box(self) -> list[float]:
+        """The mask's tight box, x0, y0, x1, y1 in 0..1."""
+        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
+        edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / len(self.mask)
+        return [float(edge) for edge in edges]
+
+
+@dataclass(frozen=True)
+class Scenes(Source):
+    """Clips made of a bank's objects and backgrounds; each has a random stream of its own."""
+
+    storage: Storage = SCENE
+    split: Split = field(default="train", metadata={"help": "which half of the backgrounds"})
+    clips: int = field(default=0, metadata={"help": "how many clips; 0: 3000 for train, 400 for test"})
+    seed: int = field(default=0, metadata={"help": "of the random streams"})
+    level: LevelName = field(default="easy", metadata={"help": "how hard the training clips are"})
+
+    @abstractmethod
+    def bank(self) -> Bank:
+        """Return the objects and backgrounds, loaded once a process."""
+
+    def ids(self) -> list[str]:
+        """Return `train-000000` and so on."""
+        if not 0 <= self.clips < 10**6 or self.seed < 0:
+            raise UserError(f"{self.name}: --clips must lie in 0..999999 and --seed must not be negative")
+        self.bank()
+        count = self.clips or {"train": 3000, "test": 400}[self.split]
+        return [f"{self.split}-{number:06d}" for number in range(count)]
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the options and the generator's version."""
+        return {**super().parameters(), "generator_version": VERSION}
+
+    def read(self, id: str) -> Clip:
+        """Paint the scene and mix the sound of one clip."""
+        stream = {"train": 0, "test": 1}[self.split]
+        random = np.random.default_rng([VERSION, self.seed, stream, int(id.rpartition("-")[2])])
+        bank, side = self.bank(), self.storage.frame_side
+        frame = bank.background(random, self.split, side).copy()
+        level = LEVELS[self.level]
+        objects = (
+            [each._replace(class_name=each.family) for each in bank.objects]
+            if level.families
+            else bank.objects
+        )
+        painted = _paint(frame, *_cast(random, objects, self.split, level), random)
+        first = painted[0]
+        annotation: dict[str, Any] = {"class_name": first.object.class_name, "boxes": [first.box]}
+        if self.split == "train":
+            sound = _hear(random, first.object, objects, level, self.storage.samples)
+            return Clip(id, frame, sound, annotation, mask=first.mask)
+        sound = mix(random, first.object.sound, self.storage.samples)
+        other = painted[1]
+        annotation["other"] = {"class_name": other.object.class_name, "boxes": [other.box]}
+        other_sound = mix(random, other.object.sound, self.storage.samples)
+        return Clip(id, frame, sound, annotation, first.mask, other_sound, other.mask)
+
+
+def _cast(random: Random, bank: list[Object], split: Split, level: Level) -> tuple[list[Object], Array]:
+    """Choose objects, the sounding one first, and their sizes: the root of the area over the frame's side."""
+    sounding = bank[random.integers(len(bank))]
+    others = [
+        each for each in bank if each.voice != sounding.voice and each.class_name != sounding.class_name
+    ]
+    if split == "test":
+        count, same_size = 1, True
+    else:
+        alone = random.random() < level.alone
+        count = 0 if alone else int(random.integers(level.silent[0], level.silent[1] + 1))
+        same_size = level.same_size
+    silent = [others[k] for k in random.choice(len(others), size=count, replace=False)]
+    size = random.uniform(0.3, 0.48)
+    sizes = size * random.uniform(0.9, 1.1, count) if same_size else random.uniform(0.22, 0.45, count)
+    return [sounding, *silent], np.array([size, *sizes])
+
+
+def _paint(frame: Array, objects: list[Object], sizes: Array, random: Random) -> list[Painted]:
+    """Paint objects into `frame` where no two boxes meet; all shrink a little as long as there is no room."""
+    side = len(frame)
+    mirrored = random.random(len(objects)) < 0.5
+    shrink = 1.0
+    while True:
+        extents = [
+            _extent(each.picture, size * shrink, side) for each, size in zip(objects, sizes, strict=True)
+        ]
+        corners = _free_corners(extents, side, random)
+        if corners is not None:
+            break
+        shrink *= 0.95
+    painted = []
+    for each, extent, corner, flip in zip(objects, extents, corners, mirrored, strict=True):
+        picture = each.picture[:, ::-1] if flip else each.picture
+        painted.append(Painted(each, _blend(frame, picture, extent, corner)))
+    return painted
+
+
+def _extent(picture: Array, size: float, side: int) -> tuple[int, int]:
+    """Return width and height in pixels: area (size · side)², no edge over three quarters of the frame."""
+    height, width = picture.shape[:2]
+    scale = min(size * side / (height * width) ** 0.5, 0.75 * side / max(height, width))
+    return max(8, round(width * scale)), max(8, round(height * scale))
+
+
+def _free_corners(
+    extents: list[tuple[int, int]], side: int, random: Random, tries: int = 20
+) -> list[tuple[int, int]] | None:
+    """Return x, y of each box so that no two meet, or None when chance found no room."""
+    for _ in range(tries):
+        corners = [tuple(int(random.integers(side - edge + 1)) for edge in extent) for extent in extents]
+        boxes = [(x, y, x + w, y + h) for (x, y), (w, h) in zip(corners, extents, strict=True)]
+        if all(_apart(a, b) for k, a in enumerate(boxes) for b in boxes[:k]):
+            return [(x, y) for x, y in corners]
+    return None
+
+
+def _apart(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def _blend(frame: Array, picture: Array, extent: tuple[int, int], corner: tuple[int, int]) -> Array:
+    """Paint `picture` into `frame` at `corner` and return its mask, [S, S] bool: half opaque and more."""
+    resized = np.asarray(Image.fromarray(picture).resize(extent, Image.Resampling.LANCZOS), dtype=np.int32)
+    (x, y), (width, height) = corner, extent
+    under = frame[y : y + height, x : x + width]
+    alpha = resized[..., 3:]
+    under[:] = (resized[..., :3] * alpha + under * (255 - alpha) + 127) // 255
+    mask = np.zeros(frame.shape[:2], bool)
+    mask[y : y + height, x : x + width] = alpha[..., 0] * 2 > min(255, int(alpha.max()))
+    return mask
+
+
+def _hear(random: Random, sounding: Object, bank: list[Object], level: Level, samples: int) -> Array:
+    """Return what is heard in a training clip of this level, [T] float32."""
+    recording = _at_speed(random, sounding.sound, level.speed)
+    sound = mix(random, recording, samples, level.noise)
+    if level.beneath is None:
+        return sound
+    others = [
+        each for each in bank if each.voice != sounding.voice and each.class_name != sounding.class_name
+    ]
+    other = _at_speed(random, others[random.integers(len(others))].sound, level.speed)
+    gain = 10 ** (random.uniform(*level.beneath) / 20)
+    return np.clip(sound + gain * mix(random, other, samples, level.noise), -1, 1).astype(np.float32)
+
+
+def _at_speed(random: Random, recording: Array, most: float) -> Array:
+    """Return the recording [t] int16 played faster or slower by up to exp(most), pitch and all."""
+    if most == 0.0:
+        return recording
+    speed = float(np.exp(random.uniform(-most, most)))
+    places = np.arange(0.0, len(recording) - 1, speed)
+    return np.interp(places, np.arange(len(recording)), recording.astype(np.float64)).astype(np.int16)
+
+
+def mix(
+    random: Random, recording: Array, samples: int, noise_range: tuple[float, float] = (-40.0, -20.0)
+) -> Array:
+    """Return `samples` of the recording [t] int16, repeated from a random offset, at a random gain, in noise.
+
+    The recording's loudness is brought to -20 dB, the gain lies within 6 dB of it, noise in `noise_range` dB.
+    """
+    sound = recording.astype(np.float64) / 32768
+    start = int(random.integers(len(sound)))
+    repeated = sound[(start + np.arange(samples)) % len(sound)]
+    loudness = max(float(np.sqrt(np.mean(np.square(sound)))), 1e-4)
+    gain = 0.1 / loudness * 10 ** (random.uniform(-6, 6) / 20)
+    noise = 0.1 * 10 ** (random.uniform(*noise_range) / 20) * random.standard_normal(samples)
+    return np.clip(repeated * gain + noise, -1, 1).astype(np.float32)

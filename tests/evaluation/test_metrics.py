@@ -1,0 +1,198 @@
+"""Metrics against slow, obvious oracles: loops over clips and pixels, scikit-learn, torch's interpolation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from cacl.evaluation import metrics, rows
+from cacl.evaluation.truth import consensus_map, mask_map, pixel_boxes, union_map
+from cacl.evaluation.upsampling import _INTERPOLATE, upsample, upsample_by_interpolation
+
+SIZE = 24
+
+
+def random_case(seed, clips=12, ties=False):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand(clips, SIZE, SIZE, generator=generator)
+    if ties:
+        scores = (scores * 5).round() / 5
+    corners = torch.randint(0, SIZE, (clips, 2, 4), generator=generator).tolist()
+    boxes = [[(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in clip] for clip in corners]
+    boxes[3] = []
+    return scores, torch.stack([consensus_map(clip, SIZE) for clip in boxes])
+
+
+def ciou_by_loop(scores, truth):
+    threshold = sorted(scores.flatten().tolist())[int(scores.numel() * 0.5)]
+    inside = outside = 0.0
+    for score, g in zip(scores.flatten().tolist(), truth.flatten().tolist(), strict=True):
+        if score >= threshold:
+            inside, outside = inside + g, outside + (g == 0)
+    return inside / (float(truth.double().sum()) + outside)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_top_half_ciou_equals_the_loop_over_pixels(ties):
+    scores, truth = random_case(0, ties=ties)
+    fast = metrics.ciou_per_clip(metrics.top_prediction(scores), truth)
+    slow = [ciou_by_loop(s, t) for s, t in zip(scores, truth, strict=True)]
+    assert fast.tolist() == pytest.approx(slow, abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_pixel_ap_equals_scikit_learn(ties):
+    scores, truth = random_case(1, ties=ties)
+    fast = metrics.pixel_ap_per_clip(scores, truth)
+    for value, s, t in zip(fast.tolist(), scores, truth, strict=True):
+        if t.max() == 0:
+            assert math.isnan(value)
+        else:
+            expected = average_precision_score((t.flatten() >= 0.5).numpy(), s.flatten().numpy())
+            assert value == pytest.approx(expected, abs=1e-9)
+
+
+def test_area_prediction_predicts_exactly_the_area():
+    scores, _ = random_case(2, clips=5)
+    area = torch.tensor([0.0, 1.0, 7.0, 100.0, SIZE * SIZE])
+    predicted = metrics.area_prediction(scores, area)
+    assert predicted.flatten(1).sum(1).tolist() == area.tolist()
+    assert predicted[1].flatten().nonzero().item() == scores[1].argmax().item()
+
+
+def test_value_of_rank_and_confidence_equal_a_sort():
+    scores, _ = random_case(3)
+    ordered = scores.flatten(1).sort(dim=1).values
+    pixels = ordered.shape[1]
+    assert torch.equal(metrics.value_of_rank(scores, pixels // 2), ordered[:, pixels // 2])
+    expected = ordered[:, -math.ceil(pixels / 4) :].mean(1)
+    torch.testing.assert_close(metrics.confidence_per_clip(scores), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), kind=st.sampled_from(["smooth", "noise", "ties", "constant", "spike"]))
+def test_order_statistics_of_rows_equal_a_sort(seed, kind):
+    """The fast path against the obvious one, on maps that its sample describes well and badly."""
+    random = np.random.default_rng(seed)
+    values = random.random(5000).astype(np.float32)
+    if kind == "smooth":
+        values = upsample(torch.from_numpy(random.random((1, 7, 7))), 71, "bicubic").flatten().float().numpy()
+    elif kind == "ties":
+        values = np.round(values * 3) / 3
+    elif kind == "constant":
+        values[:] = 0.25
+    elif kind == "spike":
+        values = np.where(np.arange(5000) % 97 == 48, 1, values).astype(np.float32)  # just the sampled pixels
+    ordered = np.sort(values)
+    for rank in (0, 1, values.size // 2, 3 * values.size // 4, values.size - 1):
+        assert rows.value_of_rank(values, rank) == ordered[rank]
+        count = values.size - rank
+        expected = ordered[rank:].mean(dtype=np.float64)
+        assert rows.mean_of_highest(values, count) == pytest.approx(expected, rel=1e-12)
+
+
+def test_peak_is_the_highest_pixel():
+    scores = torch.zeros(2, SIZE, SIZE)
+    scores[0, 3, 5] = scores[1, 20, 1] = 1
+    assert metrics.peak(scores).tolist() == [[5, 3], [1, 20]]
+    truth = torch.stack([union_map([(5, 3, 6, 4)], SIZE), union_map([(1, 0, 2, 20)], SIZE)])
+    assert metrics.peak_inside(scores, truth).tolist() == [True, False]  # the lower edge lies outside
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), ties=st.booleans())
+def test_no_prediction_of_half_the_image_beats_the_ceiling(seed, ties):
+    scores, truth = random_case(seed, ties=ties)
+    reached = metrics.ciou_per_clip(metrics.top_prediction(scores), truth)
+    assert (reached <= metrics.ceiling_ciou(truth) + 1e-12).all()
+    best = metrics.ciou_per_clip(metrics.top_prediction(truth + 0.01 * torch.rand(truth.shape)), truth)
+    torch.testing.assert_close(best, metrics.ceiling_ciou(truth))
+
+
+def test_auc_is_the_trapezoid_over_twenty_one_thresholds():
+    ciou = torch.rand(50, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    thresholds = [0.05 * step for step in range(21)]
+    rates = [np.mean(ciou.numpy() >= threshold) for threshold in thresholds]
+    assert metrics.auc(ciou) == pytest.approx(np.trapezoid(rates, thresholds), abs=1e-12)
+    assert metrics.auc(torch.ones(3)) == pytest.approx(1)
+
+
+def counts_by_loop(correct, sounding, confidence, threshold):
+    hit = wrong = missed = 0
+    for right, sounds, sure in zip(correct.tolist(), sounding.tolist(), confidence.tolist(), strict=True):
+        if sure >= threshold:
+            hit, wrong = hit + (sounds and right), wrong + (not (sounds and right))
+        else:
+            missed += sounds
+    precision = hit / (hit + wrong) if hit + wrong else 1.0
+    return precision, hit / (hit + missed) if hit + missed else 1.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_precision_recall_ap_and_max_f1_equal_the_loop_over_thresholds(seed):
+    generator = torch.Generator().manual_seed(seed)
+    correct, sounding = (torch.rand(60, generator=generator) < 0.6 for _ in range(2))
+    confidence = (torch.rand(60, generator=generator) * 20).round() / 20
+    thresholds = confidence.unique().flip(0)
+    slow = [counts_by_loop(correct, sounding, confidence, t) for t in thresholds.tolist()]
+    precision, recall = metrics.precision_recall(correct, sounding, confidence, thresholds)
+    assert precision.tolist() == pytest.approx([p for p, _ in slow])
+    assert recall.tolist() == pytest.approx([r for _, r in slow])
+    ap, before = 0.0, 0.0
+    for k, (_, r) in enumerate(slow):
+        ap, before = ap + max(p for p, _ in slow[k:]) * (r - before), r
+    assert metrics.average_precision(correct, sounding, confidence) == pytest.approx(ap)
+    best = max(2 * p * r / (p + r) if p + r else 0 for p, r in slow)
+    assert metrics.max_f1(correct, sounding, confidence) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("name", _INTERPOLATE)
+@pytest.mark.parametrize("shape", [(7, 7), (14, 14), (14, 10)])
+def test_separable_upsampling_equals_interpolation(name, shape):
+    maps = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = upsample_by_interpolation(maps, 224, name)
+    torch.testing.assert_close(upsample(maps, 224, name), expected, atol=1e-12, rtol=0)
+    # In float32, torch computes the source position itself with a rounding error of 14 cells · 6e-8.
+    torch.testing.assert_close(upsample(maps.float(), 224, name), expected.float(), atol=3e-6, rtol=0)
+
+
+def test_boxes_are_clipped_and_truncated_and_reversed_ones_are_empty():
+    boxes = [[-0.1, 0.25, 0.999, 1.2], [0.4, 0.9, 0.7, -2.9e16]]
+    assert pixel_boxes(boxes, 224, "clip") == [(0, 56, 223, 224), (89, 201, 156, 201)]
+    assert union_map(pixel_boxes(boxes[1:], 224, "clip"), 224).sum() == 0
+
+
+def test_a_box_that_is_not_finite_is_refused_by_name():
+    with pytest.raises(Exception, match=r"clip abc: boxes: .*four finite numbers"):
+        pixel_boxes([[0, 0, float("nan"), 1]], 224, "abc")
+
+
+def test_two_annotators_make_one_point():
+    truth = consensus_map([(0, 0, 4, 4), (2, 0, 6, 4), (2, 0, 4, 4)], 8)
+    assert truth[0].tolist() == [0.5, 0.5, 1, 1, 0.5, 0.5, 0, 0]
+
+
+def test_masks_of_any_size_become_the_protocol_size():
+    mask = np.zeros((448, 448), np.uint8)
+    mask[:224, :112] = 255
+    resized = mask_map(mask, 224)
+    assert resized.sum() == 112 * 56
+    assert torch.equal(resized, mask_map(torch.from_numpy(mask > 0), 224))
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "message"),
+    [
+        (torch.full((2, 4, 4), float("nan")), torch.zeros(2, 4, 4), "NaN or infinity in rows"),
+        (torch.zeros(2, 4, 4), torch.zeros(3, 5, 5), "same clips"),
+        (torch.zeros(4, 4), torch.zeros(4, 4), "same clips"),
+        (torch.zeros(1, 4, 4), torch.full((1, 4, 4), 255.0), "truth in 0..1"),
+    ],
+)
+def test_bad_maps_are_refused_at_the_door(scores, truth, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.validate(scores, truth)

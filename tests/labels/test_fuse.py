@@ -1,0 +1,136 @@
+"""Clusters and fusion on data with known causes: what is shared is found, what is not is ignored."""
+
+import numpy as np
+import pytest
+
+from cacl.labels import cluster as clustering
+from cacl.labels.fuse import fuse, shared_space, views_of_classes
+from cacl.labels.quality import compare
+from cacl.labels.relabel import relabel, vote
+
+CLASSES, CLIPS = 12, 1200
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """Two views of one hidden class.
+
+    The sound is noisy, the image shows another object beside the one that is heard, and both have strong
+    directions that the class does not explain.
+    """
+    random = np.random.default_rng(0)
+    truth = random.integers(0, CLASSES, CLIPS)
+    other = random.integers(0, CLASSES, CLIPS)
+    look, voice = random.normal(size=(CLASSES, 30)), random.normal(size=(CLASSES, 20))
+    image = look[truth] + look[other] + 0.3 * random.normal(size=(CLIPS, 30))
+    sound = voice[truth] + 1.5 * random.normal(size=(CLIPS, 20))
+    image = np.concatenate([image, 5 * random.normal(size=(CLIPS, 10))], 1) @ random.normal(size=(40, 60))
+    sound = np.concatenate([sound, 5 * random.normal(size=(CLIPS, 10))], 1) @ random.normal(size=(30, 40))
+    return truth, image, sound
+
+
+def test_fused_labels_are_better_than_either_view(clips):
+    truth, image, sound = clips
+    fused = compare(fuse(image, sound, CLASSES).clustering.label, truth)
+    alone = [
+        compare(clustering.cluster(clustering.whiten(view, 30), CLASSES).label, truth)
+        for view in (image, sound)
+    ]
+    assert fused["pair_f1"] > max(view["pair_f1"] for view in alone) + 0.05
+
+
+def test_what_the_views_do_not_share_has_no_weight(clips):
+    _, image, sound = clips
+    space = shared_space(image, sound)
+    assert space.correlation[:5].min() > 0.25
+    broken = shared_space(image, np.random.default_rng(1).permutation(sound))
+    # Correlations of 600 unrelated clips have a deviation of 1 / sqrt(600) = 0.04.
+    assert broken.correlation.max() < 0.16
+    assert (broken.correlation**2).sum() < 0.1 * (space.correlation**2).sum()
+
+
+def test_confidence_is_higher_where_labels_are_right(clips):
+    truth, image, sound = clips
+    fusion = fuse(image, sound, clusters=CLASSES)
+    label, confidence = fusion.clustering.label, fusion.confidence
+    mostly = np.array([np.bincount(truth[label == k], minlength=CLASSES).argmax() for k in range(CLASSES)])
+    right = mostly[label] == truth
+    assert 0.5 < right.mean() < 1.0
+    assert confidence[right].mean() > confidence[~right].mean() + 0.1
+    assert confidence.min() >= 0 and confidence.max() <= 1
+    np.testing.assert_allclose(fusion.clustering.soft.sum(1), 1, atol=1e-5)
+
+
+def test_the_number_of_clusters_is_found_without_labels():
+    random = np.random.default_rng(3)
+    truth = random.integers(0, 27, 800)
+    vectors = random.normal(size=(27, 16))[truth] + 0.25 * random.normal(size=(800, 16))
+    found = clustering.cluster(vectors)
+    assert 21 <= len(found.centers) <= 37, found.stability
+    assert compare(found.label, truth)["pair_f1"] > 0.85
+
+
+def test_the_seed_decides_the_labels(clips):
+    _, image, sound = clips
+    first, again, other = (fuse(image, sound, 15, seed) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(first.clustering.label, again.clustering.label)
+    np.testing.assert_array_equal(first.confidence, again.confidence)
+    assert not np.array_equal(first.clustering.label, other.clustering.label)
+
+
+def test_columns_scale_does_not_matter(clips):
+    _, image, sound = clips
+    scale = np.random.default_rng(0).uniform(0.1, 10, image.shape[1])
+    label = [fuse(view, sound, CLASSES).clustering.label for view in (image, image * scale + 3)]
+    # Rounding of another scale may move clips that lie between two centers.
+    assert compare(label[0], label[1])["pair_f1"] > 0.95
+
+
+def test_predictions_with_different_class_lists_are_aligned_by_co_occurrence():
+    random = np.random.default_rng(2)
+    truth = random.integers(0, 8, 800)
+    image = np.where(random.random(800) < 0.6, truth * 3, random.integers(0, 24, 800))
+    sound = np.where(random.random(800) < 0.8, 100 - truth, 100 - random.integers(0, 8, 800))
+    fused = fuse(views_of_classes(image, None), views_of_classes(sound, None), clusters=8)
+    best = max(compare(view, truth)["pair_f1"] for view in (image, sound))
+    assert compare(fused.clustering.label, truth)["pair_f1"] > best
+
+
+@pytest.mark.parametrize("n", [4, 9, 40])
+def test_few_clips_and_constant_columns_are_no_error(n):
+    random = np.random.default_rng(n)
+    image, sound = random.normal(size=(n, 6)), random.normal(size=(n, 5))
+    image[:, 2] = 7.0
+    fusion = fuse(image, sound)
+    assert len(fusion.clustering.label) == n and np.isfinite(fusion.confidence).all()
+
+
+def test_voting_is_what_a_loop_over_neighbors_counts():
+    random = np.random.default_rng(0)
+    vectors, label = random.normal(size=(40, 5)), random.integers(-1, 4, 40)
+    confidence = random.random(40).astype(np.float32)
+    found = vote(vectors, label, confidence, neighbors=6)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    for i in range(40):
+        cosine = [(-unit[i] @ unit[j], j) for j in range(40) if j != i]
+        votes: dict[int, float] = {}
+        for negative, j in sorted(cosine)[:6]:
+            voice = confidence[j] if label[j] >= 0 else 0.0
+            votes[label[j]] = votes.get(label[j], 0.0) + max(-negative, 0.0) * voice
+        best = max(votes.values())
+        expected = max(votes, key=lambda name: votes[name]) if best > 0 else label[i]
+        assert found.label[i] == expected
+        assert found.share[i] == pytest.approx(best / sum(votes.values()) if best > 0 else 0.0, rel=1e-5)
+
+
+def test_relabelling_repairs_wrong_labels():
+    random = np.random.default_rng(1)
+    truth = random.integers(0, 10, 600)
+    vectors = random.normal(size=(10, 12))[truth] + 0.3 * random.normal(size=(600, 12))
+    wrong = random.random(600) < 0.3
+    label = np.where(wrong, random.integers(0, 10, 600), truth)
+    after, confidence = relabel(vectors, label, np.ones(600, np.float32))
+    assert (after == truth).mean() > 0.97 > 0.75 > (label == truth).mean()
+    assert confidence[after == truth].mean() > confidence[after != truth].mean()
+    kept, _ = relabel(vectors, label, np.ones(600, np.float32), majority=1.0)
+    np.testing.assert_array_equal(kept, label)

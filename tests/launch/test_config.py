@@ -1,0 +1,104 @@
+"""Bad input gets one clear sentence that names the key; choices are tagged; numbers are numbers (promise 10)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from cacl.errors import UserError
+from launch.config import load_recipe, override
+
+RECIPE = {"data": {"train": "data/train"}}
+
+
+def recipe(tmp_path, values, *overrides):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    return load_recipe(path, list(overrides))
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
+    assert (
+        recipe(
+            tmp_path, "data: {train: x}\noptimizer: {name: adamw, learning_rate: 1e-3}"
+        ).optimizer.learning_rate
+        == 1e-3
+    )
+
+
+def test_overrides_by_dotted_name(tmp_path):
+    read = recipe(
+        tmp_path,
+        RECIPE | {"optimizer": {"name": "adamw", "beta1": 0.8}},
+        "--optimizer.learning-rate", "1e-2", "--training.epochs=3", "--loss.similarity", "mean",
+    )  # fmt: skip
+    assert (read.optimizer.learning_rate, read.optimizer.beta1, read.training.epochs) == (1e-2, 0.8, 3)
+    assert read.loss.similarity.name == "mean"
+
+
+def test_another_choice_by_name_forgets_the_options_of_the_one_before():
+    values = {"optimizer": {"name": "adamw", "beta1": 0.8}}
+    assert override(values, ["--optimizer", "sgd"]) == {"optimizer": {"name": "sgd"}}
+    assert override(values, ["--optimizer.name", "sgd"]) == {"optimizer": {"name": "sgd"}}
+    assert values == {"optimizer": {"name": "adamw", "beta1": 0.8}}
+
+
+WRONG = {
+    "unknown key": ({"data": {"train": "x", "trian": 1}}, [], "data.trian: unknown key"),
+    "unknown section": (RECIPE | {"los": 1}, [], "los: unknown key"),
+    "missing key": ({"data": {}}, [], "data.train: missing"),
+    "wrong type": (RECIPE | {"training": {"epochs": "many"}}, [], "training.epochs: .*got 'many'"),
+    "fraction": (RECIPE | {"training": {"epochs": 1.5}}, [], "training.epochs: .*got 1.5"),
+    "unknown choice": (RECIPE | {"loss": {"similarity": {"name": "mix"}}}, [], "loss.similarity.name: there is no 'mix'"),
+    "choice without name": (RECIPE | {"loss": {"similarity": "max"}}, [], "loss.similarity: expected a mapping"),
+    "key of another choice": (RECIPE | {"optimizer": {"name": "sgd", "beta1": 0.9}}, [], "optimizer.beta1: unknown key"),
+    "override without value": (RECIPE, ["--training.epochs"], "--training.epochs: its value is missing"),
+    "override of nothing": (RECIPE, ["training.epochs"], "'training.epochs' is not an option"),
+    "override below a number": (RECIPE | {"training": {"epochs": 1}}, ["--training.epochs.x", "1"], "which has no keys"),
+    "not YAML": ("data: [", [], "not YAML"),
+    "not a mapping": ("- 1", [], "a recipe is a mapping"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "overrides", "message"), WRONG.values(), ids=WRONG.keys())
+def test_one_sentence_names_file_and_key(tmp_path, values, overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
+        recipe(tmp_path, values, *overrides)
+    assert "\n" not in str(caught.value)
+
+
+def cacl(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "launch.main", *words], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("words", [["config", "nowhere.yaml"], ["pack"], ["trian"], ["doctor", "--what"]])
+def test_bad_input_exits_2_with_one_line(words):
+    answer = cacl(*words)
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1 and words[0] in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_help_is_there_in_under_a_second_without_torch():
+    started = time.monotonic()
+    answer = cacl("--help")
+    assert answer.returncode == 0 and "train" in answer.stdout
+    assert time.monotonic() - started < 1
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, launch.main as m; m.main(['--help']); print('torch' in sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert loaded.stdout.strip().endswith("False")
+
+
+def test_config_prints_the_resolved_recipe(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    answer = cacl("config", str(path), "--training.seed", "5")
+    values = yaml.safe_load(answer.stdout)
+    assert values["training"]["seed"] == 5 and values["engine"]["name"] == "ddp"

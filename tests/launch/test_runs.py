@@ -1,0 +1,29 @@
+"""`cacl runs` shows what runs have come to and in what they differ."""
+
+from __future__ import annotations
+
+import pytest
+
+from launch.main import main
+from tests.launch.tiny import train_rank, write_recipe
+from tests.ranks import run_ranks
+
+
+def test_runs_are_listed_and_laid_side_by_side(tmp_path, data, capsys):
+    recipe = str(write_recipe(tmp_path, data))
+    for name, rate in (("slow", "1e-4"), ("fast", "1e-3")):
+        options = {"max_steps": 2, "overrides": ["--optimizer.learning-rate", rate]}
+        run_ranks(1, train_rank, recipe, str(tmp_path / "runs" / name), options)
+    assert main(["runs", str(tmp_path / "runs")]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert len(listed) == 3 and listed[0].startswith("run")
+    assert main(["runs", "--compare", str(tmp_path / "runs" / "slow"), str(tmp_path / "runs" / "fast")]) == 0
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert rows["optimizer.learning_rate"] == ["0.0001", "0.001"]
+    assert "training.seed" not in rows and rows["loss"][0] != rows["loss"][1]
+
+
+@pytest.mark.parametrize("words", [["runs"], ["runs", "--compare"]])
+def test_no_run_is_one_sentence(tmp_path, words, capsys):
+    assert main([*words, str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,135 @@
+"""Promises 3, 4, 7 and 8 of a whole training: a stop changes nothing, nor does the number of ranks."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cacl.checkpoint import latest_valid
+from tests.launch.tiny import cacl, train_rank, write_recipe
+from tests.ranks import run_ranks
+
+STEPS = 12
+
+
+def losses(run: Path) -> list[float]:
+    records = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, len(records) + 1))
+    return [record["loss"] for record in records]
+
+
+def weights(run: Path) -> bytes:
+    folder = latest_valid(run / "checkpoints")
+    assert folder is not None and folder.name == f"step-{STEPS}"
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory, data) -> str:
+    return str(write_recipe(tmp_path_factory.mktemp("recipe"), data))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, recipe):
+    """Return the run of twelve steps on so many ranks, each made once."""
+    made: dict[int, Path] = {}
+
+    def run(size: int) -> Path:
+        if size not in made:
+            made[size] = tmp_path_factory.mktemp("undisturbed") / str(size)
+            run_ranks(size, train_rank, recipe, str(made[size]), {"max_steps": STEPS})
+        return made[size]
+
+    return run
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_stopped_by_a_signal_and_resumed_is_the_same_run_bit_for_bit(tmp_path, recipe, undisturbed, size):
+    run = tmp_path / "run"
+    run_ranks(size, train_rank, recipe, str(run), {"max_steps": STEPS, "stop_at": 5})
+    assert (run / "requeue").exists()
+    stopped = len(losses(run))
+    assert 5 <= stopped < STEPS
+    run_ranks(size, train_rank, recipe, str(run), {"max_steps": STEPS, "resume": True})
+    assert not (run / "requeue").exists()
+    assert losses(run) == losses(undisturbed(size))
+    assert weights(run) == weights(undisturbed(size))
+
+
+def test_the_number_of_ranks_changes_no_loss(undisturbed):
+    expected = losses(undisturbed(1))
+    for size in (2, 3):
+        # float32 sums in another order, amplified by twelve steps of Adam.
+        assert losses(undisturbed(size)) == pytest.approx(expected, rel=2e-4)
+
+
+def test_two_ranks_one_rank_three_ranks_in_the_middle_of_an_epoch(tmp_path, recipe, undisturbed):
+    run = tmp_path / "run"
+    for size, last in ((2, 4), (1, 7), (3, STEPS)):
+        run_ranks(size, train_rank, recipe, str(run), {"max_steps": last, "resume": True})
+    assert losses(run) == pytest.approx(losses(undisturbed(1)), rel=2e-4)
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(tmp_path, recipe, undisturbed):
+    run = tmp_path / "run"
+    run_ranks(1, train_rank, recipe, str(run), {"max_steps": 9})
+    (run / "checkpoints" / "step-9" / "model.safetensors").write_bytes(b"")
+    answer = cacl("train", recipe, "--run-dir", str(run), "--resume", "--max-steps", str(STEPS))
+    assert "step-9: damaged" in answer.stderr, answer.stderr
+    assert losses(run) == losses(undisturbed(1))
+    assert weights(run) == weights(undisturbed(1))
+
+
+def test_cacl_train_starts_ranks_passes_signals_on_and_resumes(tmp_path, recipe):
+    run = tmp_path / "run"
+    words = ["train", recipe, "--nproc-per-node", "2", "--run-dir", str(run), "--training.epochs", "400"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launch.main", *words], stderr=subprocess.PIPE, text=True
+    )
+    while not (run / "train.jsonl").exists() or len((run / "train.jsonl").read_text().splitlines()) < 3:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert (run / "requeue").exists()
+    record = json.loads((run / "train.jsonl").read_text().splitlines()[-1])
+    assert latest_valid(run / "checkpoints").name == f"step-{record['step']}"
+    assert record["world_size"] == 2
+    wanted = {
+        "step",
+        "epoch",
+        "loss",
+        "clips_per_second",
+        "data_wait_share",
+        "same_class_pairs",
+        "rows_without_negatives",
+    }
+    assert wanted <= record.keys()
+    refused = cacl(*words)
+    assert refused.returncode == 2 and "holds a run already" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+WRONG = {
+    "lanes": (["--nproc-per-node", "4"], "lanes"),
+    "micro-batch": (["--training.micro-batch-size", "5"], "training.micro_batch_size"),
+    "batch": (["--training.global-batch-size", "13"], "global_batch_size"),
+    "labels": (["--data.labels", "nowhere.parquet"], "nowhere.parquet"),
+    "data": (["--data.train", "nowhere"], "nowhere"),
+    "steps": (["--max-steps", "0"], "--max-steps"),
+}
+
+
+@pytest.mark.parametrize(("words", "named"), WRONG.values(), ids=WRONG.keys())
+def test_what_does_not_fit_is_one_sentence_before_anything_is_written(tmp_path, recipe, words, named):
+    run = tmp_path / "run"
+    answer = cacl("train", recipe, "--run-dir", str(run), *words)
+    assert answer.returncode == 2, answer.stderr
+    assert named in answer.stderr and answer.stderr.count("\n") == 1
+    assert not run.exists()

@@ -1,0 +1,77 @@
+"""A tiny real training: generated clips packed into shards, a small model, losses over all ranks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cacl.world import World
+
+RECIPE: dict[str, Any] = {
+    "data": {
+        "order": {"name": "lanes", "lanes": 6},
+        "workers": 0,
+        "augmentation": {"size": 32, "short_side": 36},
+    },
+    "model": {
+        "image": {"name": "small-cnn", "channels": 16, "norm": "batch"},
+        "sound": {"name": "small-cnn", "channels": 16, "norm": "batch"},
+        "dimension": 16,
+    },
+    "loss": {
+        "similarity": {"name": "max"},
+        "positives": {"name": "own-clip"},
+        "objective": {"name": "infonce"},
+    },
+    "training": {"global_batch_size": 12, "micro_batch_size": 2, "epochs": 3, "checkpoint_every": 4},
+}
+
+
+def cacl(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "launch.main", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+
+
+def write_recipe(folder: Path, clips: Path, **changes: dict[str, Any]) -> Path:
+    """Write the tiny recipe with changed sections."""
+    values = {name: {**part, **changes.get(name, {})} for name, part in RECIPE.items()}
+    values["data"]["train"] = str(clips)
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values | {k: v for k, v in changes.items() if k not in RECIPE}))
+    return path
+
+
+def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any]) -> None:
+    """Be one rank of a training inside a pool of processes; `stop_at` sends SIGTERM to this rank at that step."""
+    from launch.config import load_recipe
+    from launch.train import StopRequest
+    from launch.train import train_rank as train
+
+    stop_at = options.get("stop_at")
+    arguments = argparse.Namespace(
+        recipe=recipe,
+        run_dir=run_dir,
+        resume=options.get("resume", False),
+        max_steps=options.get("max_steps"),
+        init_from=None,
+    )
+    if stop_at and world.rank == world.size - 1:
+        threading.Thread(target=_terminate, args=(Path(run_dir), stop_at), daemon=True).start()
+    train(load_recipe(recipe, options.get("overrides", [])), arguments, world, StopRequest())
+
+
+def _terminate(run_dir: Path, step: int) -> None:
+    log = run_dir / "train.jsonl"
+    while not log.exists() or log.read_text().count("\n") < step:
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,191 @@
+"""What must not matter does not, and the limits of the parts are each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+
+from cacl.errors import UserError
+from cacl.loss import LossOptions, global_loss
+from cacl.loss.objective import Contrast, InfoNCE, Sigmoid, SupCon
+from cacl.loss.positives import OwnClip, SoftOverlap
+from cacl.loss.similarity import LogSumExpSimilarity, MaxSimilarity, MeanSimilarity, TriMapSimilarity
+from cacl.loss.sspl import Sspl
+from cacl.types import Embeddings
+from cacl.world import World
+from tests.loss.batches import embed, random_clips, random_parameters, take
+from tests.loss.combinations import SIMILARITIES, combinations, heads_of
+
+N = 9
+QUICK = settings(max_examples=10, deadline=None)
+
+
+def any_options() -> st.SearchStrategy[LossOptions]:
+    """Any combination, in any direction it has."""
+    every = {s.name: list(combinations(s.name, True).values()) for s in SIMILARITIES}
+    return st.sampled_from(sorted(every)).flatmap(lambda name: st.sampled_from(every[name]))
+
+
+def inputs(options: LossOptions, seed: int) -> Embeddings:
+    maps, audio, _ = random_parameters(N, heads_of(options.similarity.name), seed=seed)
+    scalars = {name: torch.tensor(value, dtype=torch.float64) for name, value in options.scalars().items()}
+    return embed(maps, audio, scalars)
+
+
+def per_clip(embeddings: Embeddings, clips, options: LossOptions) -> torch.Tensor:
+    return global_loss(embeddings, clips, options, World(), step=1).per_clip
+
+
+@QUICK
+@given(any_options(), st.integers(0, 1000), st.randoms())
+def test_order_of_clips_does_not_matter(options: LossOptions, seed: int, random) -> None:
+    order = torch.tensor(random.sample(range(N), N))
+    embeddings, clips = inputs(options, seed), random_clips(N, seed=seed, invalid=(4,))
+    moved = replace(embeddings, maps=embeddings.maps[order], audio=embeddings.audio[order])
+    found = per_clip(moved, take(clips, order), options)
+    torch.testing.assert_close(found, per_clip(embeddings, clips, options)[order])
+
+
+@QUICK
+@given(any_options(), st.integers(0, 1000))
+def test_order_of_pixels_does_not_matter(options: LossOptions, seed: int) -> None:
+    embeddings, clips = inputs(options, seed), random_clips(N, seed=seed)
+    flipped = replace(embeddings, maps=embeddings.maps.flip(2))
+    torch.testing.assert_close(per_clip(flipped, clips, options), per_clip(embeddings, clips, options))
+
+
+@QUICK
+@given(any_options(), st.integers(0, 1000), st.randoms())
+def test_names_of_classes_do_not_matter(options: LossOptions, seed: int, random) -> None:
+    names = torch.tensor([*random.sample(range(3), 3), -1])
+    embeddings, clips = inputs(options, seed), random_clips(N, seed=seed)
+    renamed = replace(clips, label=names[clips.label])
+    torch.testing.assert_close(per_clip(embeddings, renamed, options), per_clip(embeddings, clips, options))
+
+
+@QUICK
+@given(any_options(), st.integers(0, 1000), st.floats(0.1, 10))
+def test_scale_of_raw_vectors_does_not_matter(options: LossOptions, seed: int, factor: float) -> None:
+    maps, audio, _ = random_parameters(N, heads_of(options.similarity.name), seed=seed)
+    scalars = {name: torch.tensor(value, dtype=torch.float64) for name, value in options.scalars().items()}
+    clips = random_clips(N, seed=seed)
+    found = per_clip(embed(maps * factor, audio / factor, scalars), clips, options)
+    torch.testing.assert_close(found, per_clip(embed(maps, audio, scalars), clips, options))
+
+
+@QUICK
+@given(any_options(), st.integers(0, 1000))
+def test_a_clip_that_is_not_valid_is_as_if_it_were_not_there(options: LossOptions, seed: int) -> None:
+    embeddings, clips = inputs(options, seed), random_clips(N, seed=seed, invalid=(0, 5))
+    kept = clips.valid.nonzero()[:, 0]
+    fewer = replace(embeddings, maps=embeddings.maps[kept], audio=embeddings.audio[kept])
+    terms = global_loss(embeddings, clips, options, World(), step=1)
+    expected = global_loss(fewer, take(clips, kept), options, World(), step=1)
+    torch.testing.assert_close(terms.per_clip[kept], expected.per_clip)
+    assert terms.per_clip[[0, 5]].tolist() == [0, 0]
+    torch.testing.assert_close(terms.counts, expected.counts)
+    torch.testing.assert_close(terms.mean, expected.mean)
+
+
+def test_log_sum_exp_tends_to_mean_and_to_max() -> None:
+    def loss(similarity):
+        options = LossOptions(similarity=similarity, objective=InfoNCE(), direction="both")
+        return per_clip(inputs(options, 3), random_clips(N), options)
+
+    # Its distance from the mean is sharpness * variance / 2, from the maximum at most log(6 pixels) / sharpness,
+    # both divided by the temperature of 0.07.
+    near_mean, near_max = LogSumExpSimilarity(sharpness=1e-6), LogSumExpSimilarity(sharpness=1e6)
+    torch.testing.assert_close(loss(near_mean), loss(MeanSimilarity()), rtol=0, atol=1e-4)
+    torch.testing.assert_close(loss(near_max), loss(MaxSimilarity()), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("average", ["out", "in"])
+def test_supcon_with_one_positive_is_infonce(average: str) -> None:
+    def loss(objective):
+        options = LossOptions(positives=OwnClip(), objective=objective, direction="both")
+        return per_clip(inputs(options, 1), random_clips(N), options)
+
+    torch.testing.assert_close(loss(SupCon(average=average)), loss(InfoNCE()))
+
+
+def test_one_class_and_a_class_for_every_clip_are_the_ends_of_same_class() -> None:
+    clips = random_clips(N)
+    for objective in (Contrast(), InfoNCE(), SupCon()):
+        options = LossOptions(objective=objective, direction="both")
+        embeddings = inputs(options, 2)
+        alone = replace(clips, label=torch.full((N,), -1))
+        own = replace(options, positives=OwnClip())
+        torch.testing.assert_close(per_clip(embeddings, alone, options), per_clip(embeddings, clips, own))
+        terms = global_loss(embeddings, replace(clips, label=torch.zeros(N).long()), options, World())
+        assert terms.per_clip.tolist() == [0] * N, "a class that fills the batch leaves no contrast"
+        assert int(terms.counts["rows_without_negatives"]) == N
+        assert int(terms.counts["same_class_pairs"]) == N * (N - 1) // 2
+
+
+def test_far_logits_neither_overflow_nor_vanish() -> None:
+    options = LossOptions(objective=InfoNCE(), temperature=1e-3, direction="both")
+    embeddings = Embeddings(*(x.float() for x in (inputs(options, 0).maps, inputs(options, 0).audio)))
+    clips = random_clips(N)
+    maps = embeddings.maps.requires_grad_()
+    terms = global_loss(embeddings, clips, options, World())
+    terms.backward_scalar.backward()
+    double = per_clip(Embeddings(maps.detach().double(), embeddings.audio.double()), clips, options)
+    # Logits of 1000 in float32 carry errors of 1000 * 2^-23.
+    torch.testing.assert_close(terms.per_clip.double(), double, rtol=1e-3, atol=1e-3)
+    assert maps.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("similarity", [s.name for s in SIMILARITIES])
+def test_gradcheck_of_every_part(similarity: str) -> None:
+    clips = random_clips(5, invalid=(1,))
+    common = {"temperature": 0.5, "learn_temperature": True, "memory_mib": 0.0005}
+    for name, options in list(combinations(similarity, False, **common).items())[::9]:
+        maps, audio, _ = random_parameters(5, heads_of(similarity), pixels=2, channels=3)
+        values = [
+            torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in options.scalars().values()
+        ]
+
+        def loss(maps, audio, *values, options=options):
+            scalars = dict(zip(options.scalars(), values, strict=True))
+            return global_loss(Embeddings(maps, audio, scalars), clips, options, World()).backward_scalar
+
+        assert torch.autograd.gradcheck(loss, (maps.requires_grad_(), audio.requires_grad_(), *values)), name
+
+
+REFUSED = {
+    "objective sigmoid": {"objective": Sigmoid(), "direction": "both"},
+    "objective sspl": {"objective": Sspl(), "direction": "audio"},
+    "similarity tri-map": {"similarity": TriMapSimilarity(), "direction": "both"},
+    "temperature": {"temperature": 0.0},
+    "minimum_temperature": {"learn_temperature": True, "minimum_temperature": 0.5},
+    "memory_mib": {"memory_mib": 0},
+}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_a_combination_without_meaning_is_one_clear_sentence(field: str) -> None:
+    with pytest.raises(UserError, match=field):
+        LossOptions(**REFUSED[field])
+
+
+def test_what_the_data_or_model_lack_is_said() -> None:
+    options = LossOptions(positives=SoftOverlap())
+    with pytest.raises(UserError, match="soft labels"):
+        per_clip(inputs(options, 0), replace(random_clips(N), soft=None), options)
+    with pytest.raises(UserError, match="heads 2"):
+        attention = next(s for s in SIMILARITIES if s.name == "attention")
+        per_clip(one_head(), random_clips(N), LossOptions(similarity=attention))
+    with pytest.raises(UserError, match=r"audio has shape \(9, 2, 4\), expected \(9, 2, 5\)"):
+        broken = inputs(options, 0)
+        per_clip(replace(broken, audio=broken.audio[..., :4]), random_clips(N), LossOptions())
+    with pytest.raises(UserError, match="predictor"):
+        per_clip(one_head(), random_clips(N), LossOptions(objective=Sspl()))
+
+
+def one_head() -> Embeddings:
+    maps, audio, _ = random_parameters(N, 1)
+    return embed(maps, audio)

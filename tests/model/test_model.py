@@ -1,0 +1,198 @@
+"""The localizer: shapes, what is frozen, what is learned, and that a seed decides the weights alone."""
+
+import copy
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from torch.nn import functional
+
+from cacl.audio import LogSpectrogram
+from cacl.encoders import heads, image, sound
+from cacl.encoders.weights import efficientnet_file, sha256
+from cacl.errors import UserError
+from cacl.model import Localizer, ModelOptions, localization_map
+from cacl.options import parse, plain
+
+SMALL = ModelOptions(image=image.SmallCnn(channels=16), sound=sound.SmallCnn(channels=32), dimension=8)
+CHOICES = {
+    "efficientnet-lite0": ModelOptions(),
+    "efficientnet-lite0 trained, stride 32": ModelOptions(
+        image=image.EfficientNetLite0(stride=32, frozen=False)
+    ),
+    "the paper's pair": ModelOptions(
+        image=image.ResNet18(), sound=sound.ResNet18(), features=LogSpectrogram(), heads=2, dimension=512
+    ),
+    "resnet18 at stride 16, frozen": ModelOptions(image=image.ResNet18(stride=16, frozen=True)),
+    "timm": ModelOptions(image=image.Timm(model="mobilenetv3_small_050")),
+    "small": SMALL,
+    "mlp": ModelOptions(image=image.SmallCnn(channels=16), head=heads.MlpHead(hidden=16)),
+    "decoder": ModelOptions(image=image.SmallCnn(channels=16), head=heads.DecoderHead(hidden=16, scale=4)),
+}
+
+
+def inputs(n=3, size=96, samples=16000, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (n, 3, size, size), generator=generator, dtype=torch.uint8)
+    return images, torch.randn(n, samples, generator=generator) * 0.1
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_every_choice_gives_unit_vectors_and_gradients(name):
+    options = CHOICES[name]
+    model = Localizer(options, {"logit_scale": 2.5, "bias": -1.0}, seed=1)
+    images, waveforms = inputs(size=96)
+    embeddings = model(*model.prepare(images, waveforms))
+    h, w = model.grid(96)
+    assert embeddings.maps.shape == (3, options.heads, h * w, options.dimension)
+    assert embeddings.audio.shape == (3, options.heads, options.dimension)
+    for vectors in (embeddings.maps, embeddings.audio):
+        assert vectors.dtype == torch.float32
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(vectors.shape[:-1]))
+    assert {key: value.item() for key, value in embeddings.scalars.items()} == {
+        "logit_scale": 2.5,
+        "bias": -1.0,
+    }
+    target = torch.randn_like(embeddings.maps)
+    scalars = sum(embeddings.scalars.values())
+    ((embeddings.maps * target).sum() * scalars + embeddings.audio[..., 0].sum()).backward()
+    for key, parameter in model.named_parameters():
+        frozen = options.image.frozen and key.startswith("image_trunk.")
+        assert (parameter.grad is None) == frozen, key
+    assert parse(ModelOptions, plain(options), "test") == options
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "grid"),
+    [
+        (image.EfficientNetLite0(), 224, (14, 14)),
+        (image.EfficientNetLite0(stride=32), 224, (7, 7)),
+        (image.ResNet18(), 224, (7, 7)),
+        (image.ResNet18(stride=16), 224, (14, 14)),
+        (image.SmallCnn(), 100, (7, 7)),
+        (image.SmallCnn(), 64, (4, 4)),
+    ],
+)
+def test_the_grid_is_that_of_the_map(options, size, grid):
+    model = Localizer(ModelOptions(image=options, dimension=4))
+    images, waveforms = inputs(1, size)
+    embeddings = model(*model.prepare(images, waveforms))
+    assert model.grid(size) == grid
+    assert localization_map(embeddings.maps, embeddings.audio).shape == (1, *grid)
+
+
+def test_the_seed_decides_the_weights_and_nothing_else():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = Localizer(SMALL, seed=7)
+    assert torch.equal(torch.rand(3), expected), "the global random state moved"
+    second, third = Localizer(SMALL, seed=7), Localizer(SMALL, seed=8)
+    assert sha256(first.state_dict()) == sha256(second.state_dict()) != sha256(third.state_dict())
+
+
+def test_a_frozen_trunk_stays_in_eval_mode_and_costs_no_graph():
+    model = Localizer(ModelOptions(image=image.ResNet18(frozen=True)), seed=1).train()
+    assert model.training and not any(module.training for module in model.image_trunk.modules())
+    images, waveforms = inputs(2)
+    before = sha256(model.image_trunk.state_dict())
+    prepared, sounds = model.prepare(images, waveforms)
+    assert prepared.shape == (2, 512, 3, 3), "the frozen trunk belongs to prepare"
+    assert not prepared.requires_grad and not sounds.requires_grad
+    model(prepared, sounds).maps.sum().backward()
+    assert sha256(model.image_trunk.state_dict()) == before
+
+
+def test_the_frozen_efficientnet_is_timms_up_to_its_fifth_stage():
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    state = torch.load(efficientnet_file(), weights_only=True)
+    network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)))
+    images, waveforms = inputs(6, 224)
+    with torch.no_grad():
+        expected = network.blocks[:5](network.bn1(network.conv_stem((images / 255 - 0.5) / 0.5)))
+    found, _ = Localizer(ModelOptions(), seed=1).prepare(images, waveforms)
+    # Folding BatchNorm rounds in another place; features are of the order of 1.
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_resnet_trunk_is_torchvisions(tmp_path, frozen):
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18()
+    network(torch.randn(8, 3, 64, 64))  # BatchNorm's statistics are no longer 0 and 1
+    torch.save(network.eval().state_dict(), tmp_path / "w.pth")
+    options = image.ResNet18(weights=str(tmp_path / "w.pth"), frozen=frozen)
+    trunk = options.build().eval()
+    images, _ = inputs(2, 96)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        found = network.fc(trunk(trunk.normalize(images)).mean((2, 3)))
+        expected = network((images / 255 - mean) / std)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_map_is_the_cosine_with_the_clips_own_sound():
+    generator = torch.Generator().manual_seed(0)
+    maps = functional.normalize(torch.randn(2, 2, 6, 5, generator=generator), dim=-1)
+    audio = functional.normalize(torch.randn(2, 2, 5, generator=generator), dim=-1)
+    found = localization_map(maps, audio, (2, 3))
+    for n in range(2):
+        for p in range(6):
+            expected = sum(float(maps[n, h, p] @ audio[n, h]) for h in range(2)) / 2
+            assert found[n, p // 3, p % 3].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_golden_slavc_map(golden_dir):
+    files = sorted(golden_dir.glob("slavc_loss*.npz"))
+    assert files, f"no slavc_loss*.npz in {golden_dir}"
+    for file in files:
+        golden = {name: torch.from_numpy(np.asarray(value)).double() for name, value in np.load(file).items()}
+        # SLAVC evaluates with the moving average of its weights: the targets of training.
+        maps = torch.stack([golden["target_img1"], golden["target_img2"]], dim=1)
+        audio = torch.stack([golden["target_aud1"], golden["target_aud2"]], dim=1)
+        grid = tuple(maps.shape[-2:])
+        maps = functional.normalize(maps.flatten(3).transpose(2, 3), dim=-1)
+        found = localization_map(maps, functional.normalize(audio, dim=-1), grid) / golden["tau"]
+        torch.testing.assert_close(found, golden["savl"], atol=1e-4, rtol=1e-5)
+
+
+def test_copies_are_independent_and_equal():
+    model = Localizer(SMALL, {"bias": 1.0}, seed=1).eval()
+    other = copy.deepcopy(model)
+    prepared = model.prepare(*inputs())
+    assert torch.equal(model(*prepared).maps, other(*prepared).maps)
+    fresh = Localizer(SMALL, {"bias": 3.0}, seed=2).eval()
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(model(*prepared).audio, fresh(*prepared).audio)
+    assert fresh(*prepared).scalars["bias"].item() == 1.0
+
+
+def test_autocast_keeps_embeddings_in_float32():
+    model = Localizer(SMALL, seed=1).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        prepared = model.prepare(*inputs())
+        low = model(*prepared)
+    full = model(*model.prepare(*inputs()))
+    assert low.maps.dtype == low.audio.dtype == torch.float32
+    # bfloat16 keeps eight bits, through six layers.
+    torch.testing.assert_close(low.maps, full.maps, atol=0.05, rtol=0)
+
+
+def test_wrong_inputs_are_said_with_expected_and_received():
+    model = Localizer(SMALL)
+    images, waveforms = inputs()
+    with pytest.raises(ValueError, match=r"expected uint8 images .* received torch.float32"):
+        model.prepare(images.float(), waveforms)
+    with pytest.raises(ValueError, match=r"received torch.uint8 \(3, 3, 96, 96\) and \(2, 16000\)"):
+        model.prepare(images, waveforms[:2])
+
+
+def test_a_map_that_timm_does_not_have_is_refused():
+    with pytest.raises(
+        UserError, match=r"mobilenetv3_small_050 has no map of stride 64, only \[2, 4, 8, 16, 32\]"
+    ):
+        image.Timm(model="mobilenetv3_small_050", stride=64).build()
+    with pytest.raises(UserError, match="timm knows no 'mobilenet'"):
+        image.Timm(model="mobilenet").build()

@@ -1,0 +1,184 @@
+"""A whole sweep with Ray Tune on real clips: killed and restored, with a trial that crashes, to its report.
+
+One sweep is run for all the tests, since each of its trials is a distributed training of two processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cacl.run import Run
+from launch.config import load_recipe
+from launch.sweeping.space import FINISHED, STOPPED
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
+CACL = Path(sys.executable).with_name("cacl")
+RECIPE = {
+    "data": {
+        "train": "shards/train",
+        "validation": "shards/validation",
+        "order": {"name": "lanes", "lanes": 12},
+        "workers": 0,
+    },
+    "model": {"image": {"name": "small-cnn"}},
+    "optimizer": {"name": "adamw"},
+    "training": {"global_batch_size": 24, "micro_batch_size": 6, "epochs": 2, "checkpoint_every": 2},
+}
+SPACE = {
+    "vary": {"loss.temperature": [0.05, 0.5], "training.global_batch_size": [24, 48]},
+    "stop": {"name": "asha", "first_step": 2, "last_step": 4, "reduction": 2},
+    "objective": {"key": "validation.recall_at_5"},
+    "processes": 2,
+}
+NAMES = [f"temperature={t},global_batch_size={b},seed=0" for t in (0.05, 0.5) for b in (24, 48)]
+
+
+@dataclass
+class Swept:
+    """What the sweep left, and what was seen on the way."""
+
+    out: Path
+    rungs_when_killed: dict[str, float]
+    rungs_at_the_end: dict[str, float]
+    last_output: str
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """Run the sweep: kill a rank of the first trial, then the whole sweep in the second trial, then go on."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for name, clips, seed in (("train", 96, 0), ("validation", 24, 1)):
+        words = ["pack", "stamps", "--clips", clips, "--seed", seed, "--out", f"shards/{name}"]
+        subprocess.run([CACL, *map(str, words)], cwd=folder, check=True, capture_output=True)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
+    (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    out = folder / "sweep"
+    first = start(folder)
+    wait_for_validation(out / "trials" / NAMES[0], first)
+    os.kill(a_rank_of(out / "trials" / NAMES[0]), signal.SIGKILL)
+    wait_for_validation(out / "trials" / NAMES[1], first)
+    first.kill()
+    first.wait()
+    killed = rungs(out)
+    wait_until(lambda: not processes_of(out), 60, "the end of the killed sweep's ranks")
+    second = start(folder, "--resume")
+    output, _ = second.communicate(timeout=1200)
+    assert second.returncode == 0, output
+    return Swept(out, killed, rungs(out), output)
+
+
+def test_every_trial_ends_the_crashed_one_too(swept: Swept) -> None:
+    for name in NAMES:
+        folder = swept.out / "trials" / name
+        assert (folder / FINISHED).exists() or (folder / STOPPED).exists(), name
+    assert "Signal 9" in (swept.out / "trials" / NAMES[0] / "trial.log").read_text()
+    steps = [line["step"] for line in Run(swept.out / "trials" / NAMES[0]).records() if "loss" in line]
+    assert steps == sorted(set(steps)), "no step twice"
+
+
+def test_a_restored_sweep_has_the_rungs_that_it_had(swept: Swept) -> None:
+    assert swept.rungs_when_killed, "something had been seen before the kill"
+    assert swept.rungs_when_killed.items() <= swept.rungs_at_the_end.items()
+    assert len(swept.rungs_at_the_end) == len(NAMES), "every trial has its score on the first rung"
+
+
+def test_a_stopped_trial_had_the_lower_score(swept: Swept) -> None:
+    for name in NAMES:
+        folder = swept.out / "trials" / name
+        if (folder / STOPPED).exists():
+            scores = [
+                line["validation"]["recall_at_5"] for line in Run(folder).records() if "validation" in line
+            ]
+            assert scores[0] < max(swept.rungs_at_the_end.values())
+
+
+def test_the_report_names_the_best_and_the_best_recipe_loads(swept: Swept) -> None:
+    report = (swept.out / "report.html").read_text()
+    assert "data:image/png;base64," in report and "heat map" in report
+    results = json.loads((swept.out / "results.json").read_text())
+    best = results["settings"][0]
+    assert best["mean"] == max(row["mean"] for row in results["settings"] if row["mean"] is not None)
+    recipe = load_recipe(swept.out / "best.yaml", [])
+    assert recipe.loss.temperature == best["setting"]["loss.temperature"]
+    assert recipe.training.global_batch_size == best["setting"]["training.global_batch_size"]
+
+
+def test_a_finished_sweep_is_not_started_over(swept: Swept) -> None:
+    assert not (swept.out / "requeue").exists()
+    done = start(swept.out.parent)
+    output, _ = done.communicate(timeout=120)
+    assert done.returncode == 2 and "holds a sweep already; go on with it by --resume" in output
+
+
+def test_another_space_is_refused(swept: Swept) -> None:
+    (swept.out.parent / "space.yaml").write_text(yaml.safe_dump({**SPACE, "seeds": [1]}))
+    done = start(swept.out.parent, "--resume")
+    output, _ = done.communicate(timeout=120)
+    assert done.returncode == 2 and "another recipe or space" in output
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    """Start the sweep on two processors."""
+    words = [CACL, "sweep", "tiny.yaml", "--space", "space.yaml", "--out", "sweep", "--cpus", "2", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def rungs(out: Path) -> dict[str, float]:
+    """Return the scores on ASHA's first rung, by trial."""
+    state = pickle.loads((out / "rungs.pkl").read_bytes())
+    return dict(state["_brackets"][0]._rungs[-1][1])
+
+
+def wait_for_validation(folder: Path, sweep: subprocess.Popen[str]) -> None:
+    """Wait until a trial has reported and has a checkpoint, and goes on."""
+
+    def seen() -> bool:
+        assert sweep.poll() is None, sweep.communicate()[0]
+        return any("validation" in line for line in Run(folder).records()) and bool(
+            list(folder.glob("checkpoints/step-*"))
+        )
+
+    wait_until(seen, 600, f"a validation of {folder.name}")
+
+
+def wait_until(condition, timeout: float, what: str) -> None:
+    """Poll until `condition()`."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not after {timeout} s"
+        time.sleep(0.2)
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Return the training processes that work in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "launch.train" in words and any(word.startswith(str(folder)) for word in words):
+            found.append(int(process.name))
+    return found
+
+
+def a_rank_of(folder: Path) -> int:
+    """Return one rank of a trial: a process that has RANK."""
+    for pid in processes_of(folder):
+        if b"\0RANK=" in Path(f"/proc/{pid}/environ").read_bytes():
+            return pid
+    raise AssertionError(f"no rank of {folder}")

@@ -1,0 +1,172 @@
+"""`cacl shards`: every fault is found, leaks are counted as the public lists have them, splits stay."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards import manifest as manifests
+from shards.audit import find_leak, read_ids, validation_split, video
+from shards.pack import merge, pack
+from shards.plan import make_plan
+from shards.sources.generated import Generated
+from shards.verify import verify
+
+
+def cacl(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "launch.main", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("once") / "generated"
+    plan = make_plan(Generated(split="test", clips=6), 3)
+    pack(plan, out)
+    merge(plan.head, out, 0.0)
+    return out
+
+
+@pytest.fixture
+def folder(once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(once, tmp_path / "copy"))
+
+
+def forge(folder: Path, number: int, change: tuple[bytes, bytes]) -> None:
+    """Change bytes within a shard and make every checksum right again."""
+    tar = folder / manifests.shard_name(number)
+    data = tar.read_bytes()
+    assert data.count(change[0]) >= 1 and len(change[0]) == len(change[1])
+    data = data.replace(*change, 1)
+    tar.write_bytes(data)
+    manifest = manifests.load(folder)
+    shard = dataclasses.replace(manifest.shards[number], sha256=hashlib.sha256(data).hexdigest())
+    changed = tuple(shard if k == number else each for k, each in enumerate(manifest.shards))
+    (folder / "manifest.json").write_text(dataclasses.replace(manifest, shards=changed).to_json())
+
+
+def test_sound_shards_are_sound(once: Path) -> None:
+    assert list(verify(once, 2)) == []
+    done = cacl("shards", "info", once)
+    assert done.returncode == 0 and "6 of 6 ids, 0 rejected" in done.stdout
+
+
+def test_one_flipped_bit_is_found(folder: Path) -> None:
+    tar = folder / "shard-000001.tar"
+    data = bytearray(tar.read_bytes())
+    data[len(data) // 2] ^= 1
+    tar.write_bytes(data)
+    done = cacl("shards", "verify", folder)
+    assert done.returncode == 2
+    assert "shard-000001.tar: is damaged" in done.stdout and "1 faults, named above" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ((b"\xff\xd8\xff\xe0", b"\x00\x00\x00\x00"), "cannot identify image"),
+        ((b'"index": 4', b'"index": 5'), "says that it is clip 5"),
+        ((b"\x80\x3e\x00\x00\x00\x7d", b"\x40\x1f\x00\x00\x00\x7d"), "has channels, bytes a sample and rate"),
+    ],
+    ids=["jpeg", "index", "rate"],
+)
+def test_a_broken_sample_is_found_under_right_checksums(
+    folder: Path, change: tuple[bytes, bytes], expected: str
+) -> None:
+    forge(folder, 1, change)
+    problems = list(verify(folder, 1))
+    assert len(problems) == 1 and expected in problems[0] and "shard-000001.tar: 00000000" in problems[0]
+
+
+def test_an_index_that_is_not_the_tars_is_found(folder: Path) -> None:
+    path = folder / "shard-000000.idx"
+    text = path.read_text().replace("jpg 512 ", "jpg 513 ")
+    path.write_text(text)
+    manifest = manifests.load(folder)
+    forged = dataclasses.replace(manifest.shards[0], index_sha256=hashlib.sha256(text.encode()).hexdigest())
+    manifest = dataclasses.replace(manifest, shards=(forged, *manifest.shards[1:]))
+    (folder / "manifest.json").write_text(manifest.to_json())
+    assert ["does not say where the clips lie" in problem for problem in verify(folder, 1)] == [True]
+
+
+LEAKS = [
+    ("vggss_144k.txt", "vggss_test.csv", 3709),
+    ("vggss_10k.txt", "vggss_test.csv", 238),
+    ("vggss_heard.txt", "vggss_test.csv", 0),
+    ("flickr_144k.txt", "flickr_test.csv", 20),
+    ("flickr_10k.txt", "flickr_test.csv", 1),
+]
+
+
+@pytest.mark.parametrize(("training", "test", "count"), LEAKS)
+def test_the_leaks_of_the_public_lists(lists_dir: Path, training: str, test: str, count: int) -> None:
+    leak = find_leak(read_ids(lists_dir / training), read_ids(lists_dir / test))
+    assert len(leak.same_clip) == count
+
+
+def test_a_clean_list_and_its_validation_split_share_nothing_with_the_test(
+    lists_dir: Path, tmp_path: Path
+) -> None:
+    clean, validation = tmp_path / "clean.txt", tmp_path / "validation.txt"
+    test = lists_dir / "vggss_test.csv"
+    done = cacl(
+        "shards",
+        "audit",
+        lists_dir / "vggss_10k.txt",
+        "--against",
+        test,
+        "--clean",
+        clean,
+        "--validation",
+        validation,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "238 of its 5158 clips stand in the training set" in done.stdout
+    sets = [set(read_ids(path)) for path in (clean, validation, test)]
+    assert not sets[0] & sets[1] and not sets[0] & sets[2] and not sets[1] & sets[2]
+    assert len(sets[0] | sets[1]) == 10_000 - 238 - 2  # 2: other parts of tested videos
+    assert not {video(id) for id in sets[0] | sets[1]} & {video(id) for id in sets[2]}
+
+
+def test_packed_shards_can_be_audited(once: Path) -> None:
+    assert set(read_ids(once)) == {f"test-{k:06d}" for k in range(6)}
+    done = cacl("shards", "audit", once, "--against", once)
+    assert "6 of its 6 clips stand in the training set" in done.stdout and "clean: 0 clips" in done.stdout
+
+
+ids = st.dictionaries(
+    st.text("abcdef", min_size=3, max_size=6), st.sampled_from(["dog", "cat", "owl"]), max_size=60
+)
+
+
+@given(ids, st.floats(0.05, 0.9))
+def test_the_validation_split_is_stratified(classes: dict[str, str], share: float) -> None:
+    chosen = validation_split(classes, share)
+    found = Counter(classes[id] for id in chosen)
+    assert all(found[name] == round(share * count) for name, count in Counter(classes.values()).items())
+    assert len(chosen) == len(set(chosen))
+
+
+@given(ids, ids, st.randoms())
+def test_the_validation_split_is_stable(classes: dict[str, str], more: dict[str, str], random) -> None:
+    before = set(validation_split(classes, 0.3))
+    shuffled = list(classes.items())
+    random.shuffle(shuffled)
+    assert set(validation_split(dict(shuffled), 0.3)) == before
+    # A class that comes changes no other; within a class no more clips move than come.
+    extra = {id: name for id, name in more.items() if id not in classes}
+    after = set(validation_split({**classes, **extra}, 0.3))
+    touched = set(extra.values())
+    assert {id for id in before if classes[id] not in touched} == {
+        id for id in after if id in classes and classes[id] not in touched
+    }
+    assert len(before - after) <= len(extra)

@@ -1,0 +1,240 @@
+"""Decoding against the field's plain way (PIL resize, crop, flip; slice of the sound), and its random views."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import wave
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cacl.errors import UserError
+from shards.decoders.augmentation import MIDDLE, Augmentation, View, corner, draw, resized
+from shards.decoders.clip import Request, Wishes
+from shards.decoders.sound import waveform
+from shards.decoders.torch import TorchDecoder, decode
+from tests.shards.tiny import jpg, smooth_picture, tiny_store, wav
+
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
+
+SMALL = Augmentation(size=32, short_side=40, duration=0.2, sample_rate=1000)
+
+
+@given(st.integers(0, 2**40), st.integers(0, 1000), st.integers(0, 2**40))
+def test_a_view_depends_on_seed_epoch_and_clip_alone(seed, epoch, index):
+    view = draw(SMALL, seed, epoch, index)
+    assert view == draw(SMALL, seed, epoch, index)
+    assert all(0 <= value < 1 for value in view[:3])
+    assert view[:3] != draw(SMALL, seed, epoch + 1, index)[:3]
+    assert view[:3] != draw(SMALL, seed + 1, epoch, index)[:3]
+
+
+def test_views_are_uniform():
+    views = np.array([draw(SMALL, 0, 0, index) for index in range(4000)], dtype=float)
+    assert np.abs(views.mean(0) - 0.5).max() < 4 * 0.5 / 4000**0.5  # four standard errors, of a coin at most
+    assert np.abs(np.corrcoef(views.T) - np.eye(4)).max() < 4 / 4000**0.5
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True))
+def test_crops_lie_inside_the_frame_and_reach_every_edge(left, top):
+    height, width = resized(SMALL, 48, 64)
+    assert min(height, width) == SMALL.short_side
+    y, x = corner(SMALL, View(left, top, 0, False), height, width)
+    assert 0 <= y <= height - SMALL.size and 0 <= x <= width - SMALL.size
+    last = corner(SMALL, View(1 - 2**-53, 1 - 2**-53, 0, False), height, width)
+    assert last == (height - SMALL.size, width - SMALL.size)
+
+
+@pytest.mark.parametrize(("height", "width"), [(360, 640), (256, 256), (256, 455), (300, 200), (100, 150)])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_training_view_equals_the_fields_own_way(height, width, mirrored):
+    """Resize, crop, flip by PIL; two 8-bit rounding steps in both libraries may differ by 2 of 255."""
+    picture = jpg(smooth_picture(np.random.default_rng(height), height, width))
+    store = tiny_store([0], seconds=4, rate=16000)
+    store.clips[0]["jpg"] = picture
+    augmentation = Augmentation(flip=float(mirrored))
+    batch = decode(store, Request(np.array([0]), (3, 5)), Wishes(augmentation))
+    view = draw(augmentation, 3, 5, 0)
+    h, w = resized(augmentation, height, width)
+    y, x = corner(augmentation, view, h, w)
+    expected = Image.open(io.BytesIO(picture)).resize((w, h), Image.Resampling.BICUBIC)
+    expected = expected.crop((x, y, x + 224, y + 224))
+    if mirrored:
+        expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    difference = batch.images[0].permute(1, 2, 0).numpy().astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= 2
+
+
+def test_evaluation_sees_the_whole_frame():
+    picture = jpg(smooth_picture(np.random.default_rng(1), 100, 180))
+    store = tiny_store([0], seconds=4, rate=16000)
+    store.clips[0]["jpg"] = picture
+    batch = decode(store, Request(np.array([0]), None), Wishes(Augmentation()))
+    expected = np.asarray(Image.open(io.BytesIO(picture)).resize((224, 224), Image.Resampling.BICUBIC))
+    assert np.abs(batch.images[0].permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_gray_and_print_frames_become_rgb(mode):
+    buffer = io.BytesIO()
+    Image.fromarray(smooth_picture(np.random.default_rng(2), 48, 64)).convert(mode).save(buffer, "JPEG")
+    store = tiny_store([0])
+    store.clips[0]["jpg"] = buffer.getvalue()
+    batch = decode(store, Request(np.array([0]), None), Wishes(SMALL))
+    assert batch.images.shape == (1, 3, 32, 32) and batch.images.float().std() > 5
+
+
+def test_the_window_of_a_long_sound():
+    samples = np.arange(1000) / 2000
+    sound, last = wav(samples, 1000), 1 - 2**-53
+    stored = (samples * 32767).astype("<i2") / np.float32(32768)
+    for start, first in ((0.0, 0), (0.5, 400), (last, 800)):
+        window = waveform(sound, SMALL, View(0, 0, start, False))
+        assert window.dtype == np.float32
+        np.testing.assert_array_equal(window, stored[first : first + 200])
+
+
+@pytest.mark.parametrize("length", [1, 70, 199, 200])
+def test_a_short_sound_is_tiled(length):
+    samples = np.linspace(-1, 1, length)
+    window = waveform(wav(samples, 1000), SMALL, MIDDLE)
+    stored = (samples * 32767).astype("<i2") / np.float32(32768)
+    np.testing.assert_array_equal(window, np.tile(stored, 200)[:200])
+
+
+def test_evaluation_hears_the_middle_of_what_was_recorded():
+    """The packer repeats short sounds; the annotation says how much of the sound is the clip's own."""
+    samples = np.arange(400) / 1000
+    store = tiny_store([0])
+    store.clips[0]["wav"] = wav(np.tile(samples, 3), 1000)
+    store.clips[0]["json"] = b'{"index": 0, "seconds": 0.4}'
+    stored = (samples * 32767).astype("<i2") / np.float32(32768)
+    batch = decode(store, Request(np.array([0]), None), Wishes(SMALL, annotated=True))
+    np.testing.assert_array_equal(batch.waveforms[0], stored[100:300])
+    store.clips[0]["json"] = b'{"index": 0, "seconds": 0.05}'
+    batch = decode(store, Request(np.array([0]), None), Wishes(SMALL, annotated=True))
+    np.testing.assert_array_equal(batch.waveforms[0], np.tile(stored[:50], 4))
+
+
+def test_another_sample_rate_is_the_users_to_change():
+    with pytest.raises(UserError, match=r"1000 Hz are asked for, but the stored sound has 44100 Hz"):
+        waveform(wav(np.zeros(100), 44100), SMALL, MIDDLE)
+
+
+BREAKS = {
+    "no frame": lambda clip: clip.pop("jpg"),
+    "no sound": lambda clip: clip.pop("wav"),
+    "empty frame": lambda clip: clip.update(jpg=b""),
+    "empty sound": lambda clip: clip.update(wav=b""),
+    "cut frame": lambda clip: clip.update(jpg=clip["jpg"][: len(clip["jpg"]) // 2]),
+    "cut sound": lambda clip: clip.update(wav=clip["wav"][:-1]),
+    "sound of no samples": lambda clip: clip.update(wav=wav(np.zeros(0), 1000)),
+    "text as frame": lambda clip: clip.update(jpg=b"<html>404</html>" * 50),
+    "text as sound": lambda clip: clip.update(wav=b"<html>404</html>" * 50),
+    "stereo": lambda clip: clip.update(wav=stereo()),
+}
+
+
+def stereo() -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((2, 2, 1000, 0, "NONE", "NONE"))
+        file.writeframes(b"\0" * 4000)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_a_broken_clip_is_named_or_masked_and_never_replaced(kind):
+    store = tiny_store(range(20, 24))
+    BREAKS[kind](store.clips[22])
+    request = Request(np.array([21, 22, 23]), (0, 0))
+    with pytest.raises(UserError, match=r"tiny/shard-000003.tar: 000000022: the clip cannot be decoded"):
+        decode(store, request, Wishes(SMALL))
+    batch = decode(store, request, Wishes(SMALL, policy="mask"))
+    assert batch.index.tolist() == [21, 22, 23]
+    assert batch.valid.tolist() == [True, False, True]
+    assert not batch.images[1].any() and not batch.waveforms[1].any()
+    whole = decode(tiny_store(range(20, 24)), request, Wishes(SMALL))
+    for row in (0, 2):
+        assert torch.equal(batch.images[row], whole.images[row])
+        assert torch.equal(batch.waveforms[row], whole.waveforms[row])
+
+
+@given(st.sampled_from(["jpg", "wav", "json", "mask.png"]), st.floats(0, 1, exclude_max=True))
+@settings(max_examples=40, deadline=None)
+def test_a_cut_member_is_a_broken_clip_wherever_it_is_cut(name, share):
+    store = tiny_store(range(3))
+    members = store.clips[1]
+    members[name] = members[name][: int(share * len(members[name]))]
+    batch = decode(store, Request(np.arange(3), None), Wishes(SMALL, policy="mask", annotated=True))
+    assert [note["index"] for note in batch.annotations] == [0, 1, 2]
+    if name == "mask.png" and batch.valid.all():  # only what stands behind a PNG's pixels was cut off
+        assert (batch.annotations[1]["mask"] == batch.annotations[0]["mask"]).all()
+    else:
+        assert batch.valid.tolist() == [True, False, True]
+
+
+class FailingDisk:
+    def read(self, index):
+        raise OSError(5, "Input/output error", "tiny/shard-000003.tar")
+
+    def prefetch(self, indices):
+        pass
+
+    def where(self, index):
+        return "tiny"
+
+
+@pytest.mark.parametrize("policy", ["raise", "mask"])
+def test_an_input_output_error_is_no_broken_clip(policy):
+    """Promise 12: masking it would train on silently less."""
+    with pytest.raises(OSError, match="Input/output error"):
+        decode(FailingDisk(), Request(np.array([1]), (0, 0)), Wishes(SMALL, policy=policy))
+
+
+def test_annotations_carry_decoded_masks_and_the_other_sound():
+    store = tiny_store([4])
+    store.clips[4]["other.mask.png"] = store.clips[4]["mask.png"]
+    request = Request(np.array([4]), None)
+    batch = decode(store, request, Wishes(SMALL, annotated=True))
+    (annotation,) = batch.annotations
+    assert annotation["id"] == "clip4"
+    for name in ("mask", "other_mask"):
+        assert annotation[name].shape == (48, 64) and annotation[name].dtype == np.uint8
+        assert (annotation[name] == 255).sum() == 200
+    other = decode(store, request, Wishes(SMALL, sound="other.wav"))
+    assert torch.equal(other.images, batch.images) and not torch.equal(other.waveforms, batch.waveforms)
+    assert other.annotations is None
+
+
+def test_workers_leave_signals_to_the_trainer_and_no_random_state_moves():
+    """Launchers signal every process of a job: a worker that died would end the run before its checkpoint."""
+    requests = [Request(np.array([index]), (0, 0)) for index in range(20)]
+    before = torch.get_rng_state()
+    others = set(torch.multiprocessing.active_children())
+    stream = TorchDecoder().stream(tiny_store(), requests, Wishes(SMALL), 1)
+    first = next(stream)
+    for child in set(torch.multiprocessing.active_children()) - others:
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+            os.kill(child.pid, number)
+    assert [first.index.item(), *(batch.index.item() for batch in stream)] == list(range(20))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 224, "short_side": 200}, "short_side: 200 is less than augmentation.size"),
+        ({"duration": 0}, "duration: must hold"),
+        ({"flip": 2.0}, "flip: 2.0 is no probability"),
+    ],
+)
+def test_impossible_augmentation_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        Augmentation(**options)

@@ -1,0 +1,224 @@
+"""Promise 2 of the manifest, and shards that nobody vouches for: refused in one sentence, never obeyed."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pickle
+import shutil
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cacl.errors import UserError
+from shards import manifest as manifests
+from shards import verify as verifying
+from shards.manifest import Manifest
+from shards.pack import merge, pack
+from shards.plan import make_plan
+from shards.store import open_store, read_index
+from tests.shards.fragile import Fragile
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve small clips in three shards, one clip rejected."""
+    out = tmp_path_factory.mktemp("once") / "fragile"
+    plan = make_plan(Fragile(broken=("clip-06",)), 4)
+    pack(plan, out)
+    merge(plan.head, out, 1.0)
+    return out
+
+
+@pytest.fixture
+def folder(once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(once, tmp_path / "copy"))
+
+
+def rewritten(folder: Path, **changes: object) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_the_manifest_is_a_wids_index_with_more_keys(once: Path) -> None:
+    values = json.loads((once / "manifest.json").read_text())
+    assert values["wids_version"] == 1 and values["__kind__"] == "wids-shard-index-v1"
+    for entry in values["shardlist"]:
+        assert (once / entry["url"]).stat().st_size == entry["filesize"]
+        with tarfile.open(once / entry["url"]) as tar:
+            assert len({name.partition(".")[0] for name in tar.getnames()}) == entry["nsamples"]
+    assert [entry["missing"] for entry in values["shardlist"]] == [[], [6], []]
+
+
+def test_the_fingerprint_follows_content_and_parameters_and_nothing_else(once: Path) -> None:
+    manifest = manifests.load(once)
+    other = dataclasses.replace(manifest.shards[1], sha256="0" * 64)
+    gap = dataclasses.replace(manifest.shards[1], missing=(5,))
+    for changed in (
+        {"source": "other"},
+        {"parameters": {**manifest.parameters, "seed": 1}},
+        {"ids_sha256": "0" * 64},
+        {"shard_size": 5},
+        {"shards": (manifest.shards[0], other, manifest.shards[2])},
+        {"shards": (manifest.shards[0], gap, manifest.shards[2])},
+    ):
+        assert dataclasses.replace(manifest, **changed).fingerprint != manifest.fingerprint
+    same = dataclasses.replace(manifest, environment={"numpy": "9"})
+    assert same.fingerprint == manifest.fingerprint
+    assert Manifest.from_json(manifest.to_json(), "copy") == manifest
+
+
+def test_an_unknown_version_and_a_changed_manifest_are_one_sentence(folder: Path) -> None:
+    rewritten(folder, format_version=99)
+    with pytest.raises(UserError, match=r"manifest.json: format_version is 99 and this release reads 1"):
+        open_store(folder)
+    rewritten(folder, format_version=1, source="another")
+    with pytest.raises(UserError, match=r"manifest.json: is damaged .*fingerprint"):
+        open_store(folder)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_spoiled_manifest_is_refused_or_the_same(once: Path, data: st.DataObject) -> None:
+    text = (once / "manifest.json").read_bytes()
+    at = data.draw(st.integers(0, len(text) - 1))
+    spoiled = data.draw(
+        st.sampled_from(
+            [text[:at], text[:at] + bytes([text[at] ^ 4]) + text[at + 1 :], text[:at] + text[at + 1 :]]
+        )
+    )
+    original = Manifest.from_json(text, "original")
+    try:
+        found = Manifest.from_json(spoiled, "spoiled")
+    except UserError as error:
+        assert str(error).startswith("spoiled: ")
+    else:
+        # Only what the fingerprint leaves out by design can differ: the environment and the index files.
+        assert found.fingerprint == original.fingerprint
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_spoiled_index_is_refused_or_stays_within_the_tar(once: Path, tmp_path_factory, data) -> None:
+    text, size = (once / "shard-000000.idx").read_bytes(), (once / "shard-000000.tar").stat().st_size
+    at = data.draw(st.integers(0, len(text) - 1))
+    byte = data.draw(st.sampled_from(b"019 .\n/a\xff"))
+    path = tmp_path_factory.getbasetemp() / "spoiled.idx"
+    path.write_bytes(data.draw(st.sampled_from([text[:at], text[:at] + bytes([byte]) + text[at + 1 :]])))
+    try:
+        places = read_index(path, size)
+    except UserError as error:
+        assert "is no index of a shard" in str(error)
+    else:
+        for sample in places.values():
+            assert all(0 <= offset <= offset + length <= size for offset, length in sample.values())
+
+
+@pytest.mark.parametrize(
+    "url", ["../shard-000000.tar", "/etc/passwd", "http://a/shard-000000.tar", "shard-000001.tar"]
+)
+def test_a_manifest_cannot_point_elsewhere(folder: Path, url: str) -> None:
+    values = json.loads((folder / "manifest.json").read_text())
+    values["shardlist"][0]["url"] = url
+    rewritten(folder, shardlist=values["shardlist"])
+    with pytest.raises(UserError, match="is damaged"):
+        open_store(folder)
+
+
+def evil_tar(path: Path, name: str, kind: bytes = tarfile.REGTYPE) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        member = tarfile.TarInfo(name)
+        member.type, member.size, member.linkname = kind, 4 if kind == tarfile.REGTYPE else 0, "/etc/passwd"
+        tar.addfile(member, io.BytesIO(b"evil") if kind == tarfile.REGTYPE else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../../evil.jpg", tarfile.REGTYPE),
+        ("/tmp/evil.jpg", tarfile.REGTYPE),
+        ("000000000.jpg", tarfile.SYMTYPE),
+    ],
+)
+def test_no_path_in_a_tar_is_followed(folder: Path, name: str, kind: bytes) -> None:
+    """The tar's maker also made manifest and index, so every checksum is right."""
+    import hashlib
+
+    tar = folder / "shard-000000.tar"
+    evil_tar(tar, name, kind)
+    data = tar.read_bytes()
+    shard = manifests.load(folder).shards[0]
+    forged = dataclasses.replace(shard, filesize=len(data), sha256=hashlib.sha256(data).hexdigest())
+    manifest = manifests.load(folder)
+    manifest = dataclasses.replace(manifest, shards=(forged, *manifest.shards[1:]))
+    (folder / "manifest.json").write_text(manifest.to_json())
+    before = sorted(path.name for path in folder.parent.rglob("*"))
+    problems = list(verifying.verify(folder, 1))
+    assert problems
+    assert sorted(path.name for path in folder.parent.rglob("*")) == before
+
+
+def test_a_member_over_the_limit_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shards.store.MEMBER_LIMIT", 100)
+    with pytest.raises(UserError, match="over 100 bytes"):
+        open_store(folder).read(0)
+
+
+def test_nothing_in_the_shards_room_unpickles() -> None:
+    root = Path(manifests.__file__).parent
+    for path in root.rglob("*.py"):
+        text = path.read_text()
+        assert "import pickle" not in text and "extractall" not in text, path
+
+
+# Reading.
+
+
+def test_missing_and_cut_files_are_named(folder: Path) -> None:
+    with (folder / "shard-000000.tar").open("ab") as file:
+        file.truncate(2000)
+    with pytest.raises(UserError, match=r"shard-000000.tar: has 2000 bytes, not \d+"):
+        open_store(folder).read(0)
+    (folder / "shard-000001.idx").unlink()
+    with pytest.raises(UserError, match=r"shard-000001.idx: is missing"):
+        open_store(folder).read(4)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"manifest.json: there is no manifest; pack first"):
+        open_store(folder)
+
+
+def test_a_store_reads_the_members_of_the_tar(once: Path) -> None:
+    store = open_store(once)
+    for shard in sorted(once.glob("*.tar")):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                file = tar.extractfile(member)
+                assert file is not None and store.read(int(key))[extension] == file.read()
+    assert store.annotation(5)["id"] == "clip-05"
+    assert store.where(5).endswith("shard-000001.tar: 000000005")
+
+
+def test_a_store_is_shared_by_threads_and_pickled(once: Path) -> None:
+    store = open_store(once)
+    expected = {int(index): store.read(index) for index in store.indices}
+    copy = pickle.loads(pickle.dumps(store))
+    wrong: list[int] = []
+
+    def read_all(seed: int) -> None:
+        for index in np.random.default_rng(seed).choice(store.indices, 200):
+            if copy.read(index) != expected[int(index)]:
+                wrong.append(int(index))
+
+    threads = [threading.Thread(target=read_all, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

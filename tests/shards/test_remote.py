@@ -1,0 +1,301 @@
+"""Shards from real servers (HTTP that drops connections, S3) through a cache: verified, limited, kill-safe."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cacl.errors import UserError
+from shards.cache import Cache
+from shards.remote import ATTEMPTS, RemoteFiles, default_cache
+
+MEGABYTE = 2**20
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files` with ranges, and does what its attributes say to some of the requests."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.requests: list[tuple[str, int]] = []
+        self.drop_every = 0
+        self.drop_after: int | None = None
+        self.refuse = 0
+        self.pause = 0.0
+        self.ranges = True
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def put(self, name: str, size: int) -> tuple[str, str, int]:
+        data = np.random.default_rng(size).bytes(size)
+        self.files[name] = data
+        return name, hashlib.sha256(data).hexdigest(), size
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        data = self.server.files.get(self.path.lstrip("/"))
+        if data is None:
+            return self.send_error(404)
+        if self.server.refuse > 0:
+            self.server.refuse -= 1
+            return self.send_error(503)
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, end = (int(found[1]), int(found[2]) + 1) if found and self.server.ranges else (0, len(data))
+        self.server.requests.append((self.path.lstrip("/"), start))
+        body = data[start:end]
+        self.send_response(206 if found and self.server.ranges else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return None
+        drop = self.server.drop_every and len(self.server.requests) % self.server.drop_every == 0
+        if drop or (self.server.drop_after is not None and len(body) > self.server.drop_after):
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+            return None
+        time.sleep(self.server.pause)
+        self.wfile.write(body)
+
+    def log_message(self, *arguments) -> None:
+        pass
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def files(server, tmp_path):
+    return RemoteFiles(server.url, Cache(tmp_path / "cache", 10 * MEGABYTE), first_pause=0.01)
+
+
+def stored(files: RemoteFiles) -> dict[str, int]:
+    sizes = {}
+    for path in files.cache.folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a part is renamed while it is looked at
+            if path.is_file():
+                sizes[path.name] = path.stat().st_size
+    return sizes
+
+
+def test_a_file_is_fetched_once_and_verified(server, files):
+    wanted = server.put("shard-000000.tar", MEGABYTE)
+    first = files.local(*wanted)
+    assert first.read_bytes() == server.files["shard-000000.tar"]
+    assert files.local(*wanted) == first
+    assert len(server.requests) == 1
+    assert files.read("shard-000000.tar") == server.files["shard-000000.tar"]
+
+
+@pytest.mark.parametrize("drop_every", [2, 3])
+def test_dropped_connections_are_survived(server, files, drop_every):
+    server.drop_every = drop_every
+    wanted = server.put("shard-000000.tar", 3 * MEGABYTE + 17)
+    assert files.local(*wanted).read_bytes() == server.files["shard-000000.tar"]
+
+
+def test_a_line_that_only_carries_small_answers_still_makes_progress(server, files):
+    server.drop_after = 300_000
+    wanted = server.put("shard-000000.tar", 2 * MEGABYTE)
+    files.cache.folder.mkdir(parents=True, exist_ok=True)
+    assert files.local(*wanted).read_bytes() == server.files["shard-000000.tar"]
+
+
+def test_a_busy_server_is_asked_again_with_growing_pauses(server, files):
+    wanted = server.put("shard-000000.tar", 1000)
+    server.refuse = 4
+    start = time.monotonic()
+    assert files.local(*wanted).read_bytes() == server.files["shard-000000.tar"]
+    assert time.monotonic() - start > 0.5 * 0.01 * (1 + 2 + 4 + 8)
+
+
+def test_a_server_without_ranges(server, files):
+    server.ranges = False
+    wanted = server.put("shard-000000.tar", 2 * MEGABYTE)
+    part = files.cache.folder / f"{wanted[1][:16]}-shard-000000.tar.{wanted[2]}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(server.files["shard-000000.tar"][:1000])
+    assert files.local(*wanted).read_bytes() == server.files["shard-000000.tar"]
+
+
+def test_a_dead_server_is_an_input_output_error_that_names_the_file(tmp_path):
+    files = RemoteFiles("http://127.0.0.1:9", Cache(tmp_path, MEGABYTE), first_pause=0.001)
+    with pytest.raises(OSError, match=rf"127.0.0.1:9/shard-000000.tar: .* {ATTEMPTS} attempts"):
+        files.local("shard-000000.tar", "0" * 64, 10)
+
+
+def test_missing_and_changed_files_are_the_users_to_repair(server, files):
+    with pytest.raises(UserError, match=r"shard-000001.tar: is missing; upload it again"):
+        files.local("shard-000001.tar", "0" * 64, 10)
+    name, _, size = server.put("shard-000000.tar", 1000)
+    with pytest.raises(UserError, match=r"shard-000000.tar: is not what the manifest says"):
+        files.local(name, "0" * 64, size)
+    assert all(name.endswith(".part") for name in stored(files)), "unverified bytes stand under a name"
+
+
+def test_an_unknown_protocol_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="nosuch"):
+        RemoteFiles("nosuch://bucket", Cache(tmp_path, MEGABYTE))
+
+
+def test_bad_bytes_of_a_killed_process_are_fetched_again(server, files):
+    wanted = server.put("shard-000000.tar", MEGABYTE)
+    part = files.cache.folder / f"{wanted[1][:16]}-shard-000000.tar.{wanted[2]}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(1000))
+    assert files.local(*wanted).read_bytes() == server.files["shard-000000.tar"]
+
+
+def test_the_folder_never_holds_more_than_its_limit(server, files):
+    files = RemoteFiles(server.url, Cache(files.cache.folder, 3 * MEGABYTE), first_pause=0.01)
+    wanted = [server.put(f"shard-{number:06d}.tar", MEGABYTE + number) for number in range(7)]
+    for number, file in enumerate(wanted):
+        path = files.local(*file)
+        assert path.read_bytes() == server.files[file[0]]
+        assert sum(stored(files).values()) <= 3 * MEGABYTE
+        os.utime(path, (number, number))  # asked for long ago, the first the longest
+    assert [re.sub("^[0-9a-f]*-", "", name) for name in sorted(stored(files), key=lambda n: n[-8:])] == [
+        "shard-000005.tar",
+        "shard-000006.tar",
+    ]
+
+
+def test_a_file_larger_than_the_limit_is_refused(server, tmp_path):
+    files = RemoteFiles(server.url, Cache(tmp_path, 1000))
+    with pytest.raises(UserError, match=r"limited to 1000 bytes and .* has 2000; raise CACL_CACHE_GIGABYTES"):
+        files.local(*server.put("shard-000000.tar", 2000))
+
+
+def test_processes_and_threads_share_one_download(server, files):
+    server.pause = 0.3
+    wanted = server.put("shard-000000.tar", MEGABYTE)
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=files.local, args=wanted) for _ in range(3)]
+    for child in children:
+        child.start()
+    with ThreadPoolExecutor(3) as pool:
+        paths = set(pool.map(lambda _: files.local(*wanted), range(3)))
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    assert len(paths) == 1 and len(server.requests) == 1
+
+
+def test_a_killed_download_is_continued(server, files, monkeypatch):
+    """SIGKILL frees the lock; what was there is not asked for again."""
+    monkeypatch.setattr("shards.remote._LARGEST_RANGE", 2**18)
+    server.pause = 0.1
+    wanted = server.put("shard-000000.tar", 2 * MEGABYTE)
+    child = multiprocessing.get_context("fork").Process(target=files.local, args=wanted)
+    child.start()
+    while len(server.requests) < 4:
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    time.sleep(0.2)
+    before = len(server.requests)
+    (part,) = stored(files)
+    done = (files.cache.folder / part).stat().st_size
+    assert part.endswith(".part") and done >= 2 * 2**18
+    assert files.local(*wanted).read_bytes() == server.files["shard-000000.tar"]
+    assert min(start for _, start in server.requests[before:]) == done
+
+
+def test_what_a_killed_process_left_makes_room(server, tmp_path):
+    cache = Cache(tmp_path, 2 * MEGABYTE)
+    (tmp_path / f"dead-shard-000009.tar.{MEGABYTE + 1}.part").write_bytes(bytes(100))
+    files = RemoteFiles(server.url, cache, first_pause=0.01)
+    assert files.local(*server.put("shard-000000.tar", MEGABYTE)).exists()
+    assert len(stored(files)) == 1
+
+
+def test_files_are_fetched_ahead(server, files):
+    wanted = [server.put(f"shard-{number:06d}.tar", 1000 + number) for number in range(6)]
+    files.prefetch(wanted)
+    deadline = time.monotonic() + 20
+    while len(stored(files)) < 6 or any(name.endswith(".part") for name in stored(files)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    asked = len(server.requests)
+    for file in wanted:
+        files.local(*file)
+    assert len(server.requests) == asked == 6
+
+
+def test_remote_files_can_be_sent_to_another_process(server, files):
+    files.prefetch([server.put("shard-000000.tar", 1000)])
+    copy = pickle.loads(pickle.dumps(files))
+    assert copy.local(*server.put("shard-000001.tar", 1001)).exists()
+
+
+def test_the_default_cache_is_named_by_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("CACL_CACHE", str(tmp_path))
+    monkeypatch.setenv("CACL_CACHE_GIGABYTES", "0.5")
+    assert default_cache() == Cache(Path(tmp_path, "shards"), 500_000_000)
+    monkeypatch.setenv("CACL_CACHE_GIGABYTES", "lots")
+    with pytest.raises(UserError, match="'lots' is no number of gigabytes"):
+        default_cache()
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """A real S3 server (moto) with an empty bucket."""
+    import boto3
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    s3fs.S3FileSystem.clear_instance_cache()  # one that knows another test's server is kept by fsspec
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+    before = {name: os.environ.get(name) for name in names}
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    os.environ |= dict(zip(names, ("test", "test", f"http://127.0.0.1:{port}", "us-east-1"), strict=True))
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="clips")
+    yield client
+    server.stop()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+def test_s3(bucket, tmp_path):
+    data = np.random.default_rng(0).bytes(3 * MEGABYTE)
+    bucket.put_object(Bucket="clips", Key="train/shard-000000.tar", Body=data)
+    files = RemoteFiles("s3://clips/train", Cache(tmp_path, 10 * MEGABYTE), first_pause=0.01)
+    path = files.local("shard-000000.tar", hashlib.sha256(data).hexdigest(), len(data))
+    assert path.read_bytes() == data
+    with pytest.raises(UserError, match=r"s3://clips/train/manifest.json: is missing"):
+        files.read("manifest.json")

@@ -1,0 +1,112 @@
+"""Promise 7: a checkpoint is complete or absent, and a damaged one is found out and passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cacl import checkpoint
+from cacl.errors import UserError
+
+FILES = {
+    "model.safetensors": {"weight": torch.arange(1000.0)},
+    "engine/optimizer.safetensors": {"0.step": torch.ones(())},
+}
+
+
+def saved(folder: Path, steps: tuple[int, ...] = (5, 10), keep: int = 2) -> Path:
+    writer = checkpoint.Writer(folder, keep)
+    for step in steps:
+        writer.begin(step)
+        writer.save(step, FILES, {"identity": {}})
+    writer.wait()
+    return folder
+
+
+def test_what_was_written_is_read_again(tmp_path):
+    newest = checkpoint.latest_valid(saved(tmp_path))
+    assert newest is not None and newest.name == "step-10"
+    assert checkpoint.read_state(newest)["step"] == 10
+    assert torch.equal(checkpoint.read_tensors(newest / "model.safetensors")["weight"], torch.arange(1000.0))
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    saved(tmp_path, steps=(1, 2, 3, 20), keep=2)
+    assert [path.name for path in checkpoint.step_folders(tmp_path)] == ["step-20", "step-3"]
+    assert not list(tmp_path.glob("writing-*"))
+
+
+def flip(path: Path) -> None:
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+
+
+DAMAGES = {
+    "truncated": lambda folder: (folder / "model.safetensors").write_bytes(b""),
+    "bit flipped": lambda folder: flip(folder / "model.safetensors"),
+    "file gone": lambda folder: (folder / "engine" / "optimizer.safetensors").unlink(),
+    "no hashes": lambda folder: (folder / "hashes.json").unlink(),
+    "state cut": lambda folder: (folder / "state.json").write_text("{"),
+    "hashes of nothing": lambda folder: (folder / "hashes.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys, damage):
+    saved(tmp_path)
+    damage(tmp_path / "step-10")
+    newest = checkpoint.latest_valid(tmp_path)
+    assert newest is not None and newest.name == "step-5"
+    assert "step-10: damaged" in capsys.readouterr().err
+
+
+def test_a_half_written_checkpoint_does_not_count(tmp_path):
+    saved(tmp_path, steps=(5,))
+    (tmp_path / "writing-10").mkdir()
+    (tmp_path / "writing-10" / "model.safetensors").write_bytes(b"half")
+    newest = checkpoint.latest_valid(tmp_path)
+    assert newest is not None and newest.name == "step-5"
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "checkpoints").write_text("a file where the folder should be")
+    writer = checkpoint.Writer(tmp_path / "checkpoints")
+    with pytest.raises(UserError, match="could not be written"):
+        writer.begin(1)
+
+
+def test_an_error_of_the_writing_thread_is_raised(tmp_path):
+    writer = checkpoint.Writer(tmp_path)
+    folder = writer.begin(1)
+    folder.rmdir()
+    folder.write_text("a file where the folder should be")
+    writer.save(1, FILES, {})
+    with pytest.raises(UserError, match="could not be written"):
+        writer.wait()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_an_optimizer_goes_on_bit_for_bit_from_its_tensors(momentum):
+    def run(steps: int, parameter: torch.nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
+        for step in range(steps):
+            parameter.grad = torch.full_like(parameter, 0.1 * (step + 1))
+            optimizer.step()
+
+    def fresh() -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
+        parameter = torch.nn.Parameter(torch.ones(3))
+        if momentum:
+            return parameter, torch.optim.SGD([parameter], lr=0.1, momentum=momentum)
+        return parameter, torch.optim.AdamW([parameter], lr=0.1, fused=True)
+
+    first, optimizer = fresh()
+    run(3, first, optimizer)
+    second, restored = fresh()
+    second.data.copy_(first.data)
+    tensors = checkpoint.to_host(checkpoint.optimizer_tensors(optimizer))
+    checkpoint.load_optimizer_tensors(restored, tensors)
+    run(2, first, optimizer)
+    run(2, second, restored)
+    assert torch.equal(first, second)

@@ -1,0 +1,123 @@
+"""Promises 4 and 5: micro-batches are the unit of determinism, and the step is exact on any number of ranks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cacl.encoders import image, sound
+from cacl.engines.ddp import DDP, DDPEngine
+from cacl.loss import LossOptions, global_loss
+from cacl.model import Localizer, ModelOptions
+from cacl.optimization import SGD
+from cacl.options import parse
+from cacl.step import concatenate, train_step
+from cacl.types import Clips
+from cacl.world import World
+from tests.ranks import run_ranks
+
+CLIPS, MICRO = 12, 2
+MODEL = ModelOptions(
+    image=image.SmallCnn(channels=16, norm="batch"),
+    sound=sound.SmallCnn(channels=16, norm="batch"),
+    dimension=8,
+)
+LOSS = {
+    "similarity": {"name": "max"},
+    "positives": {"name": "same-class"},
+    "objective": {"name": "infonce"},
+    "temperature": 0.2,
+    "learn_temperature": True,
+}
+
+
+def inputs() -> tuple[Tensor, Tensor, Clips]:
+    """Twelve clips of three classes, in float64."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(CLIPS, 3, 32, 32, generator=generator, dtype=torch.float64)
+    sounds = torch.randn(CLIPS, 1, 32, 40, generator=generator, dtype=torch.float64)
+    index = torch.arange(CLIPS)
+    return images, sounds, Clips(index, index % 3, torch.ones(CLIPS), torch.ones(CLIPS, dtype=torch.bool))
+
+
+def rows_of(clips: Clips, rows: slice) -> Clips:
+    return Clips(clips.index[rows], clips.label[rows], clips.confidence[rows], clips.valid[rows])
+
+
+def engine_of(world: World) -> DDPEngine:
+    loss = parse(LossOptions, LOSS, "test")
+    model = Localizer(MODEL, loss.scalars(), seed=3).double().train()
+    return DDP().build(model, SGD(learning_rate=0.1), world)
+
+
+def step_on(world: World, steps: int = 2) -> tuple[list[float], dict[str, Tensor]]:
+    """Take steps with the cached form on this rank's share; return losses and the whole state after them."""
+    engine = engine_of(world)
+    loss = parse(LossOptions, LOSS, "test")
+    images, sounds, clips = inputs()
+    share = CLIPS // world.size
+    rows = slice(world.rank * share, (world.rank + 1) * share)
+    micro_batches = list(zip(images[rows].split(MICRO), sounds[rows].split(MICRO), strict=True))
+    losses = []
+    for step in range(steps):
+        record = train_step(
+            engine,
+            micro_batches,
+            rows_of(clips, rows),
+            lambda embeddings, own: global_loss(embeddings, own, loss, world),
+            seed=0,
+            step=step,
+            learning_rate_factor=1.0,
+        )
+        losses.append(record.terms.mean.item())
+    return losses, {name: value.clone() for name, value in engine.module.state_dict().items()}
+
+
+def test_cached_form_equals_the_same_micro_batches_without_cache():
+    _, cached = step_on(World(), steps=1)
+    engine = engine_of(World())
+    loss = parse(LossOptions, LOSS, "test")
+    images, sounds, clips = inputs()
+    whole = concatenate(
+        [engine.forward(i, s) for i, s in zip(images.split(MICRO), sounds.split(MICRO), strict=True)]
+    )
+    global_loss(whole, clips, loss, World()).backward_scalar.backward()
+    engine.update(1.0)
+    for name, parameter in engine.module.named_parameters():
+        torch.testing.assert_close(parameter.data, cached[name], rtol=0, atol=1e-12, msg=name)
+
+
+def test_one_two_three_and_six_ranks_end_in_the_same_model():
+    losses, state = step_on(World())
+    assert any("running_mean" in name for name in state)
+    for size in (2, 3, 6):
+        for other_losses, other_state in run_ranks(size, step_on):
+            assert other_losses == [*map(lambda value: _close(value, 1e-12), losses)]
+            for name, value in state.items():
+                # Sums over ranks are added in another order: float64 rounding, nothing else.
+                torch.testing.assert_close(other_state[name], value, rtol=1e-9, atol=1e-10, msg=name)
+
+
+def _close(value: float, tolerance: float) -> object:
+    import pytest
+
+    return pytest.approx(value, abs=tolerance)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing():
+    engine = engine_of(World())
+    before = {name: value.clone() for name, value in engine.module.state_dict().items()}
+    for parameter in engine.parameters:
+        parameter.grad = torch.full_like(parameter, torch.nan)
+    norm = engine.update(1.0)
+    assert not torch.isfinite(norm)
+    for name, value in engine.module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_random_parts_of_the_model_are_keyed_by_step_and_micro_batch():
+    from cacl.step import derived_seed
+
+    seeds = {derived_seed(0, step, number) for step in range(50) for number in range(50)}
+    assert len(seeds) == 2500
+    assert derived_seed(7, 1, 2) == derived_seed(7, 1, 2)

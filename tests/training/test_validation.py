@@ -1,0 +1,74 @@
+"""Promise 11: choice by retrieval, the same on any number of ranks, against one obvious loop."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cacl.loss.options import LossOptions
+from cacl.loss.similarity import MaxSimilarity, MeanSimilarity
+from cacl.types import Batch, Clips, Embeddings
+from cacl.validation import retrieval
+from cacl.world import World
+from tests.ranks import run_ranks
+
+N, PIXELS, CHANNELS = 37, 9, 6
+
+
+class Table(torch.nn.Module):
+    """A model whose embeddings are fixed by the clip's number, which stands in its first pixel."""
+
+    def prepare(self, images, waveforms):
+        return images, waveforms
+
+    def forward(self, images, sounds):
+        index = images[:, 0, 0, 0].long()
+        draw = torch.Generator().manual_seed(5)
+        maps = torch.nn.functional.normalize(torch.randn(N, 1, PIXELS, CHANNELS, generator=draw), dim=-1)
+        audio = torch.nn.functional.normalize(
+            torch.randn(N, 1, CHANNELS, generator=draw) + maps.mean(2), dim=-1
+        )
+        return Embeddings(maps[index], audio[index])
+
+
+def label(index: torch.Tensor) -> torch.Tensor:
+    return torch.where(index % 5 == 0, -1, index % 3)
+
+
+def batches(indices: range, size: int = 4):
+    for start in range(0, len(indices), size):
+        index = torch.tensor(list(indices[start : start + size]))
+        images = index.to(torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
+        yield Batch(index, images, torch.zeros(len(index), 8), index != 11)
+
+
+def measure(world: World, name: str) -> dict[str, float]:
+    share = range(world.rank * N // world.size, (world.rank + 1) * N // world.size)
+    similarity = {"max": MaxSimilarity(), "mean": MeanSimilarity()}[name]
+    join = lambda index, valid: Clips(index, label(index), torch.ones(len(index)), valid)  # noqa: E731
+    return retrieval(Table(), batches(share), join, LossOptions(similarity=similarity), world)
+
+
+def oracle(name: str) -> dict[str, float]:
+    kept = [k for k in range(N) if k != 11]
+    embeddings = Table()(torch.tensor(kept)[:, None, None, None], None)
+    cosines = torch.einsum("npd,md->nmp", embeddings.maps[:, 0], embeddings.audio[:, 0])
+    pair = cosines.amax(2) if name == "max" else cosines.mean(2)
+    place = [int((row >= row[k]).sum()) for k, row in enumerate(pair)]
+    labels = label(torch.tensor(kept))
+    same = [labels[k] == labels[row.argmax()] for k, row in enumerate(pair) if labels[k] >= 0]
+    return {
+        "recall_at_1": sum(p <= 1 for p in place) / len(kept),
+        "recall_at_5": sum(p <= 5 for p in place) / len(kept),
+        "class_recall_at_1": sum(map(float, same)) / len(same),
+        "clips": len(kept),
+    }
+
+
+@pytest.mark.parametrize("name", ["max", "mean"])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_retrieval_is_the_loop_s_on_any_number_of_ranks(name: str, size: int) -> None:
+    expected = oracle(name)
+    assert 0 < expected["recall_at_1"] < expected["recall_at_5"] < 1, "a case that can tell right from wrong"
+    for found in run_ranks(size, measure, name):
+        assert found == pytest.approx(expected, abs=1e-12)
