@@ -9,7 +9,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from shards.store import open_store
 from tests.shards.fragile import Fragile
 
 GENERATED = ["generated", "--split", "test", "--clips", "30", "--shard-size", "4", "--workers", "2"]
+DOOM = Path(__file__).parent / "doom"
 
 
 def cacl(*words: str | Path, **options) -> subprocess.CompletedProcess[str]:
@@ -61,19 +61,23 @@ def test_bytes_do_not_depend_on_workers_or_parts(
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(once: Path, tmp_path: Path) -> None:
-    out, moment = tmp_path / "killed", random.Random(7)
-    killed = 0
-    for _ in range(10):
-        command = [sys.executable, "-m", "launch.main", "pack", *GENERATED, "--out", str(out)]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-            # A generous share of these moments lies within the packing, which takes about 0.3 s after 0.6 s.
-            time.sleep(moment.uniform(0.4, 1.3))
-            killed += process.poll() is None
-            process.kill()
+    """Every run dies a few file operations later than the one before, until one gets to the end."""
+    out, draw = tmp_path / "killed", random.Random(7)
+    event, killed = 1, 0
+    while True:
+        # At the operation itself, later also at some moment of the work after it: a half-written tar, an encoding.
+        delay = draw.choice((0.0, draw.uniform(0, 0.05))) if killed >= 5 else 0.0
+        doom = {"DOOM_FOLDER": str(out), "DOOM_EVENT": str(event), "DOOM_DELAY": str(delay)}
+        environment = {**os.environ, **doom, "PYTHONPATH": str(DOOM)}
+        done = cacl("pack", *GENERATED, "--out", out, env=environment, start_new_session=True)
         complete = {path.name for path in out.glob("shard-*")}
         assert all((out / name).read_bytes() == (once / name).read_bytes() for name in complete)
-    assert killed >= 3, "no run was killed before its end: the test has not tested anything"
-    assert cacl("pack", *GENERATED, "--out", out).returncode == 0
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        killed += 1
+        event += draw.randint(1, 4)
+    assert killed >= 5, "the first operations of a packing are always reached"
     assert contents(out) == contents(once)
 
 
