@@ -104,16 +104,18 @@ def check(plan: Plan, out: Path) -> Manifest:
     """
     same = ("source", "parameters", "ids", "ids_sha256", "shard_size")
     refuse_other(vars(manifests.load(out)), json.loads(json.dumps(vars(plan.head))), str(out), same)
-    manifest = checked(out)
-    shutil.rmtree(out / WORK, ignore_errors=True)
-    return manifest
+    return checked(out)
 
 
 def checked(out: Path) -> Manifest:
-    """Return the manifest of packed shards. Raises UserError when a file's bytes are not those it names."""
+    """Return the manifest of packed shards, and remove what a killed `merge` left.
+
+    Raises UserError when a file's bytes are not those it names.
+    """
     manifest = manifests.load(out)
     for shard in progress(manifest.shards, desc=f"checking {out}", unit="shard"):
         verify_bytes(out, shard)
+    shutil.rmtree(out / WORK, ignore_errors=True)
     return manifest
 
 

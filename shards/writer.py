@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tarfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,7 +82,8 @@ def finished(out: Path, number: int) -> Entry | None:
 
 def write_text(path: Path, text: str, work: Path) -> None:
     """Write a small file so that it appears whole or not at all."""
-    partial = work / f"{path.name}.{os.getpid()}.partial"
+    # Containers on several machines may have the same process ids.
+    partial = work / f"{path.name}.{uuid.uuid4().hex}"
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

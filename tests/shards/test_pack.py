@@ -60,25 +60,37 @@ def test_bytes_do_not_depend_on_workers_or_parts(
     assert contents(tmp_path / "again") == contents(once)
 
 
+def killed_at(event: int, delay: float, out: Path, *words: str | Path) -> bool:
+    """Run `cacl pack` with a death at its `event`-th file operation; return whether it came to that."""
+    doom = {"DOOM_FOLDER": str(out), "DOOM_EVENT": str(event), "DOOM_DELAY": str(delay)}
+    environment = {**os.environ, **doom, "PYTHONPATH": str(DOOM)}
+    done = cacl("pack", *words, "--out", out, env=environment, start_new_session=True)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
+
+
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(once: Path, tmp_path: Path) -> None:
     """Every run dies a few file operations later than the one before, until one gets to the end."""
     out, draw = tmp_path / "killed", random.Random(7)
-    event, killed = 1, 0
-    while True:
-        # At the operation itself, later also at some moment of the work after it: a half-written tar, an encoding.
-        delay = draw.choice((0.0, draw.uniform(0, 0.05))) if killed >= 5 else 0.0
-        doom = {"DOOM_FOLDER": str(out), "DOOM_EVENT": str(event), "DOOM_DELAY": str(delay)}
-        environment = {**os.environ, **doom, "PYTHONPATH": str(DOOM)}
-        done = cacl("pack", *GENERATED, "--out", out, env=environment, start_new_session=True)
+    event, delay, deaths = 1, 0.0, 0
+    while killed_at(event, delay, out, *GENERATED):
         complete = {path.name for path in out.glob("shard-*")}
         assert all((out / name).read_bytes() == (once / name).read_bytes() for name in complete)
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        killed += 1
+        deaths += 1
         event += draw.randint(1, 4)
-    assert killed >= 5, "the first operations of a packing are always reached"
+        # Later also at some moment of the work after the operation: a half-written tar, an encoding.
+        delay = draw.choice((0.0, draw.uniform(0, 0.05))) if deaths >= 5 else 0.0
+    assert deaths >= 5, "the first operations of a packing are always reached"
     assert contents(out) == contents(once)
+
+
+def test_a_merge_killed_at_any_operation_goes_on_to_the_same_bytes(once: Path, tmp_path: Path) -> None:
+    out = tmp_path / "merged"
+    pack(make_plan(Generated(split="test", clips=30), 4), out)
+    event = 7
+    while killed_at(event, 0.0, out, "merge"):
+        event += 1
+    assert event > 7 and contents(out) == contents(once)
 
 
 def test_killing_one_worker_from_outside_costs_nothing(tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ def _die(delay: float) -> None:
 
 
 def _watch(event: str, arguments: tuple[object, ...]) -> None:
-    inside = event in _EVENTS and str(arguments[0]).startswith(os.environ["DOOM_FOLDER"])
+    if event not in _EVENTS:
+        return
+    # What rmtree removes is named without its folder.
+    inside = event == "os.remove" or str(arguments[0]).startswith(os.environ["DOOM_FOLDER"])
     if inside and next(_count) == int(os.environ["DOOM_EVENT"]):
         delay = float(os.environ["DOOM_DELAY"])
         if delay:
