@@ -18,6 +18,7 @@ from cacl.audio import LogMel, SoundFeatures
 from cacl.encoders.heads import ImageHead, LinearHead
 from cacl.encoders.image import EfficientNetLite0, ImageEncoder
 from cacl.encoders.sound import SmallCnn, SoundEncoder
+from cacl.errors import UserError
 from cacl.options import Options
 from cacl.types import Embeddings
 
@@ -34,6 +35,12 @@ class ModelOptions(Options):
     """Channels D of an embedding."""
     heads: int = 1
     """Pairs of an image head and a sound head; SLAVC has two."""
+    image_dropout: float = 0.0
+    """Share of the trunk's image features that training sets to 0 before the heads (SLAVC: 0.9)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.image_dropout < 1:
+            raise UserError(f"model.image_dropout: {self.image_dropout} must lie in 0 <= p < 1")
 
 
 class Localizer(nn.Module):
@@ -65,6 +72,7 @@ class Localizer(nn.Module):
                 nn.Linear(self.sound_trunk.channels, options.dimension) for _ in range(options.heads)
             )
             self.loss_head = head(options.dimension)
+        self.image_dropout = nn.Dropout(options.image_dropout)
         # One value in one axis: DeepSpeed cannot broadcast a 0-d parameter.
         values = {name: nn.Parameter(torch.tensor([float(value)])) for name, value in (scalars or {}).items()}
         self.scalars = nn.ParameterDict(values)
@@ -92,7 +100,7 @@ class Localizer(nn.Module):
 
     def forward(self, images: Tensor, sounds: Tensor) -> Embeddings:
         """Return unit vectors of prepared images and sounds: maps [n, H, P, D], audio [n, H, D], float32."""
-        features = images if self.image_trunk.frozen else self.image_trunk(images)
+        features = self.image_dropout(images if self.image_trunk.frozen else self.image_trunk(images))
         heard = self.sound_trunk(sounds)
         maps = torch.stack([head(features).flatten(2).transpose(1, 2) for head in self.image_heads], dim=1)
         audio = torch.stack([head(heard) for head in self.sound_heads], dim=1)
