@@ -10,16 +10,19 @@ if TYPE_CHECKING:
 
 
 def load(run: str | Path, which: Literal["model", "ema"] = "model") -> SoundFinder:
-    """Return a run's trained model, ready for pictures [H, W, 3] uint8 and sounds [T] of any size and length.
+    """Return a trained model, ready for pictures [H, W, 3] uint8 and sounds [T] of any size and length.
 
-        finder = cacl.load("runs/demo")
+        finder = cacl.load("runs/demo")             # a run directory, or a file that `cacl export` wrote
         cosines = finder.map(picture, sound)        # [h, w] in -1..1; sound at finder.sample_rate
 
-    Raises UserError where the run has no valid checkpoint.
+    `which` weights of a run; a file holds what was exported. Raises UserError where the run has no valid
+    checkpoint, or the file is not an exported model or holds other weights than the ema that was asked for.
     """
     from cacl.evaluation.localize import SoundFinder
+    from cacl.export import open_export
     from cacl.run import open_model
 
-    model, recipe = open_model(run, which)
+    path = Path(run)
+    model, recipe = open_export(path, which) if path.is_file() else open_model(path, which)
     heard = recipe["data"]["augmentation"]
     return SoundFinder(model, heard["size"], heard["sample_rate"], heard["duration"])

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 from safetensors import SafetensorError
+from torch import Tensor
 
 from cacl import checkpoint
 from cacl.errors import UserError
@@ -170,14 +171,31 @@ def open_model(
     has no valid checkpoint.
     """
     run = Run(folder)
-    recipe = run.recipe()
-    source = str(run.recipe_file)
-    options = parse(ModelOptions, recipe["model"], f"{source}: model")
+    recipe, source = run.recipe(), str(run.recipe_file)
+    if which == "untrained":
+        return rebuild(recipe, source, None), recipe
+    step_folder = find_checkpoint(run, chosen)
+    if step_folder is None:
+        raise UserError(f"{run.checkpoints}: no valid checkpoint; train first, or resume the training")
+    return rebuild(recipe, source, checkpoint.read_tensors(step_folder / f"{which}.safetensors")), recipe
+
+
+def rebuild(recipe: dict[str, Any], source: str, tensors: dict[str, Tensor] | None) -> Localizer:
+    """Return the model of a recipe in eval mode on the CPU, with `tensors` as all its weights.
+
+    Where they are None it is as it was before the first step. `source` names the recipe in messages. Raises
+    UserError where the tensors are another model's.
+    """
+    model = recipe["model"]
+    if tensors is not None and "weights" in model["image"]:  # they hold the trunk too; its file may be gone
+        model = {**model, "image": {**model["image"], "weights": "none"}}
+    options = parse(ModelOptions, model, f"{source}: model")
     loss = parse(LossOptions, recipe["loss"], f"{source}: loss")
-    model = build_model(options, loss, recipe["training"]["seed"])
-    if which != "untrained":
-        step_folder = find_checkpoint(run, chosen)
-        if step_folder is None:
-            raise UserError(f"{run.checkpoints}: no valid checkpoint; train first, or resume the training")
-        model.load_state_dict(checkpoint.read_tensors(step_folder / f"{which}.safetensors"))
-    return model.eval(), recipe
+    localizer = build_model(options, loss, recipe["training"]["seed"])
+    if tensors is not None:
+        try:
+            localizer.load_state_dict(tensors)
+        except RuntimeError as error:
+            sentence = " ".join(str(error).split())
+            raise UserError(f"{source}: the weights are not those of its recipe: {sentence}") from error
+    return localizer.eval()

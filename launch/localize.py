@@ -23,7 +23,7 @@ PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("file", metavar="FILE", help="a film, or a picture")
-    parser.add_argument("--run", required=True, metavar="RUN", help="a run directory")
+    parser.add_argument("--run", required=True, metavar="RUN", help="a run directory, or an exported file")
     parser.add_argument("--sound", metavar="FILE", help="the sound of a picture")
     parser.add_argument("--out", metavar="FILE", help="default: FILE with -sound before its ending")
     parser.add_argument("--maps", metavar="FILE", help="write the raw maps too, as .npz (time, maps)")

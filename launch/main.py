@@ -20,6 +20,7 @@ VERBS = {
     "labels": ("launch.labels", "report on label tables, cluster, fuse, compare"),
     "train": ("launch.train", "train from a recipe, on one process or many"),
     "evaluate": ("launch.evaluate", "measure a run by a protocol"),
+    "export": ("launch.export", "write a trained model and its recipe into one file"),
     "import": ("launch.importing", "make a run of a released SLAVC or EZ-VSL checkpoint"),
     "compare": ("launch.compare", "say whether one run is better than another, and how sure that is"),
     "report": ("launch.report", "write a run's HTML report"),

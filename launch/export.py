@@ -1,0 +1,40 @@
+"""Write a run's trained model and its recipe into one .safetensors file, to keep or to give away.
+
+    cacl export --run runs/demo --out demo.safetensors
+    cacl localize film.mp4 --run demo.safetensors
+
+In Python: cacl.load("demo.safetensors"). Another training starts from it with --init-from.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cacl.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("--run", "--run-dir", required=True, metavar="RUN", help="a run directory")
+    parser.add_argument("--out", metavar="FILE", help="default: RUN.safetensors, beside the run directory")
+    parser.add_argument("--weights", choices=["model", "ema"], default="model", help="default: model")
+    parser.add_argument(
+        "--checkpoint",
+        choices=["latest", "best"],
+        default="latest",
+        help="best: by retrieval on data.validation (default: latest)",
+    )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the file and say what is in it."""
+    from cacl.export import export
+    from cacl.run import Run
+
+    run = Run(arguments.run)
+    out = Path(arguments.out or f"{run.folder}.safetensors")
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out}: give it the ending .safetensors")
+    step = export(run, out, arguments.weights, arguments.checkpoint)
+    print(f'{out}: {arguments.weights} weights of step {step}; use it with cacl.load("{out}")')

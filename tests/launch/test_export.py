@@ -1,0 +1,100 @@
+"""A trained model as one file: the same maps from it as from its run, wherever it is taken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import cacl as library
+from cacl.checkpoint import latest_valid
+from cacl.errors import UserError
+from cacl.run import Run
+from launch.main import main
+from tests.launch.tiny import cacl, write_recipe
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data) -> Path:
+    """A run of three steps with a moving average, whose ResNet began with weights from a file."""
+    from torchvision.models import resnet18
+
+    folder = tmp_path_factory.mktemp("exported")
+    torch.manual_seed(0)
+    torch.save(resnet18().state_dict(), folder / "resnet18.pth")
+    recipe = write_recipe(
+        folder,
+        data,
+        model={"image": {"name": "resnet18", "weights": str(folder / "resnet18.pth")}},
+        training={"ema_decay": 0.5},
+    )
+    answer = cacl("train", str(recipe), "--run-dir", str(folder / "run"), "--max-steps", "3")
+    assert answer.returncode == 0, answer.stderr
+    (folder / "resnet18.pth").unlink()
+    return folder / "run"
+
+
+@pytest.mark.parametrize("which", ["model", "ema"])
+def test_the_file_gives_the_maps_of_the_run_without_the_run(run, tmp_path, which) -> None:
+    file = tmp_path / "given.safetensors"
+    assert main(["export", "--run", str(run), "--out", str(file), "--weights", which]) == 0
+    generator = np.random.default_rng(0)
+    picture = generator.integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    sound = generator.normal(size=48000).astype(np.float32)
+    expected = library.load(run, which).map(picture, sound)
+    away = tmp_path / "away"
+    away.mkdir()
+    moved = shutil.move(file, away / "given.safetensors")
+    assert np.array_equal(library.load(moved).map(picture, sound), expected)
+
+
+def test_the_weights_are_those_of_the_checkpoint_and_start_another_training(run, tmp_path) -> None:
+    file = tmp_path / "given.safetensors"
+    assert main(["export", "--run", str(run), "--out", str(file)]) == 0
+    trained = load_file(latest_valid(Run(run).checkpoints) / "model.safetensors")
+    given = load_file(file)
+    assert trained.keys() == given.keys()
+    assert all(torch.equal(given[name], trained[name]) for name in trained)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text((run / "recipe.yaml").read_text())
+    words = ["--run-dir", str(tmp_path / "next"), "--max-steps", "1", "--init-from", str(file)]
+    answer = cacl("train", str(recipe), *words, "--model.image.weights", "none")
+    assert answer.returncode == 0, answer.stderr
+    assert f"{len(trained)} of {len(trained)} tensors matched" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--run", "{tmp_path}"], "not a run directory"),
+        (["--run", "{run}", "--out", "x.pt"], "give it the ending .safetensors"),
+        (["--run", "{run}", "--checkpoint", "best"], "no valid checkpoint with a validation figure"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_sentence(run, tmp_path, capsys, words, sentence) -> None:
+    assert main(["export", *[word.format(run=run, tmp_path=tmp_path) for word in words]]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.count("\n") == 1, error
+
+
+def test_what_cannot_be_loaded_is_one_sentence(run, tmp_path) -> None:
+    file = tmp_path / "given.safetensors"
+    main(["export", "--run", str(run), "--out", str(file)])
+    with pytest.raises(UserError, match=r"holds the weights of the model; export it with --weights ema"):
+        library.load(file, "ema")
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(file), bare)
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(file.read_bytes()[:1000])
+    for other in (bare, torn, run / "recipe.yaml"):
+        with pytest.raises(UserError, match=r"not an exported model; make one with: cacl export"):
+            library.load(other)
+    newer = tmp_path / "newer.safetensors"
+    save_file(load_file(file), newer, metadata={"cacl": json.dumps({"format_version": 99})})
+    with pytest.raises(UserError, match=r"format_version is 99, this cacl reads 1"):
+        library.load(newer)
