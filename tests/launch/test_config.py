@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -84,11 +84,17 @@ def test_bad_input_exits_2_with_one_line(words):
     assert answer.stderr.count("\n") == 1 and words[0] in answer.stderr and "Traceback" not in answer.stderr
 
 
+def processor_seconds() -> float:
+    """Return what the ended children have used: unlike the clock, no matter how busy the machine is."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_is_there_in_under_a_second_without_torch():
-    started = time.monotonic()
+    started = processor_seconds()
     answer = cacl("--help")
     assert answer.returncode == 0 and "train" in answer.stdout
-    assert time.monotonic() - started < 1
+    assert processor_seconds() - started < 1
     loaded = subprocess.run(
         [sys.executable, "-c", "import sys, launch.main as m; m.main(['--help']); print('torch' in sys.modules)"],
         capture_output=True, text=True, check=True,

@@ -96,7 +96,7 @@ def test_cacl_train_starts_ranks_passes_signals_on_and_resumes(tmp_path, recipe)
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(240) == 0
     assert (run / "requeue").exists()
     record = json.loads((run / "train.jsonl").read_text().splitlines()[-1])
     assert latest_valid(run / "checkpoints").name == f"step-{record['step']}"

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +55,6 @@ def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any])
     from launch.train import StopRequest
     from launch.train import train_rank as train
 
-    stop_at = options.get("stop_at")
     arguments = argparse.Namespace(
         recipe=recipe,
         run_dir=run_dir,
@@ -65,13 +62,16 @@ def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any])
         max_steps=options.get("max_steps"),
         init_from=None,
     )
-    if stop_at and world.rank == world.size - 1:
-        threading.Thread(target=_terminate, args=(Path(run_dir), stop_at), daemon=True).start()
-    train(load_recipe(recipe, options.get("overrides", [])), arguments, world, StopRequest())
 
+    class TerminatedAt(StopRequest):
+        """Sends the signal itself, at a step and not at a time."""
 
-def _terminate(run_dir: Path, step: int) -> None:
-    log = run_dir / "train.jsonl"
-    while not log.exists() or log.read_text().count("\n") < step:
-        time.sleep(0.005)
-    os.kill(os.getpid(), signal.SIGTERM)
+        steps = 0
+
+        def __call__(self) -> bool:
+            self.steps += 1
+            if self.steps == options.get("stop_at") and world.rank == world.size - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__call__()
+
+    train(load_recipe(recipe, options.get("overrides", [])), arguments, world, TerminatedAt())

@@ -38,6 +38,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.drop_after: int | None = None
         self.refuse = 0
         self.pause = 0.0
+        self.hold_from: int | None = None
+        self.held, self.release = threading.Event(), threading.Event()
         self.ranges = True
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -78,8 +80,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True
             return None
+        if self.server.hold_from is not None and len(self.server.requests) >= self.server.hold_from:
+            self.server.held.set()
+            self.server.release.wait()
         time.sleep(self.server.pause)
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
 
     def log_message(self, *arguments) -> None:
         pass
@@ -213,15 +219,15 @@ def test_processes_and_threads_share_one_download(server, files):
 def test_a_killed_download_is_continued(server, files, monkeypatch):
     """SIGKILL frees the lock; what was there is not asked for again."""
     monkeypatch.setattr("shards.remote._LARGEST_RANGE", 2**18)
-    server.pause = 0.1
+    server.hold_from = 4
     wanted = server.put("shard-000000.tar", 2 * MEGABYTE)
     child = multiprocessing.get_context("fork").Process(target=files.local, args=wanted)
     child.start()
-    while len(server.requests) < 4:
-        time.sleep(0.01)
+    assert server.held.wait(60)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
-    time.sleep(0.2)
+    server.hold_from = None
+    server.release.set()
     before = len(server.requests)
     (part,) = stored(files)
     done = (files.cache.folder / part).stat().st_size
