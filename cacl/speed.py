@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from cacl.model import Localizer
 
@@ -16,17 +12,9 @@ def speed_up(model: Localizer, compile: bool, channels_last: bool, activation_ch
     if channels_last:
         model.to(memory_format=torch.channels_last)
     for trunk in (model.image_trunk, model.sound_trunk):
-        if activation_checkpointing and any(p.requires_grad for p in trunk.parameters()):
-            _recompute(trunk)
+        trunk.recompute = activation_checkpointing
+        for network in trunk.modules():  # timm's know by themselves how to be cut
+            if activation_checkpointing and hasattr(network, "set_grad_checkpointing"):
+                network.set_grad_checkpointing()
         if compile:
             trunk.compile()
-
-
-def _recompute(trunk: nn.Module) -> None:
-    """Keep only what enters the trunk, and compute the rest again in the backward pass."""
-    forward = trunk.forward
-
-    def checkpointed(*arguments: Any) -> Any:
-        return checkpoint(forward, *arguments, use_reentrant=False)
-
-    trunk.forward = checkpointed

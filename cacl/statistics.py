@@ -30,7 +30,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Call after the first forward of each micro-batch."""
+        """Call after the first forward of each micro-batch, before its backward, which may compute it again."""
         for total, buffer in zip(self._sums, self._means, strict=True):
             total += buffer
         self._collected += 1
@@ -57,4 +57,6 @@ class RunningStatistics:
 
     def _restore(self) -> None:
         for buffer, before in zip(self._means, self._before, strict=True):
-            buffer.copy_(before)
+            # Through .data: autograd would take the buffer for changed between forward and backward, which in
+            # training mode does not read it.
+            buffer.data.copy_(before)

@@ -77,11 +77,11 @@ def train_step(
         with engine.synchronizing(True):
             with clock("forward"):
                 embeddings = embed_with_target(0)
+                statistics.collect()
             with clock("loss"):
                 terms = loss(embeddings, clips)
             with clock("backward"):
                 engine.backward(terms.backward_scalar)
-        statistics.collect()
     else:
         parts = []
         with torch.no_grad(), clock("forward"):

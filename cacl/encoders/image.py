@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.checkpoint import checkpoint
 
 from cacl.encoders.weights import efficientnet_lite0, timm_network, torchvision_network
 from cacl.errors import UserError
@@ -23,6 +24,35 @@ from cacl.options import Options
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CPU_CHUNK = 4
 """Images at a time through a frozen trunk on a CPU: activations stay in its cache (tried: twice as fast)."""
+
+
+def through(body: nn.Module, x: Tensor, recompute: bool) -> Tensor:
+    """Return `body(x)`; `recompute` keeps what goes from part to part, and computes the rest again in backward.
+
+    A body that is no Sequential is timm's, which recomputes by itself.
+    """
+    if not recompute or not torch.is_grad_enabled() or not isinstance(body, nn.Sequential):
+        return body(x)
+    for part in parts(body):
+        x = checkpoint(part, x, use_reentrant=False)
+    return x
+
+
+def parts(body: nn.Sequential) -> Iterator[nn.Sequential]:
+    """Yield the parts of a Sequential (nested ones opened): a convolution or a block, and what follows it."""
+    part: list[nn.Module] = []
+    for child in opened(body):
+        if part and (isinstance(child, nn.Conv2d) or any(child.children())):
+            yield nn.Sequential(*part)
+            part = []
+        part.append(child)
+    yield nn.Sequential(*part)
+
+
+def opened(body: nn.Sequential) -> Iterator[nn.Module]:
+    """Yield what a Sequential runs one after the other, nested ones opened."""
+    for child in body:
+        yield from opened(child) if isinstance(child, nn.Sequential) else (child,)
 
 
 class Trunk(nn.Module):
@@ -40,6 +70,7 @@ class Trunk(nn.Module):
     ) -> None:
         super().__init__()
         self.body, self.channels, self.stride, self.frozen = body, channels, stride, frozen
+        self.recompute = False
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         if frozen:
@@ -59,7 +90,7 @@ class Trunk(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return features [n, C, h, w] of normalized images."""
         if not self.frozen:
-            return self.body(pixels)
+            return through(self.body, pixels, self.recompute)
         with torch.no_grad():
             chunk = _CPU_CHUNK if pixels.device.type == "cpu" else max(1, len(pixels))
             return torch.cat([self.body(part) for part in pixels.split(chunk)])

@@ -11,7 +11,7 @@ import torchvision
 from pydantic import Field
 from torch import Tensor, nn
 
-from cacl.encoders.image import convolution_blocks, resnet_body
+from cacl.encoders.image import convolution_blocks, resnet_body, through
 from cacl.options import Options
 
 
@@ -21,10 +21,11 @@ class SoundTrunk(nn.Module):
     def __init__(self, body: nn.Module, channels: int) -> None:
         super().__init__()
         self.body, self.channels = body, channels
+        self.recompute = False
 
     def forward(self, sounds: Tensor) -> Tensor:
         """Return vectors [n, channels]."""
-        return self.body(sounds)
+        return through(self.body, sounds, self.recompute)
 
 
 @dataclass(frozen=True)
