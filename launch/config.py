@@ -1,13 +1,14 @@
 """Print a recipe with every default filled in and every override applied.
 
 cacl config launch/recipes/demo.yaml --optimizer.learning-rate 1e-3
+cacl config demo          the same recipe by its name: those that come with cacl are found from anywhere
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -22,7 +23,9 @@ OVERRIDES_HELP = "Any key of the recipe can be set by its dotted name: --optimiz
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("recipe", metavar="RECIPE", help="a recipe, such as launch/recipes/demo.yaml")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="a recipe: its path, or the name of one that comes with cacl"
+    )
     parser.epilog = OVERRIDES_HELP
 
 
@@ -42,10 +45,24 @@ def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
     from cacl.options import parse, plain
     from launch.recipe import Recipe
 
-    recipe = parse(Recipe, read_yaml(path), str(path))
+    recipe = parse(Recipe, read_yaml(find(path)), str(path))
     if not overrides:
         return recipe
     return parse(Recipe, override(plain(recipe), overrides), f"{path} with {' '.join(overrides)}")
+
+
+def find(name: str | Path, kind: Literal["recipes", "spaces"] = "recipes") -> Path:
+    """Return a path as it is, and for a bare name the file of that name that comes with cacl.
+
+    Raises UserError for a name that is neither.
+    """
+    path = Path(name)
+    if path.is_file() or path.suffix or len(path.parts) > 1:
+        return path
+    known = {file.stem: file for file in sorted(Path(__file__).with_name(kind).glob("*.yaml"))}
+    if str(name) not in known:
+        raise UserError(f"{name}: no such file, and the {kind} that come with cacl are {', '.join(known)}")
+    return known[str(name)]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cacl.errors import UserError
 
-RECIPE = "launch/recipes/demo.yaml"
+RECIPE = "demo"
 RUN = Path("runs/demo")
 
 

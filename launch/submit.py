@@ -1,9 +1,10 @@
 """Send jobs to a SLURM cluster: one training, the whole chain, a sweep; or look at them.
 
-    cacl submit train launch/recipes/vggsound.yaml --nodes 4 --time 8:00:00 --dry-run
-    cacl submit chain launch/recipes/vggsound.yaml --nodes 4 --time 8:00:00 --parts 16 \\
-        --pack "vggsound --root VIDEOS --out shards/train" --pack "vggss --root VIDEOS --out shards/test"
-    cacl submit sweep launch/recipes/vggsound.yaml --space launch/spaces/temperature.yaml --nodes 2
+    cacl submit train slavc-class-aware --nodes 4 --time 8:00:00 --dry-run
+    cacl submit chain slavc-class-aware --nodes 4 --time 8:00:00 --parts 16 \\
+        --pack "vggsound --root VIDEOS --out data/vggsound/train" \\
+        --pack "vggss --root VIDEOS --out data/vgg-ss"
+    cacl submit sweep slavc-class-aware --space temperature --nodes 2 --time 24:00:00
     cacl submit status
 
 The job scripts lie in slurm/, the settings of a site in slurm/site.sh (or the copy that CACL_SITE names).
@@ -35,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sweep = what.add_parser("sweep", allow_abbrev=False, help="sweep over settings of a recipe")
     what.add_parser("status", help="show your jobs and how far their runs are")
     for verb in (train, chain, sweep):
-        verb.add_argument("recipe", metavar="RECIPE", help="a recipe, such as launch/recipes/demo.yaml")
+        verb.add_argument(
+            "recipe", metavar="RECIPE", help="a recipe: its path, or the name of one that comes with cacl"
+        )
         verb.add_argument(
             "--nodes", type=int, default=1, metavar="N", help="machines to train on (default: 1)"
         )
@@ -61,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="'OPTIONS'",
         help="options of `cacl label`, such as '--classifier resnet18'",
     )
-    sweep.add_argument("--space", required=True, metavar="FILE", help="what to vary, as in cacl sweep")
+    sweep.add_argument("--space", required=True, metavar="SPACE", help="what to vary, as in cacl sweep")
     sweep.add_argument("--out", metavar="DIR", help="where the sweep is kept (default: runs/sweep-<recipe>)")
 
 

@@ -1,7 +1,7 @@
 """Try settings of a recipe with Ray Tune; each trial is a distributed training of its own.
 
-    cacl sweep launch/recipes/demo.yaml --space launch/spaces/temperature.yaml --out runs/sweep
-    cacl sweep launch/recipes/demo.yaml --space launch/spaces/temperature.yaml --out runs/sweep --resume
+    cacl sweep demo --space temperature --out runs/sweep
+    cacl sweep demo --space temperature --out runs/sweep --resume
 
 It leaves report.html, results.json, best.yaml and a run directory a trial. Killed, it goes on with --resume.
 On a running Ray cluster: --address HOST:PORT. Inside SLURM: cacl submit sweep.
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="what every trial starts from")
-    parser.add_argument("--space", required=True, metavar="FILE", help="what to vary, see launch/spaces/")
+    parser.add_argument(
+        "--space", required=True, metavar="SPACE", help="what to vary, a file as in launch/spaces/"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="where the sweep is kept")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the sweep in --out, if there is one"
@@ -44,17 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run or go on with a sweep, then write its report."""
+    from launch.config import find
     from launch.sweeping.space import load_space
 
+    recipe = str(find(arguments.recipe).absolute())
     space = load_space(arguments.space)
-    settings = space.settings(arguments.recipe)
+    settings = space.settings(recipe)
     out = Path(arguments.out).absolute()
-    claim(out, arguments, space, settings)
-    trials = [
-        trial_config(out, arguments.recipe, space, setting, seed)
-        for setting in settings
-        for seed in space.seeds
-    ]
+    claim(out, arguments.resume, recipe, space, settings)
+    trials = [trial_config(out, recipe, space, setting, seed) for setting in settings for seed in space.seeds]
     try:
         from launch.sweeping.tuning import tune_trials
     except ImportError as error:
@@ -66,24 +66,24 @@ def main(arguments: argparse.Namespace) -> int:
     except Exception:
         requeue.unlink()
         raise
-    return conclude(out, arguments.recipe, space, settings, failed)
+    return conclude(out, recipe, space, settings, failed)
 
 
-def claim(out: Path, arguments: argparse.Namespace, space: Space, settings: list[Setting]) -> None:
+def claim(out: Path, resume: bool, recipe: str, space: Space, settings: list[Setting]) -> None:
     """Record what this sweep is; refuse a folder that holds another one."""
+    from cacl.run import write_json
     from launch.config import read_yaml
 
-    record = json.loads(
-        json.dumps({"recipe": read_yaml(arguments.recipe), "space": asdict(space), "settings": settings})
-    )
+    record = {"recipe": read_yaml(recipe), "space": asdict(space), "settings": settings}
     file = out / "sweep.json"
     if file.exists():
-        if not arguments.resume:
+        if not resume:
             raise UserError(f"{out}: holds a sweep already; go on with it by --resume, or name another --out")
-        if json.loads(file.read_text()) != record:
+        if json.loads(file.read_text()) != json.loads(json.dumps(record)):
             raise UserError(f"{out}: holds a sweep of another recipe or space; name another --out")
+        return
     out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record, indent=2) + "\n")
+    write_json(file, record)
 
 
 def trial_config(out: Path, recipe: str, space: Space, setting: Setting, seed: int) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def trial_config(out: Path, recipe: str, space: Space, setting: Setting, seed: i
     return {
         "name": folder.name,
         "run_dir": str(folder),
-        "recipe": str(Path(recipe).absolute()),
+        "recipe": recipe,
         "overrides": space.overrides(setting, seed),
         "processes": space.processes,
         "objective": asdict(space.objective),

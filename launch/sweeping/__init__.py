@@ -1,1 +1,1 @@
-"""The parts of `cacl sweep`: the space, a trial, the scheduler that survives, the live table, the report."""
+"""The parts of `cacl sweep`: the space, a trial, the rungs that survive, the live table, the report."""

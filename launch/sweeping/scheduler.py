@@ -1,48 +1,31 @@
-"""ASHA that a killed sweep finds again as it left it.
-
-Ray restores the trials of a sweep but not what its scheduler has seen: a restored ASHA has empty rungs and
-lets everything pass. This one writes its rungs after every result, before the decision takes effect, and
-reads them when it starts. A trial that it has stopped is marked in its run directory, so that it stays so.
-"""
+"""What Ray asks after every result: whether the trial goes on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from launch.sweeping.space import STOPPED, Asha, Objective
+from launch.sweeping.rungs import Rungs
+from launch.sweeping.space import STOPPED, Objective
 
 
-class LastingAsha(ASHAScheduler):
-    """Ray's ASHA, with its state in `file`."""
+class Halving(FIFOScheduler):
+    """Trials in their order; at each rung only the best share goes on.
 
-    def __init__(self, options: Asha, objective: Objective, file: Path) -> None:
-        super().__init__(
-            time_attr="step",
-            metric="objective",
-            mode=objective.best,
-            max_t=options.last_step,
-            grace_period=options.first_step,
-            reduction_factor=options.reduction,
-            stop_last_trials=False,  # a trial ends by itself, after its last checkpoint
-        )
-        self.file, self.is_loaded = file, False
+    A trial that is stopped is marked in its run directory, so that it stays so when the sweep is restored.
+    """
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Read the rungs of the sweep's earlier life before the first trial is seen."""
-        if not self.is_loaded and self.file.exists():
-            self.restore(str(self.file))
-        self.is_loaded = True
-        super().on_trial_add(tune_controller, trial)
+    def __init__(self, rungs: Rungs, objective: Objective) -> None:
+        super().__init__()
+        self.rungs, self.sign = rungs, 1.0 if objective.best == "max" else -1.0
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Decide as ASHA does, and write down what was seen and decided."""
-        decision = super().on_trial_result(tune_controller, trial, result)
-        if decision == TrialScheduler.STOP:
-            (Path(trial.config["trial"]["run_dir"]) / STOPPED).touch()
-        temporary = self.file.with_suffix(".tmp")
-        self.save(str(temporary))
-        temporary.replace(self.file)
-        return decision
+        """Enter the result, write it down, then decide."""
+        mine = trial.config["trial"]
+        goes_on = self.rungs.goes_on(mine["name"], result["step"], self.sign * result["objective"])
+        if not goes_on:
+            (Path(mine["run_dir"]) / STOPPED).touch()
+        self.rungs.save()
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP

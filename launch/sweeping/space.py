@@ -26,7 +26,7 @@ from pydantic import Field
 
 from cacl.errors import UserError
 from cacl.options import Options, parse
-from launch.config import load_recipe, read_yaml
+from launch.config import find, load_recipe, read_yaml
 from launch.sizes import check_sizes
 
 Setting = dict[str, Any]
@@ -102,7 +102,7 @@ class Asha(Options):
     first_step: int
     """The first rung: no trial is stopped before this step."""
     last_step: int
-    """Rungs lie at first_step · reduction^k up to here."""
+    """Rungs lie at first_step · reduction^k up to here; at a training's own last step one saves nothing."""
     reduction: float = 3.0
     """One in so many goes on from a rung to the next."""
     name: Literal["asha"] = "asha"
@@ -166,7 +166,7 @@ class Space(Options):
 
 def load_space(path: str | Path) -> Space:
     """Read and check a space. Raises UserError, one sentence, for whatever is wrong with it."""
-    space = parse(Space, read_yaml(path), str(path))
+    space = parse(Space, read_yaml(find(path, "spaces")), str(path))
     wrong = None
     if not space.vary:
         wrong = "vary: name at least one key of the recipe"

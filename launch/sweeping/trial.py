@@ -6,13 +6,15 @@ counts a trial once) and goes on from its newest valid checkpoint.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from launch.ranks import end_with_parent
 from launch.sweeping.space import FINISHED, STOPPED, Objective
@@ -47,6 +49,7 @@ def run_trial(config: dict[str, Any]) -> None:
     if (run / STOPPED).exists() or (run / FINISHED).exists():
         return
     with (run / "trial.log").open("ab") as log:
+        wait_for_earlier_life(log)
         process = subprocess.Popen(
             command(trial),
             cwd=trial["folder"],
@@ -70,6 +73,12 @@ def run_trial(config: dict[str, Any]) -> None:
             f"{run}/train.jsonl: no line has the objective {objective.key!r}; name another key"
         )
     (run / FINISHED).touch()
+
+
+def wait_for_earlier_life(log: BinaryIO) -> None:
+    """Return when no rank of an earlier start of this trial is left: they hold `log`, and its lock, open."""
+    with contextlib.suppress(OSError):  # some shared file systems know no locks
+        fcntl.flock(log, fcntl.LOCK_EX)
 
 
 def command(trial: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import ray
 from ray import tune
 
 from cacl.errors import UserError
-from launch.sweeping.scheduler import LastingAsha
+from launch.sweeping.rungs import Rungs
+from launch.sweeping.scheduler import Halving
 from launch.sweeping.space import Asha, Space
 from launch.sweeping.table import LiveTable
 from launch.sweeping.trial import run_trial
@@ -27,39 +29,32 @@ def tune_trials(
 ) -> list[str]:
     """Run every trial that has not ended yet; return the names of those that failed for good.
 
-    What Ray keeps lies in `out`/tune: a sweep that was killed is restored from it. `address` names a running
-    cluster, None starts one of `cpus` processors on this machine.
+    A sweep's memory is its run directories and `out`/rungs.json. Ray's own record of an earlier life, pickles
+    in `out`/tune, is thrown away unread. `address` names a running cluster, None starts one of `cpus`
+    processors on this machine.
     """
     start_ray(address, cpus)
     try:
-        trainable = tune.with_resources(run_trial, needs(space, ray.cluster_resources()))
-        folder = str(out / "tune")
-        if tune.Tuner.can_restore(folder):
-            tuner = tune.Tuner.restore(folder, trainable, resume_errored=True)
-        else:
-            tuner = new_tuner(out, space, trials, trainable)
+        shutil.rmtree(out / "tune", ignore_errors=True)
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        stop = space.stop
+        asha = Halving(Rungs(stop, out / "rungs.json"), space.objective) if isinstance(stop, Asha) else None
+        tuner = tune.Tuner(
+            tune.with_resources(run_trial, needs(space, machines)),
+            param_space={"trial": tune.grid_search(trials)},
+            tune_config=tune.TuneConfig(scheduler=asha),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(out),
+                failure_config=tune.FailureConfig(max_failures=space.retries),
+                callbacks=[LiveTable([trial["name"] for trial in trials])],
+                verbose=0,
+            ),
+        )
         results: Any = tuner.fit()
         return [result.config["trial"]["name"] for result in results if result.error]
     finally:
         ray.shutdown()
-
-
-def new_tuner(out: Path, space: Space, trials: list[dict[str, Any]], trainable: Any) -> tune.Tuner:
-    """Return the tuner of a sweep that starts."""
-    stop = space.stop
-    asha = LastingAsha(stop, space.objective, out / "rungs.pkl") if isinstance(stop, Asha) else None
-    return tune.Tuner(
-        trainable,
-        param_space={"trial": tune.grid_search(trials)},
-        tune_config=tune.TuneConfig(scheduler=asha),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(out),
-            failure_config=tune.FailureConfig(max_failures=space.retries),
-            callbacks=[LiveTable([trial["name"] for trial in trials])],
-            verbose=0,
-        ),
-    )
 
 
 def start_ray(address: str | None, cpus: int | None) -> None:
@@ -80,15 +75,16 @@ def start_ray(address: str | None, cpus: int | None) -> None:
         ) from error
 
 
-def needs(space: Space, resources: dict[str, float]) -> dict[str, float]:
+def needs(space: Space, machines: list[dict[str, float]]) -> dict[str, float]:
     """Return what one trial takes of a machine. Raises UserError where no machine could have it."""
     wanted: dict[str, float] = {"CPU": space.processes}
-    if resources.get("GPU"):
+    if any(machine.get("GPU") for machine in machines):
         wanted["GPU"] = space.processes
     for name, amount in wanted.items():
-        if amount > resources.get(name, 0):
-            has = int(resources.get(name, 0))
+        most = int(max(machine.get(name, 0) for machine in machines))
+        if amount > most:
             raise UserError(
-                f"processes: a trial of {space.processes} needs as many {name}s, and Ray has {has}"
+                f"processes: a trial of {space.processes} needs as many {name}s of one machine, and none has "
+                f"more than {most} in Ray"
             )
     return wanted

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cacl.errors import UserError
-from launch.config import load_recipe, override
+from launch.config import find, load_recipe, override
 
 RECIPE = {"data": {"train": "data/train"}}
 
@@ -108,3 +108,14 @@ def test_config_prints_the_resolved_recipe(tmp_path):
     answer = cacl("config", str(path), "--training.seed", "5")
     values = yaml.safe_load(answer.stdout)
     assert values["training"]["seed"] == 5 and values["engine"]["name"] == "ddp"
+
+
+def test_recipes_that_come_along_are_found_by_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("slavc", []) == load_recipe(find("slavc").resolve(), [])
+    (tmp_path / "slavc").write_text("data: {train: mine}")
+    assert load_recipe("slavc", []).data.train == "mine", "a file of one's own comes first"
+    with pytest.raises(
+        UserError, match=r"^slavk: no such file, and the recipes that come with cacl are demo, "
+    ):
+        load_recipe("slavk", [])

@@ -1,0 +1,58 @@
+"""The rungs of asynchronous successive halving (Li et al. 2020, arXiv:1810.05934), kept in a JSON file.
+
+Ray's ASHA decides in the same way, but can be kept only as a pickle, and Ray forgets it when a sweep is
+restored: then the rungs are empty and everything passes. These are written before a decision takes effect and
+read at every start.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cacl.run import write_json
+from launch.sweeping.space import Asha
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class Rungs:
+    """Which score each trial had when it came to each rung; more is better."""
+
+    options: Asha
+    file: Path
+    scores: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Step of a rung → name of a trial → score."""
+
+    def __post_init__(self) -> None:
+        """Make the rungs, with the scores that an earlier life of the sweep has left in the file."""
+        step = float(self.options.first_step)
+        while step <= self.options.last_step:
+            self.scores[math.ceil(step)] = {}
+            step *= self.options.reduction
+        if self.file.exists():
+            for rung, scores in json.loads(self.file.read_text())["scores"].items():
+                self.scores[int(rung)].update(scores)
+
+    def goes_on(self, trial: str, step: int, score: float) -> bool:
+        """Enter a score at the highest rung that the trial has come to; say whether the trial goes on.
+
+        It does where the score is in the best share of those that came before it. A rung counts a trial once:
+        one that is met there again goes on. A score that is not a number never does.
+        """
+        rung = max((rung for rung in self.scores if rung <= step), default=None)
+        if rung is None or trial in self.scores[rung]:
+            return True
+        others = [other for other in self.scores[rung].values() if math.isfinite(other)]
+        self.scores[rung][trial] = score
+        share = 100 * (1 - 1 / self.options.reduction)
+        return math.isfinite(score) and (not others or score >= float(np.percentile(others, share)))
+
+    def save(self) -> None:
+        """Write the scores, whole or not at all."""
+        write_json(self.file, {"format_version": FORMAT_VERSION, "scores": self.scores})
