@@ -48,6 +48,7 @@ def undisturbed(cluster: Cluster, shards: Path) -> list[float]:
     return [line["loss"] for line in lines]
 
 
+@pytest.mark.short
 def test_an_array_packs_the_same_bytes_as_one_process(cluster: Cluster, shards: Path) -> None:
     cluster.cacl("pack", "generated", "--clips", "96", "--out", "shards/alone", "--workers", "1")
     alone = json.loads((cluster.workspace / "shards/alone/manifest.json").read_text())
@@ -55,6 +56,7 @@ def test_an_array_packs_the_same_bytes_as_one_process(cluster: Cluster, shards: 
     assert parts["fingerprint"] == alone["fingerprint"]
 
 
+@pytest.mark.short
 def test_each_rank_has_its_log(cluster: Cluster, undisturbed: list[float]) -> None:
     logs = sorted(path.name for path in (cluster.workspace / "runs/undisturbed/logs").glob("rank-*"))
     assert logs == ["rank-0.log", "rank-1.log"]
@@ -69,6 +71,7 @@ def test_a_warning_saves_and_requeues(cluster: Cluster, undisturbed: list[float]
     assert_same_result(cluster, job, run, undisturbed)
 
 
+@pytest.mark.short
 def test_a_requeue_without_warning_goes_on_from_a_checkpoint(cluster, undisturbed) -> None:
     run = "runs/requeued"
     job = train(cluster, run)
