@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help demo demo-sweep test test-slow test-faults test-network test-slurm test-ray test-container bench-pack setup lint clean
+.PHONY: help demo demo-sweep test test-slow test-faults test-network test-slurm install-slurm test-ray test-container bench-pack setup lint clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -34,9 +34,11 @@ test-network: .venv/.all ## two network namespaces as two nodes, the link cut in
 	@$(call apt,ip,iproute2)
 	@$(BIN)/python -m pytest -m network
 
-test-slurm: .venv/.all ## the job scripts on a real SLURM (root: apt installs slurm-wlm and munge)
-	@$(call apt,slurmctld,slurm-wlm munge)
+test-slurm: .venv/.all install-slurm ## the job scripts on a real SLURM (root: apt installs slurm-wlm and munge)
 	@$(BIN)/python -m pytest -m slurm
+
+install-slurm: # with it, `make test` runs a part of test-slurm
+	@$(call apt,slurmctld,slurm-wlm munge)
 
 test-ray: .venv/.all ## sweeps with Ray Tune, killed and restored
 	@$(BIN)/python -m pytest -m ray
