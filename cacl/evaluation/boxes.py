@@ -45,24 +45,16 @@ class Boxes(Protocol):
 
     def summarize(self, columns: Columns) -> dict[str, float]:
         """Return CIoU and AUC of sounding clips; AP, max-F1 and CIoU of all, the silent ones as mistakes."""
-        top50, absolute = torch.from_numpy(columns["ciou_top50"]), torch.from_numpy(columns["ciou_absolute"])
-        confidence = torch.from_numpy(columns["confidence"])
-        sounding = torch.from_numpy(columns["boxes"] > 0)
-        correct = (top50 >= 0.5) & sounding
-        numbers = {
-            "ciou": metrics.success_rate(top50[sounding]),
-            "auc": metrics.auc(top50[sounding]),
-            "ap": metrics.average_precision(correct, sounding, confidence),
-            "max_f1": metrics.max_f1(correct, sounding, confidence),
-            "peak_in_box": float(columns["peak_in_box"][columns["boxes"] > 0].mean()),
-            "ciou_absolute": metrics.success_rate(absolute[sounding]),
-            "auc_absolute": metrics.auc(absolute[sounding]),
+        rows = columns["boxes"] > 0
+        top50, absolute = (torch.from_numpy(columns[name][rows]) for name in ("ciou_top50", "ciou_absolute"))
+        return {
+            "ciou": metrics.success_rate(top50),
+            "auc": metrics.auc(top50),
+            **self.detections(columns).numbers(),
+            "peak_in_box": float(columns["peak_in_box"][rows].mean()),
+            "ciou_absolute": metrics.success_rate(absolute),
+            "auc_absolute": metrics.auc(absolute),
         }
-        if not sounding.all():
-            threshold = metrics.best_threshold(correct, sounding, confidence)
-            numbers["ciou_all"] = float(correct.double().mean())
-            numbers["silent_false_positives"] = float((confidence[~sounding] >= threshold).double().mean())
-        return numbers
 
     def per_clip(self, columns: Columns) -> dict[str, np.ndarray]:
         """Return CIoU ≥ 0.5, AUC and the peak of sounding clips."""

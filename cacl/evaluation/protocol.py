@@ -25,6 +25,7 @@ from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.evaluation import metrics
+from cacl.evaluation.detection import Detections
 from cacl.evaluation.upsampling import Upsampling, upsample
 
 _CPU_PIECE = 4
@@ -51,6 +52,8 @@ class Protocol(ABC):
     """The names of the ground truth maps."""
     ranked_by: str = "ciou_top50"
     """The column that is higher where a clip is localized better."""
+    judged_by: str = "ciou_top50"
+    """The column that is 0.5 or more where the place is right."""
 
     @abstractmethod
     def truths(self, annotation: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -80,19 +83,29 @@ class Protocol(ABC):
         """Return the best that any model can reach, for the metrics that have such a bound below 1."""
         return {}
 
-    def breakdown(self, columns: Columns) -> dict[str, Any]:
-        """Return the main number by size of the object and by class, with the clips behind each."""
+    def detections(self, columns: Columns) -> Detections:
+        """Return which clips are right, which sound, and how sure the model is."""
         sounding = columns["boxes"] > 0
-        good = columns["ciou_top50"] >= 0.5
+        correct = (columns[self.judged_by] >= 0.5) & sounding
+        return Detections(*map(torch.from_numpy, (correct, sounding, columns["confidence"])))
+
+    def breakdown(self, columns: Columns) -> dict[str, Any]:
+        """Return the main number by size of the object and by class, with the clips behind each.
+
+        Of sets with silent clips also, by what is heard, the share of them that is taken for sounding.
+        """
+        sounding = columns["boxes"] > 0
+        good = columns[self.judged_by] >= 0.5
         area, classes = columns["area"], columns["class_name"]
         sizes = {
             name: sounding & (area >= low) & (area < high) for name, (low, high) in metrics.SIZE_BINS.items()
         }
-        kinds = {str(name): sounding & (classes == name) for name in sorted(set(classes.tolist())) if name}
-        return {
+        kinds = {str(name): sounding & (classes == name) for name in np.unique(classes[sounding]) if name}
+        found = {
             "by_size": {name: _share(good, rows) for name, rows in sizes.items() if rows.any()},
-            "by_class": {name: _share(good, rows) for name, rows in kinds.items() if rows.any()},
+            "by_class": {name: _share(good, rows) for name, rows in kinds.items()},
         }
+        return found if sounding.all() else {**found, "silent": self.detections(columns).silent(classes)}
 
     def measure_maps(self, maps: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the columns of a model's `maps` [n, h, w]: `describe` and `measure`, at the protocol's
@@ -131,7 +144,7 @@ class Protocol(ABC):
 
 
 def _share(good: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    return {"n": int(rows.sum()), "ciou_top50": float(good[rows].mean())}
+    return {"n": int(rows.sum()), "right": float(good[rows].mean())}
 
 
 def field(annotation: Mapping[str, Any], name: str) -> Any:

@@ -11,7 +11,8 @@ from cacl.evaluation.stamps import OtherSound, Stamps
 __all__ = ["CONTROLS", "PROTOCOLS", "Columns", "Protocol", "get_protocol"]
 
 _PROTOCOLS = (
-    Stamps("stamps", version=1),
+    Stamps("stamps", version=2),
+    Stamps("extended-stamps", version=1),
     Boxes("vggss", version=1, official_clips=5158),
     Boxes("vggss-heard", version=1, official_clips=2564),
     Boxes("vggss-unheard", version=1, official_clips=2575),

@@ -110,7 +110,8 @@ def read_clips(run: Path, protocol: str) -> dict[str, Columns]:
 
 
 def _column(column: pa.ChunkedArray) -> np.ndarray:
-    return np.array(column.to_pylist(), dtype=str) if pa.types.is_string(column.type) else column.to_numpy()
+    text = pa.types.is_string(column.type)
+    return np.array(column.to_pylist(), dtype=str) if text else np.array(column.to_numpy())
 
 
 def _table(record: Mapping[str, Any], systems: Mapping[str, Columns]) -> pa.Table:

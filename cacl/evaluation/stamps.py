@@ -20,19 +20,24 @@ from cacl.evaluation.truth import mask_map, pixel_boxes, union_map
 
 @dataclass(frozen=True)
 class Stamps(Protocol):
-    """The miniature benchmark: exact masks, a silent object of another class in every frame."""
+    """The miniature benchmark: exact masks, a silent object of another class in every frame.
+
+    Its Extended form has clips without boxes, in which nothing in view sounds.
+    """
 
     compared: tuple[str, ...] = ("boxes", "mask")
     ranked_by: str = "pixel_ap"
+    judged_by: str = "ciou"
 
     def truths(self, annotation: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return `boxes` and `mask`."""
+        """Return `boxes` and `mask`, both empty where nothing in view sounds."""
         boxes = pixel_boxes(field(annotation, "boxes"), self.size, annotation["id"])
-        mask = mask_map(field(annotation, "mask"), self.size)
-        return {"boxes": union_map(boxes, self.size), "mask": mask}
+        truth = union_map(boxes, self.size)
+        mask = mask_map(field(annotation, "mask"), self.size) if boxes else torch.zeros_like(truth)
+        return {"boxes": truth, "mask": mask}
 
     def measure(self, scores: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the peak, the pixels' ranking, and CIoU at the mask's area and in the field's way."""
+        """Return peak, pixels' ranking, CIoU at the mask's area and in the field's way, and confidence."""
         boxes, mask = truths["boxes"], truths["mask"]
         area = metrics.area(mask)
         return {
@@ -40,34 +45,35 @@ class Stamps(Protocol):
             "pixel_ap": metrics.pixel_ap_per_clip(scores, mask),
             "ciou": metrics.ciou_per_clip(metrics.area_prediction(scores, area), mask),
             "ciou_top50": metrics.ciou_per_clip(metrics.top_prediction(scores), boxes),
+            "confidence": (metrics.confidence_per_clip(scores) + 1) / 2,
         }
 
     def summarize(self, columns: Columns) -> dict[str, float]:
-        """Return peak_in_box, pixel_ap, ciou and miou at the mask's area, ciou_top50, auc_top50."""
-        ciou, top50 = torch.from_numpy(columns["ciou"]), torch.from_numpy(columns["ciou_top50"])
-        return {
-            "peak_in_box": float(columns["peak_in_box"].mean()),
-            "pixel_ap": float(np.nanmean(columns["pixel_ap"])),
-            "ciou": metrics.success_rate(ciou),
-            "miou": float(ciou.mean()),
-            "ciou_top50": metrics.success_rate(top50),
-            "auc_top50": metrics.auc(top50),
-        }
+        """Return the means of `per_clip`, and what `Detections` counts."""
+        means = {name: float(np.nanmean(values)) for name, values in self.per_clip(columns).items()}
+        return {**means, **self.detections(columns).numbers()}
 
     def per_clip(self, columns: Columns) -> dict[str, np.ndarray]:
-        """Return the values whose means `summarize` reports."""
+        """Return peak_in_box, pixel_ap; ciou, auc, miou at the mask's area; ciou_top50, auc_top50.
+
+        All are of sounding clips.
+        """
+        peak, pixel_ap, ciou, top50 = (
+            columns[name][columns["boxes"] > 0] for name in ("peak_in_box", "pixel_ap", "ciou", "ciou_top50")
+        )
         return {
-            "peak_in_box": columns["peak_in_box"],
-            "pixel_ap": columns["pixel_ap"],
-            "ciou": columns["ciou"] >= 0.5,
-            "miou": columns["ciou"],
-            "ciou_top50": columns["ciou_top50"] >= 0.5,
-            "auc_top50": metrics.auc_per_clip(torch.from_numpy(columns["ciou_top50"])).numpy(),
+            "peak_in_box": peak,
+            "pixel_ap": pixel_ap,
+            "ciou": ciou >= 0.5,
+            "auc": metrics.auc_per_clip(torch.from_numpy(ciou)).numpy(),
+            "miou": ciou,
+            "ciou_top50": top50 >= 0.5,
+            "auc_top50": metrics.auc_per_clip(torch.from_numpy(top50)).numpy(),
         }
 
     def ceiling(self, columns: Columns) -> dict[str, float]:
         """Return the bounds of the top 50 %."""
-        best = torch.from_numpy(columns["ceiling_ciou_top50"])
+        best = torch.from_numpy(columns["ceiling_ciou_top50"][columns["boxes"] > 0])
         return {"ciou_top50": metrics.success_rate(best), "auc_top50": metrics.auc(best)}
 
 

@@ -9,6 +9,12 @@ from shards.sources.base import Source
 SOURCES = {
     "stamps": ("shards.sources.stamps", "Stamps", "photographs on photographs with real recordings"),
     "generated": ("shards.sources.generated", "Generated", "drawn shapes and synthesized sounds"),
+    "extended-stamps": (
+        "shards.sources.extended",
+        "ExtendedStamps",
+        "half of them non-sounding",
+    ),
+    "extended-generated": ("shards.sources.extended", "ExtendedGenerated", "the same of generated clips"),
     "vggsound": ("shards.sources.vggsound", "VggSound", "VGGSound's raw clips and vggsound.csv"),
     "vggss": ("shards.sources.vggss", "VggSs", "VGG-SS: annotated test clips and vggss.json"),
     "flickr": ("shards.sources.flickr", "Flickr", "Flickr-SoundNet: frames, audio and XML boxes"),

@@ -83,6 +83,32 @@ def test_the_other_sound_is_looked_for_at_the_other_object():
     assert control.summarize(deaf) == {"peak_in_sounding_box": 0, "peak_in_first_box": 1}
 
 
+def extended(heard):
+    """Every clip with its own sound, then the same frame where nothing in view sounds and `heard` is played."""
+    for index, sound, silent in [(k, 1.0, False) for k in range(6)] + [(k, heard, True) for k in range(6)]:
+        image, note = clip(index)
+        number = 2 * index + silent
+        if silent:
+            note = {"id": f"clip-{index}-silence", "class_name": "silence", "boxes": []}
+        waveforms = torch.full((1, 8), sound)
+        yield Batch(torch.tensor([number]), image[None], waveforms, torch.ones(1, dtype=torch.bool), [note])
+
+
+def test_the_extended_form_counts_a_silent_clip_that_is_detected_as_a_mistake():
+    """Hand-made: a model whose cosines are 0 in silence tells it apart, a deaf one never does."""
+    protocol = PROTOCOLS["extended-stamps"]
+    hears = predict(BrightestPlace(), extended(heard=0.0), protocol)
+    numbers = protocol.summarize(hears)
+    assert (numbers["ciou"], numbers["ap"], numbers["max_f1"]) == (1, 1, pytest.approx(1))
+    assert (numbers["ciou_all"], numbers["silent_false_positives"]) == (0.5, 0)
+    assert protocol.breakdown(hears)["silent"] == {"silence": {"n": 6, "false_positives": 0}}
+    deaf = predict(BrightestPlace(), extended(heard=1.0), protocol)
+    numbers = protocol.summarize(deaf)
+    assert (numbers["ciou"], numbers["peak_in_box"], numbers["ciou_all"]) == (1, 1, 0.5)
+    assert numbers["silent_false_positives"] > 0.8  # of a pair with equal confidence both count or neither
+    assert numbers["max_f1"] < 0.75
+
+
 def test_the_centered_box_hears_nothing():
     (batch,) = batches(list(range(CLIPS)), size=CLIPS)
     rows = measure_batch(

@@ -1,0 +1,72 @@
+"""The Extended form of scenes: the test clips, and their frames again with nothing in view that sounds.
+
+Every frame stands there twice: with its own object's sound, and then, by turns, in silence or with the sound
+of an object of a kind that is not in the frame. So half of the clips are non-sounding, as in the field's
+Extended VGG-SS and Extended Flickr-SoundNet.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from cacl.errors import UserError
+from shards.clip import Array, Clip
+from shards.sources.generated import Generated
+from shards.sources.scenes import VERSION, Scenes, Split, mix
+from shards.sources.stamps import Stamps
+
+SILENCE, ABSENT = "silence", "absent"
+"""Class names of the clips in which nothing in view sounds."""
+_STREAM = 2
+"""Keeps these draws apart from those of the scenes, which have the streams 0 and 1."""
+
+
+@dataclass(frozen=True)
+class Extended(Scenes, ABC):
+    """The test clips of a source and as many in which nothing in view sounds; those have no boxes."""
+
+    split: Split = field(default="test", metadata={"help": "test is the only one"})
+
+    def ids(self) -> list[str]:
+        """Return `test-000000`, `test-000000-silence`, `test-000001`, `test-000001-absent` and so on."""
+        if self.split != "test":
+            raise UserError(f"{self.name}: --split {self.split}: only test clips have an Extended form")
+        kinds = (SILENCE, ABSENT)
+        return [id for number, own in enumerate(super().ids()) for id in (own, f"{own}-{kinds[number % 2]}")]
+
+    def read(self, id: str) -> Clip:
+        """Return the scene with its own sound, or with the one that the id names."""
+        own, _, kind = id.removeprefix("test-").partition("-")
+        clip = replace(super().read(f"test-{own}"), id=id, other_sound=None, other_mask=None)
+        shown = {clip.annotation["class_name"], clip.annotation.pop("other")["class_name"]}
+        if not kind:
+            return clip
+        sound = np.zeros_like(clip.sound) if kind == SILENCE else self._absent(shown, int(own))
+        return replace(clip, sound=sound, annotation={"class_name": kind, "boxes": []}, mask=None)
+
+    def _absent(self, shown: set[str], number: int) -> Array:
+        """Return the sound, [T] float32, of an object of another kind and recording than the `shown`."""
+        objects = self.bank().objects
+        seen = [each for each in objects if shown & {each.class_name, each.family}]
+        taken = {each.family for each in seen} | {each.voice for each in seen}
+        absent = [each for each in objects if not taken & {each.family, each.voice}]
+        random = np.random.default_rng([VERSION, self.seed, _STREAM, number])
+        return mix(random, absent[random.integers(len(absent))].sound, self.storage.samples)
+
+
+@dataclass(frozen=True)
+class ExtendedStamps(Extended, Stamps):
+    """The test clips of `stamps` and as many in which nothing in view sounds."""
+
+    name: ClassVar[str] = "extended-stamps"
+
+
+@dataclass(frozen=True)
+class ExtendedGenerated(Extended, Generated):
+    """The test clips of `generated` and as many in which nothing in view sounds."""
+
+    name: ClassVar[str] = "extended-generated"

@@ -1,0 +1,69 @@
+"""The Extended form: the same frames, half of them with nothing in view sounding, and as a protocol measures them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cacl.errors import UserError
+from shards.sources import extended
+from shards.sources.extended import ExtendedGenerated, ExtendedStamps
+from shards.sources.scenes import Scenes, mix
+from tests.shards.test_stamps import stamps_at_hand
+
+CLIPS = 12
+
+
+@pytest.fixture(params=[ExtendedGenerated, ExtendedStamps], ids=["generated", "stamps"])
+def source(request: pytest.FixtureRequest) -> Scenes:
+    if request.param is ExtendedStamps and not stamps_at_hand():
+        pytest.skip("Debian's packages cannot be had")
+    return request.param(clips=CLIPS)
+
+
+def base(source: Scenes) -> Scenes:
+    return type(source).__mro__[2](split="test", clips=CLIPS)
+
+
+def test_every_frame_stands_there_with_its_own_sound_and_with_none_of_it(source: Scenes) -> None:
+    ids = source.ids()
+    assert ids == sorted(set(ids)) and len(ids) == 2 * CLIPS
+    for number, id in enumerate(base(source).ids()):
+        original, own, negative = base(source).read(id), source.read(id), source.read(ids[2 * number + 1])
+        for clip in (own, negative):
+            np.testing.assert_array_equal(clip.frame, original.frame)
+            assert clip.other_sound is clip.other_mask is None
+        np.testing.assert_array_equal(own.sound, original.sound)
+        np.testing.assert_array_equal(own.mask, original.mask)
+        assert own.annotation == {key: original.annotation[key] for key in ("class_name", "boxes")}
+        kind = ("silence", "absent")[number % 2]
+        assert negative.annotation == {"class_name": kind, "boxes": []} and negative.mask is None
+        assert negative.id == f"{id}-{kind}"
+        assert negative.sound.any() == (kind == "absent") and negative.sound.shape == own.sound.shape
+
+
+def test_the_absent_sound_is_of_no_kind_and_no_recording_in_the_frame(
+    source: Scenes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = []
+
+    def heard(random: np.random.Generator, recording: np.ndarray, samples: int) -> np.ndarray:
+        played.append(recording)
+        return mix(random, recording, samples)
+
+    monkeypatch.setattr(extended, "mix", heard)
+    objects = source.bank().objects
+    for number in range(1, CLIPS, 2):
+        source.read(f"test-{number:06d}-absent")
+        note = base(source).read(f"test-{number:06d}").annotation
+        names = {note["class_name"], note["other"]["class_name"]}
+        shown = [each for each in objects if each.class_name in names]
+        sounding = [each for each in objects if each.sound is played[-1]]
+        assert len(sounding) == 1 and len(shown) == 2
+        assert sounding[0].voice not in {each.voice for each in shown}
+        assert sounding[0].family not in {each.family for each in shown}
+
+
+def test_training_clips_have_no_extended_form() -> None:
+    with pytest.raises(UserError, match="only test clips"):
+        ExtendedGenerated(split="train").ids()
