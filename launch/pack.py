@@ -32,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _add_fields(one, Storage, {field.name: field.default for field in fields(kind)}["storage"])
         one.add_argument("--out", type=Path, required=True, help="folder of the shards")
         one.add_argument(
-            "--workers", type=_positive, default=_cores(), help="processes (default: %(default)s)"
+            "--workers", type=positive, default=_cores(), help="processes (default: %(default)s)"
         )
         one.add_argument(
             "--shard-size",
-            type=_positive,
+            type=positive,
             default=kind.shard_size,
             help="clips a shard (default: %(default)s)",
         )
@@ -68,32 +68,21 @@ def _pack(arguments: argparse.Namespace) -> int:
     from shards import pack
     from shards.plan import make_plan
 
-    packed = (arguments.out / "manifest.json").exists()
+    out, limit = arguments.out, arguments.max_rejected
+    packed = (out / "manifest.json").exists()
     if arguments.source == "merge":
-        _tell(
-            arguments.out,
-            pack.checked(arguments.out)
-            if packed
-            else pack.merge(pack.recorded_plan(arguments.out), arguments.out, arguments.max_rejected),
-        )
+        _tell(out, pack.checked(out) if packed else pack.merge(pack.recorded_plan(out), out, limit))
         return 0
     plan = make_plan(_source(arguments), arguments.shard_size)
     if packed:
-        _tell(arguments.out, pack.check(plan, arguments.out))
+        _tell(out, pack.check(plan, out))
         return 0
-    pack.pack(
-        plan,
-        arguments.out,
-        workers=arguments.workers,
-        part=arguments.part,
-        max_rejected=arguments.max_rejected,
-    )
-    if arguments.part[1] == 1:
-        _tell(arguments.out, pack.merge(plan.head, arguments.out, arguments.max_rejected))
+    turn, parts = arguments.part
+    pack.pack(plan, out, workers=arguments.workers, part=(turn, parts), max_rejected=limit)
+    if parts == 1:
+        _tell(out, pack.merge(plan.head, out, limit))
     else:
-        print(
-            f"part {arguments.part[0]} of {arguments.part[1]} is packed; after the last one: cacl pack merge"
-        )
+        print(f"part {turn} of {parts} is packed; after the last one: cacl pack merge --out {out}")
     return 0
 
 
@@ -112,11 +101,12 @@ def _source(arguments: argparse.Namespace) -> Source:
     kind = source_class(arguments.source)
     values = vars(arguments)
     storage = Storage(**{field.name: values[field.name] for field in fields(Storage)})
-    return kind(storage=storage, **{name: values[name] for name in _names(kind)})
-
-
-def _names(kind: type[Source]) -> list[str]:
-    return [field.name for field in fields(kind) if field.name != "storage"]
+    own = {field.name: values[field.name] for field in fields(kind) if field.name != "storage"}
+    # Several words are a list to argparse; a source is frozen and hashed.
+    return kind(
+        storage=storage,
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in own.items()},
+    )
 
 
 def _add_fields(parser: argparse.ArgumentParser, kind: type, default: Any = None) -> None:
@@ -144,7 +134,7 @@ def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
             "help": f"{help_text} (default: {default})",
         }
     if typing.get_origin(kind) is tuple:
-        return {"type": Path, "nargs": "+", "default": (), "help": help_text}
+        return {"type": Path, "nargs": "+", "action": "extend", "default": [], "help": help_text}
     if default is None:
         return {"type": typing.get_args(kind)[0], "default": None, "help": help_text}
     return {"type": kind, "default": default, "help": f"{help_text} (default: {default})"}
@@ -152,13 +142,24 @@ def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
 
 def _add_max_rejected(parser: argparse.ArgumentParser) -> None:
     help_text = "share of rejected clips, 0..1, over which the run ends with an error (default: %(default)s)"
-    parser.add_argument("--max-rejected", type=float, default=0.05, help=help_text)
+    parser.add_argument("--max-rejected", type=_share, default=0.05, help=help_text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read a whole number of 1 or more from the command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1, such as 0.05")
+    return share
 
 
 def _part(text: str) -> tuple[int, int]:

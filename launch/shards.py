@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from cacl.errors import UserError
+from launch.pack import positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = verbs.add_parser("verify", help="check every checksum and every sample", allow_abbrev=False)
     verify.add_argument("location", help="folder or address of the shards")
     cores = len(os.sched_getaffinity(0))
-    verify.add_argument("--workers", type=int, default=cores, help="processes (default: %(default)s)")
+    verify.add_argument("--workers", type=positive, default=cores, help="processes (default: %(default)s)")
     audit = verbs.add_parser("audit", help="find training clips that stand in test lists", allow_abbrev=False)
     audit.add_argument("training", type=Path, help="folder of shards, or a list of ids")
     audit.add_argument(

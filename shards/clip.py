@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cacl.errors import UserError
+
 Array = np.ndarray[Any, Any]
+
+PIXEL_LIMIT = 2**26
+"""Pixels of a frame; a larger one is refused before anything is allocated for it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,19 @@ class Storage:
     frame_quality: int = field(default=90, metadata={"help": "JPEG quality, 1..95"})
     sample_rate: int = field(default=16000, metadata={"help": "samples a second of the stored sound, Hz"})
     seconds: float = field(default=10.0, metadata={"help": "length of the stored sound, seconds"})
+
+    def __post_init__(self) -> None:
+        """Raises UserError for what no clip can be stored as."""
+        for name, low, high in (
+            ("frame_side", 16, 65_500),
+            ("frame_quality", 1, 95),
+            ("sample_rate", 1000, 192_000),
+            ("seconds", 0.01, 3600),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                option = "--" + name.replace("_", "-")
+                raise UserError(f"{option}: {value:g} is not in {low:g} to {high:g}")
 
     @property
     def samples(self) -> int:

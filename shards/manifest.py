@@ -19,6 +19,8 @@ from shards.clip import Array
 
 NAME = "manifest.json"
 FORMAT_VERSION = 1
+LARGEST_SHARD, MOST_IDS = 10**6, 10**9
+"""Most clips of a shard, and of a data set: a key has nine digits. What claims more is refused uncounted."""
 _SHARD = re.compile(r"shard-\d{6,9}\.tar")
 
 
@@ -87,7 +89,7 @@ class Manifest:
         try:
             values = json.loads(text)
             version = values["format_version"]
-        except (ValueError, KeyError, TypeError) as error:
+        except _NO_SUCH_VALUES as error:
             raise UserError(f"{where}: is not a manifest of packed shards ({error!r}); pack again") from None
         if version != FORMAT_VERSION:
             raise UserError(
@@ -103,18 +105,24 @@ class Manifest:
             manifest._check()
             if manifest.fingerprint != values["fingerprint"]:
                 raise ValueError("its fingerprint does not fit its content")
-        except (ValueError, KeyError, TypeError) as error:
+        except _NO_SUCH_VALUES as error:
             raise UserError(f"{where}: is damaged ({error!r}); copy it again or pack again") from None
         return manifest
 
     def _check(self) -> None:
-        if self.shard_size < 1 or len(self.shards) != -(-self.ids // self.shard_size):
+        if not (1 <= self.shard_size <= LARGEST_SHARD and 1 <= self.ids <= MOST_IDS):
+            raise ValueError(f"{self.ids} ids in shards of {self.shard_size}")
+        if len(self.shards) != -(-self.ids // self.shard_size):
             raise ValueError(f"{self.ids} ids do not make {len(self.shards)} shards of {self.shard_size}")
         for number, shard in enumerate(self.shards):
             if not _SHARD.fullmatch(shard.url) or shard.url != shard_name(number):
                 raise ValueError(f"shard {number} is named {shard.url!r}")
             if len(self.shard_indices(number)) != shard.nsamples:
                 raise ValueError(f"{shard.url}: nsamples does not fit its missing clips")
+
+
+_NO_SUCH_VALUES = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+"""What reading values raises where there are none of the expected form, or numbers such as Infinity."""
 
 
 def load(folder: Path) -> Manifest:

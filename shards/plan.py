@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from cacl.errors import UserError
-from shards.manifest import Manifest, digest
+from shards.manifest import LARGEST_SHARD, MOST_IDS, Manifest, digest
 from shards.sources.base import Source
 
 _ENVIRONMENT = ("numpy", "pillow", "av", "soundfile", "scipy")
@@ -50,10 +50,10 @@ def make_plan(source: Source, shard_size: int | None = None) -> Plan:
     """Fix ids and shards of `source`. Raises UserError when there is nothing to pack."""
     size = shard_size or source.shard_size
     ids = source.ids()
-    if size < 1:
-        raise UserError("--shard-size: must be 1 or more")
-    if not ids:
-        raise UserError(f"{source.name}: there is no clip to pack")
+    if not 1 <= size <= LARGEST_SHARD:
+        raise UserError(f"--shard-size: {size} is not in 1 to {LARGEST_SHARD}")
+    if not 1 <= len(ids) <= MOST_IDS:
+        raise UserError(f"{source.name}: there are {len(ids)} clips to pack; 1 to {MOST_IDS} can be packed")
     if any(a >= b for a, b in pairwise(ids)):
         raise RuntimeError(f"{source.name}: its ids are not sorted or not unique")
     return Plan(source, ids, size)

@@ -20,7 +20,7 @@ from shards.manifest import Manifest, shard_name
 from shards.remote import RemoteFiles
 
 MEMBER_LIMIT = 64 * 2**20
-"""Bytes; a larger member is refused, whoever made the shard."""
+"""Bytes; a larger member is refused, and a sample that spans more, whoever made the shard."""
 _OPEN_SHARDS = 64
 _INDEX_VERSION = "v1.2"
 _MEMBER = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)*")
@@ -95,7 +95,13 @@ class Store:
 
     def annotation(self, index: int) -> dict[str, Any]:
         """Return what was packed about clip `index`, reading no more than that. Raises as `read` does."""
-        found: dict[str, Any] = json.loads(self._shard_of(int(index)).read(int(index), only="json")["json"])
+        data = self._shard_of(int(index)).read(int(index), only="json").get("json")
+        try:
+            found = json.loads(data or b"")
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise UserError(f"{self.where(index)}: has no annotation (json); copy it again or pack again")
         return found
 
     def prefetch(self, indices: Array) -> None:
@@ -197,12 +203,14 @@ class _OpenShard:
     def read(self, index: int, only: str | None = None) -> dict[str, bytes]:
         if index not in self.places:
             raise UserError(f"{self.path}: clip {index} is not in its index; copy it again or pack again")
-        # One read a sample: its members lie one behind the other.
         places = self.places[index]
         if only is not None:
-            places = {only: places[only]}
-        first = min(offset for offset, _ in places.values())
-        last = max(offset + size for offset, size in places.values())
+            places = {name: place for name, place in places.items() if name == only}
+        # One read a sample: its members lie one behind the other.
+        first = min((offset for offset, _ in places.values()), default=0)
+        last = max((offset + size for offset, size in places.values()), default=0)
+        if last - first > MEMBER_LIMIT:
+            raise UserError(f"{self.path}: clip {index} spans {last - first} bytes; {MEMBER_LIMIT} are read")
         data = os.pread(self.file.fileno(), last - first, first)
         if len(data) != last - first:
             raise UserError(f"{self.path}: ends within clip {index}; copy it again or pack again")

@@ -7,10 +7,7 @@ from typing import NamedTuple
 
 from cacl.errors import UserError
 from cacl.options import Options
-from shards.order import random_words
-
-_VIEW = 2
-"""Keeps these draws apart from the order's, which are keyed by (seed, epoch, purpose, ...) as well."""
+from shards.order import VIEWS, random_words
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ MIDDLE = View(0.5, 0.5, 0.5, False)
 
 def draw(augmentation: Augmentation, seed: int, epoch: int, index: int) -> View:
     """Return the view of clip `index` in an epoch; neither batch, rank nor worker matters."""
-    left, top, start, flip = (float(word) / 2**64 for word in random_words(4, seed, epoch, _VIEW, index))
+    left, top, start, flip = (float(word) / 2**64 for word in random_words(4, seed, epoch, VIEWS, index))
     return View(left, top, start, flip < augmentation.flip)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -12,11 +14,14 @@ import numpy as np
 from PIL import Image
 
 from cacl.errors import UserError
+from shards.clip import PIXEL_LIMIT
 from shards.decoders.augmentation import MIDDLE, Augmentation, View, draw
 
 Policy = Literal["raise", "mask"]
 
-_END_OF_IMAGE = b"\xff\xd9"
+_START_OF_IMAGE, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset(range(0xD0, 0xDA)) | {0x01}
 
 
 class Broken(Exception):
@@ -68,14 +73,29 @@ def member(members: Mapping[str, bytes], name: str) -> bytes:
 
 
 def frame_bytes(members: Mapping[str, bytes]) -> bytes:
-    """Return the stored frame's JPEG. Raises Broken where it is missing or cut off.
+    """Return the stored frame's JPEG. Raises Broken where it is missing, cut off or absurdly large.
 
     Decoders disagree on cut frames: some raise, some fill with gray.
     """
     jpg = member(members, "jpg")
     if not jpg.endswith(_END_OF_IMAGE):
         raise Broken(f"the frame of {len(jpg)} bytes does not end as a JPEG does")
+    height, width = frame_size(jpg)
+    if not 0 < height * width <= PIXEL_LIMIT:
+        raise Broken(f"the frame's header says {width}×{height} pixels")
     return jpg
+
+
+def frame_size(jpg: bytes) -> tuple[int, int]:
+    """Return height and width as a JPEG's header has them. Raises Broken where that is none."""
+    at = 2 if jpg.startswith(_START_OF_IMAGE) else len(jpg)
+    while at + 9 <= len(jpg) and jpg[at] == 0xFF and jpg[at + 1] not in _WITHOUT_LENGTH:
+        if jpg[at + 1] in _START_OF_FRAME:
+            height, width = struct.unpack_from(">HH", jpg, at + 5)
+            return height, width
+        # Segments say their length, which counts its own two bytes; 0xFF may be repeated before one.
+        at += 1 if jpg[at + 1] == 0xFF else 2 + int.from_bytes(jpg[at + 2 : at + 4], "big")
+    raise Broken(f"the frame of {len(jpg)} bytes does not begin as a JPEG does")
 
 
 def annotation(members: Mapping[str, bytes]) -> dict[str, Any]:
@@ -85,6 +105,17 @@ def annotation(members: Mapping[str, bytes]) -> dict[str, Any]:
         if name in members:
             found[key] = np.asarray(Image.open(io.BytesIO(members[name])).convert("L"))
     return found
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Make Broken what decoders raise within: they read bytes in memory, so the clip is at fault."""
+    try:
+        yield
+    except (Broken, UserError, MemoryError):
+        raise
+    except Exception as error:
+        raise Broken(str(error) or type(error).__name__) from error
 
 
 def own_seconds(note: Mapping[str, Any], wishes: Wishes) -> float | None:

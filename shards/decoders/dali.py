@@ -10,7 +10,6 @@ Axes: `n` clips of a batch on this rank, `S` pixels of an image's side.
 from __future__ import annotations
 
 import io
-import wave
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -32,7 +31,9 @@ from shards.decoders.clip import (
     Request,
     Wishes,
     annotation,
+    decoding,
     frame_bytes,
+    frame_size,
     member,
     own_seconds,
     refuse,
@@ -177,12 +178,13 @@ def _prepare(reader: ClipReader, request: Request, wishes: Wishes) -> _Prepared:
         members, view = reader.read(index), wishes.view(request, index)
         note: dict[str, Any] = {}
         try:
-            jpg = frame_bytes(members)
-            region = _region(jpg, augmentation, None if request.key is None else view)
-            note = annotation(members) if wishes.annotated else {}
-            stored = member(members, wishes.sound)
-            sound = waveform(stored, augmentation, view, own_seconds(note, wishes))
-        except (Broken, ValueError, OSError, EOFError, wave.Error) as error:
+            with decoding():
+                jpg = frame_bytes(members)
+                region = _region(jpg, augmentation, None if request.key is None else view)
+                note = annotation(members) if wishes.annotated else {}
+                stored = member(members, wishes.sound)
+                sound = waveform(stored, augmentation, view, own_seconds(note, wishes))
+        except Broken as error:
             refuse(reader, index, error, wishes.policy)
             batch.valid[row] = False
             note = {"index": index}
@@ -198,8 +200,7 @@ def _prepare(reader: ClipReader, request: Request, wishes: Wishes) -> _Prepared:
 
 def _region(jpg: bytes, augmentation: Augmentation, view: View | None) -> tuple[float, float, float, float]:
     """Return top, left, bottom, right, in pixels of the stored frame, of what is seen; no view = all."""
-    with Image.open(io.BytesIO(jpg)) as header:
-        width, height = header.size
+    height, width = frame_size(jpg)
     if view is None:
         return 0, 0, height, width
     new_height, new_width = resized(augmentation, height, width)

@@ -6,7 +6,6 @@ Axes: `n` clips of a batch on this rank, `S` pixels of an image's side, `T` samp
 from __future__ import annotations
 
 import signal
-import wave
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from shards.decoders.clip import (
     Request,
     Wishes,
     annotation,
+    decoding,
     frame_bytes,
     member,
     own_seconds,
@@ -113,15 +113,13 @@ def _decode_clip(
     members: Mapping[str, bytes], wishes: Wishes, view: View, whole: bool
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Return image, waveform and annotation ({} where none is wanted). Raises Broken."""
-    try:
+    with decoding():
         frame = decode_frame(frame_bytes(members))
         image = whole_image(frame, wishes.augmentation) if whole else crop(frame, wishes.augmentation, view)
         note = annotation(members) if wishes.annotated else {}
         stored = member(members, wishes.sound)
         sound = waveform(stored, wishes.augmentation, view, own_seconds(note, wishes))
         return image, torch.from_numpy(sound), note
-    except (RuntimeError, ValueError, OSError, EOFError, wave.Error) as error:
-        raise Broken(str(error)) from error
 
 
 def decode_frame(jpg: bytes) -> Tensor:

@@ -44,9 +44,12 @@ class Files(Source):
         return {}
 
     def ids(self) -> list[str]:
-        """Return the listed ids, or all. Raises UserError when there is no root or no id."""
+        """Return the listed ids, or all. Raises UserError when there is no root, no id or one of no text."""
         if not self.root.is_dir():
             raise UserError(f"--root {self.root}: is not a folder")
+        for id in _picks(self):
+            if id.encode(errors="ignore").decode() != id:
+                raise UserError(f"--root {self.root}: the file name {id!a} is not UTF-8; rename it")
         return sorted(_picks(self))
 
     def read(self, id: str) -> Clip | Rejected:

@@ -17,12 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from shards.clip import Array, Storage
+from shards.clip import PIXEL_LIMIT, Array, Storage
 
 FILE_LIMIT = 2**30
 """Bytes of a frame or recording that is read whole."""
-PIXEL_LIMIT = 2**26
-"""Pixels of a frame."""
 SILENCE = 1e-4
 """A sound whose every sample lies below is silent, -80 dB."""
 _SHORTEST_EDGE = 16

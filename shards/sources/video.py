@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from shards.clip import Array, Storage
-from shards.sources.media import PIXEL_LIMIT, Broken, Recording, explain, fit_frame, fit_sound
+from shards.clip import PIXEL_LIMIT, Array, Storage
+from shards.sources.media import Broken, Recording, explain, fit_frame, fit_sound
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -50,10 +50,10 @@ class Videos(Files):
         for id in dict.fromkeys((pick.video, pick.audio)):
             part = self._part(id)
             paths = _files(self.root).get(part.video, [])
-            with media.blame(part.video):
+            path = paths[0] if paths else self.root / part.video
+            with media.blame(path.relative_to(self.root).as_posix()):
                 if len(paths) > 1:
                     raise media.Broken(f"duplicate id: {', '.join(path.name for path in paths)}")
-                path = paths[0] if paths else self.root / part.video
                 window = Window(part.start, self.storage.seconds, self.frame_at, self.shortest)
                 moments.append(read_video(path, window, self.storage))
         return Moment(moments[0].frame, moments[-1].recording, moments[0].frame_seconds)

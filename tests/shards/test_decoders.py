@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
+import struct
 import wave
+import zlib
 
 import numpy as np
 import pytest
@@ -16,7 +19,8 @@ from PIL import Image
 
 from cacl.errors import UserError
 from shards.decoders.augmentation import MIDDLE, Augmentation, View, corner, draw, resized
-from shards.decoders.clip import Request, Wishes
+from shards.decoders.clip import Request, Wishes, frame_size
+from shards.decoders.dali import DaliDecoder
 from shards.decoders.sound import waveform
 from shards.decoders.torch import TorchDecoder, decode
 from tests.shards.tiny import jpg, smooth_picture, tiny_store, wav
@@ -147,6 +151,53 @@ def stereo() -> bytes:
         file.setparams((2, 2, 1000, 0, "NONE", "NONE"))
         file.writeframes(b"\0" * 4000)
     return buffer.getvalue()
+
+
+def huge(picture: bytes) -> bytes:
+    """Let a JPEG's header say 65000 × 65000 pixels, 12 GB once unfolded."""
+    at = picture.index(b"\xff\xc0")
+    return picture[: at + 5] + struct.pack(">HH", 65000, 65000) + picture[at + 9 :]
+
+
+def huge_mask() -> bytes:
+    """A PNG of a few bytes whose header says 50000 × 50000 pixels."""
+    buffer = io.BytesIO()
+    Image.new("1", (8, 8)).save(buffer, "PNG")
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 50000, 50000, 1, 0, 0, 0, 0)
+    data = buffer.getvalue()
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+HOSTILE = {
+    "a huge frame": lambda clip: clip.update(jpg=huge(clip["jpg"])),
+    "a frame behind a marker that parsers skip": lambda clip: clip.update(
+        jpg=clip["jpg"][:2] + b"\xff\xd0" + clip["jpg"][2:]
+    ),
+    "a huge mask": lambda clip: clip.update({"mask.png": huge_mask()}),
+    "a list as annotation": lambda clip: clip.update(json=b"[]"),
+    "a deep annotation": lambda clip: clip.update(json=b"[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("decoder", [TorchDecoder(), DaliDecoder(device="cpu")], ids=["torch", "dali"])
+def test_a_hostile_clip_costs_no_memory_and_no_run(kind, decoder):
+    store = tiny_store(range(3))
+    HOSTILE[kind](store.clips[1])
+    wishes = Wishes(SMALL, policy="mask", annotated=True)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (batch,) = decoder.stream(store, [Request(np.arange(3), None)], wishes, 0)
+    assert batch.valid.tolist() == [True, False, True]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_size_in_a_jpegs_header(mode, progressive):
+    buffer = io.BytesIO()
+    picture = Image.fromarray(smooth_picture(np.random.default_rng(2), 48, 64)).convert(mode)
+    picture.save(buffer, "JPEG", progressive=progressive, comment=b"c" * 300, icc_profile=b"\xff\xc0" * 99)
+    assert frame_size(buffer.getvalue()) == (48, 64)
 
 
 @pytest.mark.parametrize("kind", BREAKS)

@@ -22,7 +22,7 @@ from shards import verify as verifying
 from shards.manifest import Manifest
 from shards.pack import merge, pack
 from shards.plan import make_plan
-from shards.store import open_store, read_index
+from shards.store import LocalFiles, Store, open_store, read_index
 from tests.shards.fragile import Fragile
 
 
@@ -121,6 +121,34 @@ def test_a_spoiled_index_is_refused_or_stays_within_the_tar(once: Path, tmp_path
 
 
 @pytest.mark.parametrize(
+    "spoiled",
+    [
+        b"[" * 100_000,
+        b'{"format_version": 1, "shardlist": [1]}',
+        b'{"format_version": 1}',
+        b"[]",
+        b"\xff\xfe",
+    ],
+    ids=["deep", "no-shards", "no-values", "list", "bytes"],
+)
+def test_what_is_no_manifest_is_one_sentence(spoiled: bytes) -> None:
+    with pytest.raises(UserError, match=r"^spoiled: is (not a manifest|damaged)"):
+        Manifest.from_json(spoiled, "spoiled")
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [{"ids": 10**15, "shard_size": 10**15}, {"ids": 10**15}, {"ids": float("inf")}, {"shard_size": 0}],
+)
+def test_a_manifest_that_claims_too_much_is_refused_before_anything_is_counted(once: Path, claim) -> None:
+    """Its maker knows how to make a fingerprint."""
+    shards = manifests.load(once).shards[:1] if "shard_size" in claim else manifests.load(once).shards
+    forged = dataclasses.replace(manifests.load(once), shards=shards, **claim)
+    with pytest.raises(UserError, match="forged: is damaged"):
+        Manifest.from_json(forged.to_json(), "forged")
+
+
+@pytest.mark.parametrize(
     "url", ["../shard-000000.tar", "/etc/passwd", "http://a/shard-000000.tar", "shard-000001.tar"]
 )
 def test_a_manifest_cannot_point_elsewhere(folder: Path, url: str) -> None:
@@ -168,6 +196,44 @@ def test_a_member_over_the_limit_is_refused(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("shards.store.MEMBER_LIMIT", 100)
     with pytest.raises(UserError, match="over 100 bytes"):
         open_store(folder).read(0)
+
+
+def test_members_far_apart_are_not_read_with_all_that_lies_between(folder: Path, monkeypatch) -> None:
+    index = folder / "shard-000000.idx"
+    places = read_index(index, (folder / "shard-000000.tar").stat().st_size)
+    largest = max(size for sample in places.values() for _, size in sample.values())
+    monkeypatch.setattr("shards.store.MEMBER_LIMIT", largest)
+    with pytest.raises(UserError, match=r"shard-000000.tar: clip 0 spans \d+ bytes"):
+        open_store(folder).read(0)
+    assert open_store(folder).annotation(0)["id"] == "clip-00"
+
+
+@pytest.mark.parametrize("change", [(b'{"id"', b'["id"'), (b"json", b"yaml")], ids=["spoiled", "missing"])
+def test_a_clip_without_its_annotation_is_named(folder: Path, change: tuple[bytes, bytes]) -> None:
+    for path in (folder / "shard-000001.tar", folder / "shard-000001.idx"):
+        path.write_bytes(path.read_bytes().replace(*change))
+    with pytest.raises(UserError, match=r"shard-000001.tar: 000000004: has no annotation \(json\)"):
+        open_store(folder).annotation(4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_truncation_of_a_tar_gives_other_bytes(once: Path, tmp_path_factory, data) -> None:
+    """Under a manifest with the cut tar's size: what is read is right, or the clip is named."""
+    whole = (once / "shard-000000.tar").read_bytes()
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    folder = tmp_path_factory.mktemp("cut")
+    (folder / "shard-000000.idx").write_bytes((once / "shard-000000.idx").read_bytes())
+    (folder / "shard-000000.tar").write_bytes(cut)
+    manifest = manifests.load(once)
+    shards = (dataclasses.replace(manifest.shards[0], filesize=len(cut)), *manifest.shards[1:])
+    store = Store(dataclasses.replace(manifest, shards=shards), LocalFiles(folder))
+    original = open_store(once)
+    for index in range(4):
+        try:
+            assert store.read(index) == original.read(index)
+        except UserError as error:
+            assert "shard-000000" in str(error)
 
 
 def test_nothing_in_the_shards_room_unpickles() -> None:

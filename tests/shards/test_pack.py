@@ -194,6 +194,31 @@ def test_a_full_disk_is_one_clear_error_that_loses_nothing(once: Path, tmp_path:
     assert cacl("pack", *GENERATED, "--shard-size", "7", "--out", out).returncode == 0
 
 
+def test_a_really_full_disk(once: Path, tmp_path: Path) -> None:
+    """A file system of 3 MB; with more room the packing goes on where it stopped."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small tmpfs mount needs root")
+    try:
+        full = cacl("pack", *GENERATED, "--out", disk / "out")
+        assert full.returncode == 2 and "Traceback" not in full.stderr
+        message = full.stderr.strip().splitlines()[-1]
+        assert "No space left on device; what is finished is kept" in message, message
+        finished = sorted((disk / "out").glob("shard-*.tar"))
+        assert finished and all(path.read_bytes() == (once / path.name).read_bytes() for path in finished)
+        before = {path: path.stat().st_mtime_ns for path in finished}
+        subprocess.run(["mount", "-o", "remount,size=30m", disk], check=True)
+        assert cacl("pack", *GENERATED, "--out", disk / "out").returncode == 0
+        assert contents(disk / "out") == contents(once)
+        assert {path: path.stat().st_mtime_ns for path in finished} == before, (
+            "a finished shard is not made again"
+        )
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_an_input_error_is_not_a_broken_clip(tmp_path: Path) -> None:
     # Reading address 0 of a process is an EIO that the kernel really gives.
     for name in ("frames/a.jpg", "audio/a.wav"):
@@ -245,6 +270,10 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
     for words, sentence in [
         (["generated", "--part", "4/3"], "argument --part: '4/3' is not K/N"),
         (["generated", "--shard-size", "0"], "argument --shard-size: '0' is not a whole number of 1 or more"),
+        (["generated", "--shard-size", "2000000"], "--shard-size: 2000000 is not in 1 to 1000000"),
+        (["generated", "--max-rejected", "5"], "argument --max-rejected: '5' is not a share from 0 to 1"),
+        (["generated", "--frame-quality", "100"], "--frame-quality: 100 is not in 1 to 95"),
+        (["generated", "--seconds", "nan"], "--seconds: nan is not in 0.01 to 3600"),
         (["prepared", "--root", str(tmp_path / "none")], "is not a folder"),
     ]:
         done = cacl("pack", *words, "--out", tmp_path / "out")
