@@ -159,7 +159,7 @@ def latest_valid(folder: Path) -> Path | None:
         wrong = damage(path)
         if wrong is None:
             return path
-        print(f"{path}: damaged ({wrong}); using the checkpoint before it", file=sys.stderr)
+        print(f"{path}: damaged ({wrong}); looking for one before it", file=sys.stderr)
     return None
 
 

@@ -1,6 +1,6 @@
 """The run directory: everything that a training leaves behind, and the way back from it to a model.
 
-recipe.yaml  environment.json  train.jsonl  requeue
+recipe.yaml  environment.json  train.jsonl  requeue  lock
 checkpoints/step-N/{model,ema}.safetensors, state.json, engine/, hashes.json
 evaluation/<protocol>/{clips.parquet, metrics.json}  metrics.json  report.html
 """
@@ -8,11 +8,14 @@ evaluation/<protocol>/{clips.parquet, metrics.json}  metrics.json  report.html
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import yaml
 from safetensors import SafetensorError
@@ -38,13 +41,46 @@ class Run:
         self.log_file = self.folder / "train.jsonl"
         self.requeue_file = self.folder / "requeue"
         self.checkpoints = self.folder / "checkpoints"
+        self._lock: IO[str] | None = None
 
     def is_used(self) -> bool:
         """Say whether a training has been started here."""
         return self.recipe_file.exists()
 
+    def claim(self) -> None:
+        """Keep other trainings out until `release` or the end of this process, however it ends.
+
+        The lock is the kernel's (POSIX), on network file systems that have locks that of all nodes. Raises
+        UserError where another process holds it.
+        """
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("a+")
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                return  # a file system without locks
+            self._lock.seek(0)
+            holder = self._lock.read().strip()
+            self.release()
+            raise UserError(
+                f"{self.folder}: another training writes here ({holder}); wait for its end, or name another "
+                "--run-dir"
+            ) from error
+        with self._writing():
+            self._lock.truncate(0)
+            self._lock.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
+            self._lock.flush()
+
+    def release(self) -> None:
+        """Let other trainings in."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def create(self, recipe: dict[str, Any], environment: dict[str, Any]) -> None:
-        """Write the resolved recipe and the environment of the first start."""
+        """Write the resolved recipe and the environment of this start."""
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / "environment.json", {"format_version": FORMAT_VERSION, **environment})

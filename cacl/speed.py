@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from cacl.model import Localizer
@@ -13,6 +15,7 @@ def speed_up(model: Localizer, compile: bool, channels_last: bool, activation_ch
         model.to(memory_format=torch.channels_last)
     for trunk in (model.image_trunk, model.sound_trunk):
         trunk.recompute = activation_checkpointing
+        network: Any
         for network in trunk.modules():  # timm's know by themselves how to be cut
             if activation_checkpointing and hasattr(network, "set_grad_checkpointing"):
                 network.set_grad_checkpointing()

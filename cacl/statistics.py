@@ -30,7 +30,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Call after the first forward of each micro-batch, before its backward, which may compute it again."""
+        """Call after the first forward of each micro-batch, before a backward that may compute it again."""
         for total, buffer in zip(self._sums, self._means, strict=True):
             total += buffer
         self._collected += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from cacl.run import CHOICE, Run
 from cacl.sinks import SINKS, SinkName
 from cacl.step import Loss, train_step
 from cacl.types import Batch, Clips
+from cacl.world import World
 
 EMA_FILE = "ema.safetensors"
 
@@ -75,6 +76,10 @@ class Plan:
     """Where to stop: `total_steps`, or earlier when the user says so."""
 
 
+Validation = Callable[[Callable[[], bool]], dict[str, float] | None]
+"""Gives figures, or None once its argument, asked between batches, says that there is no time."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What is trained on: everything that is a function and not a number."""
@@ -87,28 +92,32 @@ class Task:
     """The loss of a step."""
     after_update: Callable[[], None]
     """Puts learned scalars back within their bounds."""
-    validate: Callable[[], dict[str, float]] | None
+    validate: Validation | None
     """Measures the model on a clean validation split; every rank calls it together."""
     stop: Callable[[], bool]
     """Asked at every step on every rank: if any says so, all write a checkpoint after the same step."""
     identity: dict[str, Any]
-    """Fingerprints of data and labels, which checkpoints record."""
+    """Fingerprints of data and labels, which checkpoints record and compare."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Recipe and versions of the code, which checkpoints record."""
 
 
 Outcome = Literal["finished", "stopped"]
 
 
-def resume(engine: Engine, average: Ema | None, run: Run, identity: dict[str, Any]) -> int:
-    """Load the newest valid checkpoint and return its step, 0 where there is none.
+def newest_checkpoint(run: Run, world: World) -> Path | None:
+    """Return the newest valid checkpoint of a run. Rank 0 chooses, so that all take the same one."""
+    found = checkpoint.latest_valid(run.checkpoints) if world.is_main else None
+    name = world.broadcast_object(found and found.name)
+    return run.checkpoints / name if name else None
 
-    `identity` (fingerprints of data and labels) must be what the checkpoint was trained on. Every rank calls
-    this; rank 0 chooses, so that all take the same one. Raises UserError for another identity.
+
+def resume(engine: Engine, average: Ema | None, folder: Path, identity: dict[str, Any]) -> int:
+    """Load a checkpoint on every rank and return its step.
+
+    `identity` (fingerprints of data and labels) must be what the checkpoint was trained on. Raises UserError
+    for another one.
     """
-    found = checkpoint.latest_valid(run.checkpoints) if engine.world.is_main else None
-    found = engine.world.broadcast_object(str(found) if found else None)
-    if found is None:
-        return 0
-    folder = Path(found)
     state = checkpoint.read_state(folder)
     for name, value in identity.items():
         if state["identity"].get(name) != value:
@@ -119,8 +128,6 @@ def resume(engine: Engine, average: Ema | None, run: Run, identity: dict[str, An
     engine.load(folder)
     if average is not None:
         average.load_state_dict(checkpoint.read_tensors(folder / EMA_FILE))
-    if engine.world.is_main:
-        run.forget_after(state["step"])
     return int(state["step"])
 
 
@@ -145,6 +152,7 @@ def train(
         Heartbeat(run.folder, world, options.distributed_timeout) as heartbeat,
         profiler(options.profile_steps if world.is_main else 0, run.folder / "trace.json") as profile,
     ):
+        save = Saver(engine, average, task, meter, writer, heartbeat)
         while step < plan.last_step and not stopped:
             heartbeat.at(step, "waiting for data")
             with meter.clock("data", host=True):
@@ -166,7 +174,7 @@ def train(
             )
             task.after_update()
             step += 1
-            asked = world.max(torch.tensor([task.stop()], dtype=torch.float32, device=world.device))
+            asked = world.max(torch.full((1,), float(task.stop()), device=world.device))
             latest = meter.lap(step, engine.base_rates[0] * factor, record, asked, batch.index)
             if pending is not None:
                 stopped = meter.read(pending)
@@ -175,9 +183,8 @@ def train(
                 # Read first: a step that a checkpoint holds stands in the log, and was finite.
                 stopped = meter.read(pending) or stopped
                 pending = None
-                heartbeat.at(step, "checkpoint")
                 with meter.clock("checkpoint", host=True):
-                    save(engine, average, task, meter, writer, step, skip_validation=stopped)
+                    stopped = save(step, stopped)
             if profile is not None:
                 profile.step()
         writer.wait()
@@ -191,33 +198,55 @@ def prepared(engine: Engine, batch: Batch, micro_batch_size: int) -> list[tuple[
     return [engine.prepare(images, waveforms) for images, waveforms in pieces]
 
 
-def save(
-    engine: Engine,
-    average: Ema | None,
-    task: Task,
-    meter: Meter,
-    writer: checkpoint.Writer,
-    step: int,
-    skip_validation: bool,
-) -> None:
-    """Validate and write a checkpoint; every rank calls this at the same step.
+@dataclass(frozen=True)
+class Saver:
+    """Validates and writes a checkpoint; every rank calls it after the same step."""
 
-    A stop leaves no time to validate: the grace period belongs to the checkpoint.
-    """
-    world = engine.world
-    measured = None if task.validate is None or skip_validation else task.validate()
-    if world.is_main and measured is not None:
-        meter.write({"step": step, "validation": measured})
-    folder = writer.begin(step) if world.is_main else None
-    if engine.has_parts:
-        engine.save_parts(Path(world.broadcast_object(str(folder))))
-        world.barrier()
-    files = engine.state_files()
-    if world.is_main:
-        if average is not None:
-            files[EMA_FILE] = checkpoint.to_host(average.state_dict())
-        state = {"world_size": world.size, "identity": task.identity, "validation": measured}
-        writer.save(step, files, state)
+    engine: Engine
+    average: Ema | None
+    task: Task
+    meter: Meter
+    writer: checkpoint.Writer
+    heartbeat: Heartbeat
+
+    def __call__(self, step: int, stopped: bool) -> bool:
+        """Return whether to stop: `stopped`, or told so while validating.
+
+        A stop leaves no time to validate: the grace period belongs to the checkpoint.
+        """
+        self.heartbeat.at(step, "checkpoint")
+        measured = None
+        if self.task.validate is not None and not stopped:
+            measured = self.task.validate(lambda: self._told_to_stop(step))
+            stopped = measured is None
+        main = self.engine.world.is_main
+        if main and measured is not None:
+            self.meter.write({"step": step, "validation": measured})
+        folder = self.writer.begin(step) if main else None
+        if self.engine.has_parts:
+            self.engine.save_parts(Path(self.engine.world.broadcast_object(str(folder))))
+            self.engine.world.barrier()
+        files = self.engine.state_files()
+        if main:
+            if self.average is not None:
+                files[EMA_FILE] = checkpoint.to_host(self.average.state_dict())
+            self.writer.save(step, files, self._state(step, measured))
+        return stopped
+
+    def _told_to_stop(self, step: int) -> bool:
+        """Asked before every batch of a validation, which is a sign of life too."""
+        self.heartbeat.at(step, "checkpoint")
+        return self.task.stop()
+
+    def _state(self, step: int, measured: dict[str, float] | None) -> dict[str, Any]:
+        epoch, batch = divmod(step, self.meter.batches_per_epoch)
+        return {
+            "position": {"epoch": epoch, "batch": batch},
+            "world_size": self.engine.world.size,
+            "identity": self.task.identity,
+            "validation": measured,
+            **self.task.origin,
+        }
 
 
 def profiler(steps: int, path: Path) -> AbstractContextManager[torch.profiler.profile | None]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from cacl.engines import Engine
 from cacl.errors import UserError
 from cacl.labels.table import LabelTable
+from cacl.trainer import Validation
 from cacl.types import Batch, Clips
 from cacl.validation import retrieval
 from cacl.world import World
@@ -88,17 +89,25 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     return TrainingData(recipe, store, order, labels, identity)
 
 
-def validation_of(recipe: Recipe, engine: Engine, world: World) -> Callable[[], dict[str, float]] | None:
-    """Return what measures retrieval on the validation clips over all ranks; None where there are none."""
+def validation_of(recipe: Recipe, engine: Engine, world: World) -> Validation | None:
+    """Return what measures retrieval on the validation clips over all ranks; None where there are none.
+
+    Raises UserError where there are fewer clips than ranks.
+    """
     data = recipe.data
     if data.validation is None:
         return None
     store = open_store(data.validation)
     labels = data.validation_labels and LabelTable.load(data.validation_labels, fingerprint=store.fingerprint)
+    if len(store.indices) < world.size:
+        raise UserError(
+            f"data.validation: {data.validation} holds {len(store.indices)} clip(s), fewer than the "
+            f"{world.size} ranks; give a larger split"
+        )
     share = store.indices[world.rank :: world.size]
     size = recipe.training.micro_batch_size
 
-    def measure() -> dict[str, float]:
+    def measure(stop: Callable[[], bool]) -> dict[str, float] | None:
         batches = evaluation_batches(
             store,
             share,
@@ -108,7 +117,9 @@ def validation_of(recipe: Recipe, engine: Engine, world: World) -> Callable[[], 
             augmentation=data.augmentation,
             policy=data.broken_clips,
         )
-        return retrieval(engine.module, batches, joined(labels or None, world.device), recipe.loss, world)
+        join = joined(labels or None, world.device)
+        with engine.evaluating() as embed:
+            return retrieval(embed, batches, join, recipe.loss, world, stop)
 
     return measure
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cacl.errors import UserError
+from launch.changes import flat
 
 _SHOWN = ("peak_in_box", "ciou", "auc")
 
@@ -77,17 +78,6 @@ def side_by_side(columns: dict[str, dict[str, Any]]) -> str:
             f"{key:<{width}}" + "".join(f"{_cell(column.get(key)):>{wide}}" for column in columns.values())
         )
     return "\n".join(lines)
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, under dotted keys."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[prefix + key] = value
-    return result
 
 
 def _cell(value: Any) -> str:

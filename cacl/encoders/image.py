@@ -27,7 +27,7 @@ _CPU_CHUNK = 4
 
 
 def through(body: nn.Module, x: Tensor, recompute: bool) -> Tensor:
-    """Return `body(x)`; `recompute` keeps what goes from part to part, and computes the rest again in backward.
+    """Return `body(x)`; `recompute` keeps only what goes from part to part, for backward to compute the rest.
 
     A body that is no Sequential is timm's, which recomputes by itself.
     """

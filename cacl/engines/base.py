@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from cacl.model import Localizer
-from cacl.types import Embeddings
+from cacl.types import Batch, Embeddings
 from cacl.world import World
 
 MODEL_FILE = "model.safetensors"
@@ -43,6 +44,16 @@ class Engine(ABC):
     @abstractmethod
     def through(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
         """Embed one prepared micro-batch by another model of the same form, at the same precision."""
+
+    @contextmanager
+    def evaluating(self) -> Iterator[Callable[[Batch], Embeddings]]:
+        """Give the model in eval mode, as a function of a batch; all ranks call it equally often (ZeRO 3)."""
+        was_training = self.module.training
+        self.module.eval()
+        try:
+            yield lambda batch: self.through(self.module, *self.prepare(batch.images, batch.waveforms))
+        finally:
+            self.module.train(was_training)
 
     @abstractmethod
     def backward(self, scalar: Tensor) -> None:

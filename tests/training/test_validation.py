@@ -18,9 +18,6 @@ N, PIXELS, CHANNELS = 37, 9, 6
 class Table(torch.nn.Module):
     """A model whose embeddings are fixed by the clip's number, which stands in its first pixel."""
 
-    def prepare(self, images, waveforms):
-        return images, waveforms
-
     def forward(self, images, sounds):
         index = images[:, 0, 0, 0].long()
         draw = torch.Generator().manual_seed(5)
@@ -42,11 +39,13 @@ def batches(indices: range, size: int = 4):
         yield Batch(index, images, torch.zeros(len(index), 8), index != 11)
 
 
-def measure(world: World, name: str) -> dict[str, float]:
+def measure(world: World, name: str, stop=lambda: False) -> dict[str, float] | None:
     share = range(world.rank * N // world.size, (world.rank + 1) * N // world.size)
     similarity = {"max": MaxSimilarity(), "mean": MeanSimilarity()}[name]
     join = lambda index, valid: Clips(index, label(index), torch.ones(len(index)), valid)  # noqa: E731
-    return retrieval(Table(), batches(share), join, LossOptions(similarity=similarity), world)
+    model = Table()
+    embed = lambda batch: model(batch.images, batch.waveforms)  # noqa: E731
+    return retrieval(embed, batches(share), join, LossOptions(similarity=similarity), world, stop)
 
 
 def oracle(name: str) -> dict[str, float]:
@@ -72,3 +71,14 @@ def test_retrieval_is_the_loop_s_on_any_number_of_ranks(name: str, size: int) ->
     assert 0 < expected["recall_at_1"] < expected["recall_at_5"] < 1, "a case that can tell right from wrong"
     for found in run_ranks(size, measure, name):
         assert found == pytest.approx(expected, abs=1e-12)
+
+
+def measure_until(world: World, batches_left: int) -> dict[str, float] | None:
+    """The last rank alone is told to stop, after so many batches."""
+    asked = iter(range(1000))
+    return measure(world, "max", lambda: world.rank == world.size - 1 and next(asked) >= batches_left)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_one_rank_that_is_told_to_stop_stops_all(size: int) -> None:
+    assert run_ranks(size, measure_until, 2) == [None] * size
