@@ -24,7 +24,7 @@ def parse(kind: type[T], values: Any, source: str) -> T:
     """Check plain `values` (a mapping as YAML gives it) against the dataclass `kind` and return an instance.
 
     `source` names where the values come from, usually a file. Numbers that YAML reads as text (`1e-3`) are
-    numbers here. Raises UserError, one sentence for each wrong field.
+    numbers here. Raises UserError that names `source`, one sentence for each wrong field.
     """
     import pydantic
 
@@ -32,6 +32,8 @@ def parse(kind: type[T], values: Any, source: str) -> T:
         return pydantic.TypeAdapter(kind).validate_python(values)
     except pydantic.ValidationError as error:
         sentences = [_sentence(item, values) for item in error.errors()]
+    except UserError as error:  # a dataclass's own check of fields that must fit each other
+        sentences = [str(error)]
     raise UserError(f"{source}: " + "; ".join(sentences))
 
 
@@ -56,6 +58,8 @@ def _sentence(item: Any, values: Any) -> str:
             return f"{where}.name: missing (a choice is written {{name: ..., its keys}})"
         case "dataclass_type" | "model_attributes_type":
             return f"{where}: expected a mapping (a choice is written {{name: ...}}), got {item['input']!r}"
+        case "value_error":  # raised by the dataclass itself, and says what it got
+            return f"{where}: {item['msg'].removeprefix('Value error, ')}"
     return f"{where}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
 
 

@@ -68,16 +68,42 @@ def find(name: str | Path, kind: Literal["recipes", "spaces"] = "recipes") -> Pa
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping. Raises UserError otherwise."""
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        text = Path(path).read_text()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; give the path of a recipe") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
+    values = parse_yaml(text, str(path))
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys to values, this is a {type(values).__name__}")
     return values
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML in which a key may stand only once; plain YAML would quietly take its last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"the key {key.value} stands here for the second time"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Return what YAML `text` says. Raises UserError that names `source` and the line."""
+    try:
+        return yaml.load(text, _OnceLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{source}{line}: not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def override(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -97,7 +123,7 @@ def override(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
             if not rest:
                 raise UserError(f"--{key}: its value is missing; write --{key} VALUE")
             text = rest.pop(0)
-        _set(values, key, yaml.safe_load(text))
+        _set(values, key, parse_yaml(text, f"--{key} {text}"))
     return values
 
 

@@ -59,7 +59,11 @@ WRONG = {
     "override without value": (RECIPE, ["--training.epochs"], "--training.epochs: its value is missing"),
     "override of nothing": (RECIPE, ["training.epochs"], "'training.epochs' is not an option"),
     "override below a number": (RECIPE | {"training": {"epochs": 1}}, ["--training.epochs.x", "1"], "which has no keys"),
-    "not YAML": ("data: [", [], "not YAML"),
+    "not YAML": ("data: [", [], "recipe.yaml, line 1: not YAML"),
+    "a key twice": ("data: {train: x}\nmodel: {}\ndata: {train: y}", [], "line 3: .*the key data stands .* second time"),
+    "value that is not YAML": (RECIPE, ["--training.epochs", "[1"], r"--training.epochs \[1.*not YAML"),
+    "fields that do not fit": (RECIPE, ["--loss.temperature", "0"], "loss: temperature must be above 0, got 0.0$"),
+    "no such share": (RECIPE, ["--data.augmentation.flip", "3"], r"recipe.yaml with --data.augmentation.flip 3: .*flip"),
     "not a mapping": ("- 1", [], "a recipe is a mapping"),
 }  # fmt: skip
 
