@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cacl.errors import UserError
 
 if TYPE_CHECKING:
+    from cacl.labels.tagger import Tagger
     from cacl.labels.units import Arrays
+    from cacl.model import Localizer
     from cacl.types import Batch
     from cacl.world import World
     from shards.decoders.augmentation import Augmentation
@@ -58,6 +60,28 @@ def whole_clips(store: Store) -> Augmentation:
     names = {"sample_rate": "sample_rate", "seconds": "duration"}
     known = {ours: storage[theirs] for theirs, ours in names.items() if theirs in storage}
     return Augmentation(size=IMAGE_SIZE, **known)
+
+
+def user_tagger(name: str, store: Store, device: Any) -> Tagger:
+    """Return the user's tagger MODULE:FUNCTION for the sounds of `store`; a module may lie in this folder."""
+    import os
+    import sys
+
+    from cacl.labels.tagger import load_tagger
+
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    view = whole_clips(store)
+    return load_tagger(name, view.sample_rate, view.samples, device)
+
+
+def trained_model(run: str, device: Any) -> tuple[Localizer, str]:
+    """Return the model of a run directory or an exported file, and the sha256 of its weights."""
+    import cacl
+    from cacl.encoders.weights import sha256
+
+    model = cacl.load(run).model
+    return model.to(device), sha256(model.state_dict())
 
 
 def true_classes(store: Store, indices: Any) -> list[str] | None:

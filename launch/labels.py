@@ -13,15 +13,15 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cacl.errors import UserError
-from launch.clips import IMAGE_SIZE, forget_parts, over_clips, table_path, true_classes, whole_clips
+from launch.clips import forget_parts, over_clips, table_path, trained_model, true_classes
+from launch.clusters import cluster, fuse
 from launch.environment import start_world, stop_world
 
 if TYPE_CHECKING:
-    from cacl.labels.features import Features
-    from cacl.labels.table import LabelHeader
+    from cacl.labels.units import Arrays
     from shards.store import Store
 
 
@@ -75,113 +75,58 @@ def main(arguments: argparse.Namespace) -> None:
     {"cluster": cluster, "fuse": fuse, "relabel": relabel, "report": report}[arguments.what](arguments)
 
 
-def cluster(arguments: argparse.Namespace) -> None:
-    """Write the table of clusters of sound, image or both."""
-    from cacl.labels.table import LabelHeader
-    from shards.store import open_store
-
-    if arguments.run and arguments.tagger:
-        raise UserError("--run and --tagger: give one of them, both say where the sound's vectors come from")
-    store = open_store(arguments.data)
-    out = table_path(arguments.data, arguments.out, arguments.of)
-    features = _features(arguments, store, out.parent)
-    if features is None:
-        return
-    header = LabelHeader(
-        classifier=f"clusters of {arguments.of}",
-        weights=features.header["weights"],
-        fingerprint=store.fingerprint,
-        classes=0,
-        preprocessing={key: value for key, value in features.header.items() if key != "fingerprint"},
-        parameters={"seed": arguments.seed, "clusters_asked": arguments.clusters},
-    )
-    views = {"image": features.image, "sound": features.sound}
-    asked = views if arguments.of == "fused" else {arguments.of: views[arguments.of]}
-    _write_clusters(asked, features.index, header, arguments, out)
-
-
-def fuse(arguments: argparse.Namespace) -> None:
-    """Write the table that joins the predictions of two tables."""
-    import numpy as np
-
-    from cacl.labels.fuse import views_of_classes
-    from cacl.labels.table import LabelHeader, LabelTable
-    from shards.store import open_store
-
-    store = open_store(arguments.data)
-    tables = [LabelTable.load(path, store.fingerprint) for path in arguments.tables]
-    index = np.intersect1d(tables[0].index, tables[1].index)
-    if not len(index):
-        raise UserError(f"{arguments.tables[0]} and {arguments.tables[1]}: have no clip in common")
-    views = {}
-    for name, table in zip(("image", "sound"), tables, strict=True):
-        rows = np.isin(table.index, index)
-        soft = None if table.soft is None else table.soft[rows]
-        views[name] = views_of_classes(table.label[rows], soft)
-    header = LabelHeader(
-        classifier="fusion of two tables",
-        weights="",
-        fingerprint=store.fingerprint,
-        classes=0,
-        parameters={
-            "seed": arguments.seed,
-            "clusters_asked": arguments.clusters,
-            "tables": [table.fingerprint for table in tables],
-        },
-    )
-    out = table_path(arguments.data, arguments.out, "fused-tables")
-    _write_clusters(views, index, header, arguments, out)
-
-
 def relabel(arguments: argparse.Namespace) -> None:
     """Write the table after one round of voting, and what changed beside it."""
     import numpy as np
 
-    from cacl.labels.features import ModelFeatures
-    from cacl.labels.quality import agreement
+    from cacl.labels.relabel import changes
     from cacl.labels.relabel import relabel as take_votes
     from cacl.labels.table import LabelTable
-    from cacl.run import open_model
     from shards.store import open_store
 
+    if arguments.neighbors < 1 or not 0 <= arguments.majority <= 1:
+        raise UserError("--neighbors must be 1 or more, and --majority must lie in 0..1")
     store = open_store(arguments.data)
     table = LabelTable.load(arguments.table, store.fingerprint)
-    model, _ = open_model(arguments.run)
     out = table_path(arguments.data, arguments.out, f"{Path(arguments.table).stem}-relabeled")
-    identity = {"run": _weights(model), "fingerprint": store.fingerprint, "kind": "relabel"}
-    world = start_world()
-    try:
-        work = ModelFeatures(model.to(world.device))
-        arrays = over_clips(store, work, out, identity, world, arguments.workers, "embed")
-    finally:
-        stop_world()
-    if arrays is None:
+    vectors, weights = embed(arguments, store, out)
+    if vectors is None:
         return
-    rows = np.isin(arrays["index"], table.index)
-    vectors = np.concatenate([arrays["image"][rows], arrays["sound"][rows]], axis=1)
-    known = np.isin(table.index, arrays["index"])
-    label, confidence = take_votes(
-        vectors, table.label[known], table.confidence[known], arguments.neighbors, arguments.majority
+    index, rows, known = np.intersect1d(vectors["index"], table.index, return_indices=True)
+    both = np.concatenate([vectors["image"][rows], vectors["sound"][rows]], axis=1)
+    before = table.label[known]
+    after, confidence = take_votes(
+        both, before, table.confidence[known], arguments.neighbors, arguments.majority
     )
     parameters = {
         "neighbors": arguments.neighbors,
         "majority": arguments.majority,
-        "run": identity["run"],
+        "run": weights,
         "table": table.fingerprint,
     }
     header = replace(table.header, classifier=f"{table.header.classifier}, relabeled", parameters=parameters)
-    LabelTable(table.index[known], label, confidence, header).write(out)
+    LabelTable(index, after, confidence, header).write(out)
     forget_parts(out)
-    changed = int((label != table.label[known]).sum())
-    change: dict[str, Any] = {"clips": len(label), "changed": changed, **agreement(table.label[known], label)}
-    truth = true_classes(store, table.index[known])
-    if truth is not None:
-        from cacl.labels.quality import compare
-
-        change["before"] = compare(table.label[known], np.array(truth))
-        change["after"] = compare(label, np.array(truth))
+    change = changes(before, after, true_classes(store, index))
     out.with_suffix(".json").write_text(json.dumps(change, indent=1) + "\n")
-    print(f"{out}: {changed} of {len(label)} labels changed; what changed is in {out.with_suffix('.json')}")
+    print(
+        f"{out}: {change['changed']} of {change['clips']} labels changed; what changed is in "
+        f"{out.with_suffix('.json')}"
+    )
+
+
+def embed(arguments: argparse.Namespace, store: Store, out: Path) -> tuple[Arrays | None, str]:
+    """Return every clip's vectors by the trained model on rank 0, None elsewhere; and its weights' hash."""
+    from cacl.labels.features import ModelFeatures
+
+    world = start_world()
+    try:
+        model, weights = trained_model(arguments.run, world.device)
+        identity = {"run": weights, "fingerprint": store.fingerprint, "kind": "relabel"}
+        work = ModelFeatures(model)
+        return over_clips(store, work, out, identity, world, arguments.workers, "embed"), weights
+    finally:
+        stop_world()
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -205,83 +150,6 @@ def report(arguments: argparse.Namespace) -> None:
             line += f", recall {part['pair_recall']:.3f}, F1 {part['pair_f1']:.3f}"
         print(line)
     print(folder / "report.html")
-
-
-def _features(arguments: argparse.Namespace, store: Store, folder: Path) -> Features | None:
-    """Return every clip's vectors on rank 0 (None elsewhere), from an earlier call's file where it fits."""
-    from cacl.labels.classify import ClassifyFrames, build_classifier
-    from cacl.labels.features import ClipFeatures, Features, ModelFeatures, SoundStatistics, load_tagger
-    from cacl.run import open_model
-
-    header: dict[str, Any] = {"fingerprint": store.fingerprint, "image_size": IMAGE_SIZE}
-    world = start_world()
-    try:
-        work: Any
-        if arguments.run:
-            model, _ = open_model(arguments.run)
-            work = ModelFeatures(model.to(world.device))
-            header |= {"image": "run", "sound": "run", "weights": _weights(model)}
-        else:
-            classifier = build_classifier(arguments.classifier, arguments.weights).to(world.device)
-            rate = whole_clips(store).sample_rate
-            sound = load_tagger(arguments.tagger, rate) if arguments.tagger else SoundStatistics(rate)
-            work = ClipFeatures(ClassifyFrames(classifier, embeddings=True), sound)
-            header |= {"image": classifier.name, "weights": classifier.weights}
-            header |= {"sound": arguments.tagger or "log-mel statistics"}
-        path = folder / "features.npz"
-        if path.exists() and (found := Features.load(path)).header == header:
-            return found if world.is_main else None
-        arrays = over_clips(store, work, path, header, world, arguments.workers, "look and listen")
-    finally:
-        stop_world()
-    if arrays is None:
-        return None
-    features = Features(arrays["index"], arrays["image"], arrays["sound"], header)
-    features.write(path)
-    forget_parts(path)
-    return features
-
-
-def _write_clusters(
-    views: dict[str, Any], index: Any, header: LabelHeader, arguments: argparse.Namespace, out: Path
-) -> None:
-    """Cluster one view, or fuse two, and write the table."""
-    from cacl.labels import cluster as clustering
-    from cacl.labels.fuse import fuse as fuse_views
-    from cacl.labels.table import LabelTable
-
-    clusters, seed = arguments.clusters, arguments.seed
-    if clusters is not None and not 2 <= clusters <= len(index):
-        raise UserError(
-            f"--clusters {clusters}: give a number from 2 to {len(index)}, the clips that there are"
-        )
-    if len(views) == 2:
-        fusion = fuse_views(views["image"], views["sound"], clusters, seed)
-        found, confidence = fusion.clustering, fusion.confidence
-        kept = {
-            "dimensions": fusion.space.dimensions,
-            "correlation": fusion.space.correlation.round(4).tolist(),
-        }
-    else:
-        ((name, vectors),) = views.items()
-        dimensions = clustering.DIMENSIONS[name]
-        found = clustering.cluster(clustering.whiten(vectors, dimensions), clusters, seed)
-        confidence, kept = found.soft.max(1), {"dimensions": dimensions}
-    stability = {str(number): round(value, 4) for number, value in found.stability.items()}
-    header = replace(
-        header,
-        classes=len(found.centers),
-        parameters={**header.parameters, **kept, "stability": stability},
-    )
-    soft = found.soft if arguments.soft else None
-    LabelTable(index, found.label, confidence, header, soft=soft).write(out)
-    print(f"{out}: {len(index)} clips in {len(found.centers)} clusters")
-
-
-def _weights(model: Any) -> str:
-    from cacl.encoders.weights import sha256
-
-    return sha256(model.state_dict())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Pseudo-labels from a frozen image classifier.
 
-Axes: `n` clips, `S` pixels of a side, `K` classes, `k` best classes kept, `D` channels of an embedding,
-`h` × `w` places of the last feature map.
+Axes: `n` clips, `S` pixels of a side, `K` classes, `k` best classes kept, `D` channels of an embedding, `C`
+channels of the last feature map and `h` × `w` places of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,8 +26,8 @@ from cacl.encoders.weights import (
     torchvision_network,
 )
 from cacl.errors import UserError
-from cacl.labels.units import Arrays
-from cacl.model import Localizer, localization_map
+from cacl.labels.regions import Region, cut
+from cacl.labels.units import Arrays, require_finite
 from cacl.types import Batch
 
 KEPT = 5
@@ -38,8 +37,6 @@ _CPU_CHUNK = 4
 """Images of one thread at a time on a CPU, so that activations stay in its cache (faster than 1 or 8)."""
 
 Views = Literal["whole", "mirrored", "crops"]
-Region = Callable[[Tensor, Batch], Tensor]
-"""From last feature maps [n, C, h, w] of frames and their batch to boxes [n, 4] in 0..1 (x0, y0, x1, y1)."""
 
 
 class Classifier(nn.Module):
@@ -78,9 +75,10 @@ class Classifier(nn.Module):
         device = pixels.device.type
         pixels = (pixels - self.get_buffer("mean")) / self.get_buffer("std")
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-            maps = self.maps(pixels)
-            embedding, logits = self.read(maps)
-        return maps.float(), embedding.float(), logits.float().softmax(1)
+            maps = self.maps(pixels).float()
+        # Read in float32: logits in bfloat16 would tie.
+        embedding, logits = self.read(maps)
+        return maps, embedding, logits.softmax(1)
 
 
 def build_classifier(name: str, weights: str | None = None) -> Classifier:
@@ -128,21 +126,22 @@ class ClassifyFrames:
         seen = [self.classifier(view) for view in look(pixels, self.views)]
         embedding = torch.stack([embedding for _, embedding, _ in seen]).mean(0)
         probability = torch.stack([probability for _, _, probability in seen]).mean(0)
-        self._check(batch, probability)
-        top_probability, top = probability.topk(min(KEPT, probability.shape[1]), dim=1)
-        best, label = probability.max(1)
-        arrays = {"label": label, "confidence": best, "top": top, "top_probability": top_probability}
-        arrays |= {"soft": probability} if self.soft else {}
-        arrays |= {"embedding": embedding} if self.embeddings else {}
-        return {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
+        arrays = predictions(probability, self.soft)
+        arrays |= {"embedding": embedding.cpu().numpy()} if self.embeddings else {}
+        require_finite(arrays, batch, f"the classifier {self.classifier.name}")
+        return arrays
 
-    def _check(self, batch: Batch, probability: Tensor) -> None:
-        bad = batch.index[~torch.isfinite(probability).all(1) & batch.valid].tolist()
-        if bad:
-            raise UserError(
-                f"clip {bad[0]}: the classifier {self.classifier.name} predicts what is not a number; "
-                "check its weights, or pack again without this clip"
-            )
+
+def predictions(probability: Tensor, soft: bool) -> Arrays:
+    """Return a label table's columns from probabilities [n, K]; of equal ones the lower class is the better.
+
+    "label" [n], "confidence" [n], "top" and "top_probability" [n, k], and "soft" [n, K] where asked.
+    """
+    order = probability.sort(dim=1, descending=True, stable=True)
+    top, best = order.indices[:, :KEPT], order.values[:, :KEPT]
+    columns = {"label": top[:, 0], "confidence": best[:, 0], "top": top, "top_probability": best}
+    columns |= {"soft": probability} if soft else {}
+    return {name: column.cpu().numpy() for name, column in columns.items()}
 
 
 def look(pixels: Tensor, views: Views) -> list[Tensor]:
@@ -157,37 +156,6 @@ def look(pixels: Tensor, views: Views) -> list[Tensor]:
         crops = [pixels[..., rows, columns] for rows in ends for columns in ends]
         seen += [functional.interpolate(crop, (side, side), mode="bicubic").clamp(0, 1) for crop in crops]
     return seen
-
-
-def cut(pixels: Tensor, boxes: Tensor) -> Tensor:
-    """Return the boxes [n, 4] (0..1) of frames [n, 3, S, S], each stretched to the whole S × S."""
-    side = pixels.shape[-1]
-    rows = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype).unsqueeze(1)
-    rois = torch.cat([rows, boxes * side], dim=1)
-    return torchvision.ops.roi_align(pixels, rois, (side, side), sampling_ratio=2, aligned=True)
-
-
-def object_guidance(maps: Tensor, batch: Batch) -> Tensor:
-    """Return boxes [n, 4] around what the classifier sees as an object (OGL, EZ-VSL).
-
-    The map is the mean over channels of |feature|; the box holds its upper half.
-    """
-    return upper_half_box(maps.abs().mean(1))
-
-
-def upper_half_box(heat: Tensor) -> Tensor:
-    """Return boxes [n, 4] in 0..1 around the places of `heat` [n, h, w] above the middle of its range."""
-    n, h, w = heat.shape
-    low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
-    above = heat >= (low + high) / 2
-    boxes = []
-    for present, length in ((above.any(1), w), (above.any(2), h)):
-        place = torch.arange(length, device=heat.device).expand(n, length)
-        first = torch.where(present, place, length).amin(1)
-        last = torch.where(present, place, -1).amax(1) + 1
-        boxes.append((first / length, last / length))
-    (x0, x1), (y0, y1) = boxes
-    return torch.stack([x0, y0, x1, y1], dim=1).to(heat.dtype)
 
 
 def _of_timm(
@@ -230,16 +198,3 @@ def _squeezenet(name: str, network: Any) -> Classifier:
         return maps.mean((2, 3)), network.classifier(maps).flatten(1)
 
     return Classifier(name, network.features, read, network)
-
-
-@dataclass(frozen=True)
-class Localized:
-    """The region that a trained model localizes, as a `Region`."""
-
-    model: Localizer
-
-    @torch.no_grad()
-    def __call__(self, maps: Tensor, batch: Batch) -> Tensor:
-        """Return boxes [n, 4] around the upper half of the model's own maps."""
-        embeddings = self.model(*self.model.prepare(batch.images, batch.waveforms))
-        return upper_half_box(localization_map(embeddings.maps, embeddings.audio))

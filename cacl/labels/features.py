@@ -5,7 +5,6 @@ Axes: `n` clips of a batch, `N` of the data set, `T` samples, `D` numbers of a v
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from torch import Tensor
 from cacl.audio import log_mel
 from cacl.errors import UserError
 from cacl.labels.classify import ClassifyFrames
-from cacl.labels.units import Arrays
+from cacl.labels.units import Arrays, require_finite
 from cacl.model import Localizer
 from cacl.types import Batch
 
@@ -72,14 +71,9 @@ class ClipFeatures:
 
     def __call__(self, batch: Batch) -> Arrays:
         """Return "image" and "sound". Raises UserError where one is not finite."""
-        image = self.frames(batch)["embedding"]
-        sound = self.sound(batch.waveforms).float().cpu().numpy()
-        valid = batch.valid.cpu().numpy()
-        for name, rows in (("image", image), ("sound", sound)):
-            bad = batch.index.cpu().numpy()[~np.isfinite(rows).all(1) & valid]
-            if len(bad):
-                raise UserError(f"clip {bad[0]}: its {name} vector is not finite; check the {name} encoder")
-        return {"image": image.astype(np.float32), "sound": sound.astype(np.float32)}
+        sound = self.sound(batch.waveforms).cpu().numpy()
+        require_finite({"sound": sound}, batch, "what hears it")
+        return {"image": self.frames(batch)["embedding"], "sound": sound}
 
 
 @dataclass(frozen=True)
@@ -108,25 +102,15 @@ class ModelFeatures:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Arrays:
-        """Return "sound" [n, H · D], and "image" [n, H · D] at the place that the model localizes."""
+        """Return "sound" [n, H · D], and "image" [n, H · D] at the place that the model localizes.
+
+        Raises UserError where one is not finite.
+        """
         embeddings = self.model(*self.model.prepare(batch.images, batch.waveforms))
         heat = torch.einsum("nhpd,nhd->nhp", embeddings.maps, embeddings.audio).mean(1)
         place = heat.argmax(1)
         at_place = embeddings.maps[torch.arange(len(place), device=place.device), :, place]
         vectors = {"image": at_place, "sound": embeddings.audio}
-        return {name: rows.flatten(1).cpu().numpy() for name, rows in vectors.items()}
-
-
-def load_tagger(name: str, rate: int) -> Callable[[Tensor], Tensor]:
-    """Return the user's frozen sound tagger, named "module:function".
-
-    `function(rate)` is called once with the rate in Hz and returns what maps waveforms [n, T] in -1..1 to
-    vectors [n, D]: class probabilities, or an embedding. Raises UserError where it cannot be imported.
-    """
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)(rate)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"--tagger {name}: expected MODULE:FUNCTION that can be imported ({error})"
-        ) from error
+        arrays = {name: rows.flatten(1).cpu().numpy() for name, rows in vectors.items()}
+        require_finite(arrays, batch, "the trained model")
+        return arrays

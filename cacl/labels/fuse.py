@@ -121,11 +121,13 @@ def agreement_confidence(clustering: Clustering, space: SharedSpace) -> npt.NDAr
 
 
 def views_of_classes(label: npt.NDArray[Any], soft: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
-    """Return vectors [N, K] of predictions, for `fuse`: the root of a distribution, or one-hot labels."""
+    """Return vectors [N, K] of predictions, for `fuse`: the root of a distribution, or one-hot labels.
+
+    A clip with label -1 has zeros.
+    """
     if soft is not None:
         return np.sqrt(soft.astype(np.float64))
-    names, column = np.unique(label, return_inverse=True)
-    return np.eye(len(names))[column]
+    return (label[:, None] == np.unique(label[label >= 0])).astype(np.float64)
 
 
 def _principal(vectors: Vectors, chosen: Vectors, dimensions: Sequence[int]) -> npt.NDArray[np.float64]:

@@ -5,11 +5,14 @@ Axes: `N` clips, `D` numbers of a vector, `k` neighbors, `K` labels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from cacl.labels.quality import agreement, compare
 
 _ROWS = 1024
 """Clips whose neighbors are looked for at once: memory is _ROWS · N."""
@@ -46,8 +49,8 @@ def vote(
         rows = np.arange(start, min(start + _ROWS, len(label)))
         cosine = unit[rows] @ unit.T
         cosine[np.arange(len(rows)), rows] = -np.inf
-        kept = min(neighbors, len(label) - 1)
-        nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :kept]
+        kept = max(1, min(neighbors, len(label) - 1))  # a single clip has but itself, without a voice
+        nearest = np.argpartition(-cosine, kept - 1, axis=1)[:, :kept]
         weight = np.take_along_axis(cosine, nearest, axis=1).clip(0) * voice[nearest]
         votes = np.zeros((len(rows), len(names)))
         np.add.at(votes, (np.arange(len(rows))[:, None], column[nearest]), weight)
@@ -73,3 +76,28 @@ def relabel(
     changed = (result.label != label) & (result.share > majority)
     own = np.where(result.label == label, result.share, 1 - result.share)
     return np.where(changed, result.label, label), np.where(changed, result.share, own).astype(np.float32)
+
+
+def changes(
+    before: npt.NDArray[np.int64], after: npt.NDArray[np.int64], truth: Sequence[str] | None, most: int = 20
+) -> dict[str, Any]:
+    """Return what a round did to labels [N], as plain values.
+
+    How many changed, the `most` frequent moves from one label to another, how both agree, and the quality
+    before and after where true classes are known.
+    """
+    moved = np.stack([before, after], axis=1)[before != after]
+    moves, counts = np.unique(moved, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    record: dict[str, Any] = {
+        "clips": len(after),
+        "changed": len(moved),
+        **agreement(before, after),
+        "moves": [
+            {"from": int(old), "to": int(new), "clips": int(count)}
+            for (old, new), count in zip(moves[order], counts[order], strict=True)
+        ],
+    }
+    if truth is not None:
+        record |= {"before": compare(before, np.array(truth)), "after": compare(after, np.array(truth))}
+    return record

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cacl.errors import UserError
 from cacl.types import Batch
 from cacl.world import World
 
@@ -48,10 +49,10 @@ def map_units(
     units = [indices[start : start + UNIT] for start in range(0, len(indices), UNIT)]
     if world.is_main:
         _open_folder(folder, {"unit": UNIT, "clips": len(indices), **identity})
-    world.barrier()
-    mine = range(world.rank, len(units), world.size)
-    todo = [number for number in mine if not _file(folder, number).exists()]
-    progress(sum(len(units[number]) for number in mine if number not in set(todo)))
+    # What is left is dealt anew, lest one rank of a resumed run has all of it.
+    left = world.broadcast_object([k for k in range(len(units)) if not _file(folder, k).exists()])
+    todo = left[world.rank :: world.size]
+    progress(sum(map(len, units[world.rank :: world.size])) - sum(len(units[number]) for number in todo))
     asked = np.concatenate([units[number] for number in todo]) if todo else indices[:0]
     with _threads(_THREADS):
         for number, batch in zip(todo, batches(asked), strict=True):
@@ -67,6 +68,19 @@ def map_units(
         return None
     parts = [dict(np.load(_file(folder, number))) for number in range(len(units))]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def require_finite(arrays: Arrays, batch: Batch, maker: str) -> None:
+    """Raise UserError that names the first valid clip of which `maker` made something that is not finite."""
+    valid, index = batch.valid.cpu().numpy(), batch.index.cpu().numpy()
+    for name, rows in arrays.items():
+        finite = np.isfinite(rows).reshape(len(rows), -1).all(1)
+        bad = index[~finite & valid]
+        if len(bad):
+            raise UserError(
+                f"clip {bad[0]}: {name}: {maker} gives what is not a finite number; check its weights, "
+                "or pack again without this clip"
+            )
 
 
 def discard(folder: Path) -> None:

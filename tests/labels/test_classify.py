@@ -11,7 +11,8 @@ import torchvision
 
 from cacl.encoders.weights import TORCHVISION, efficientnet_file
 from cacl.errors import UserError
-from cacl.labels.classify import ClassifyFrames, build_classifier, cut, look, object_guidance, upper_half_box
+from cacl.labels.classify import ClassifyFrames, build_classifier, look, predictions
+from cacl.labels.regions import cut, object_guidance, upper_half_box
 from cacl.labels.units import UNIT, map_units
 from cacl.types import Batch
 from cacl.world import World
@@ -83,6 +84,31 @@ def test_a_killed_run_goes_on_with_the_units_that_are_left(tmp_path):
         np.testing.assert_array_equal(resumed[name], rows)
 
 
+def killed_then_resumed(world, folder):
+    """Rank 0 alone leaves one unit of three behind; then all ranks take the rest."""
+    work = ClassifyFrames(build_classifier("efficientnet-lite0"), soft=True)
+    if world.is_main:
+        map_units(indices(), batches, work, Path(folder), {"a": 1}, World())
+        for number in (0, 2):
+            (Path(folder) / f"unit-{number:07d}.npz").unlink()
+    world.barrier()
+    done = []
+
+    def counts(batch):
+        done.append(int(batch.index[0]))
+        return work(batch)
+
+    return map_units(indices(), batches, counts, Path(folder), {"a": 1}, world), done
+
+
+def test_ranks_share_what_a_killed_run_left(tmp_path):
+    (resumed, first), (_, second) = run_ranks(2, killed_then_resumed, str(tmp_path / "parts"))
+    # Dealt by number, units 0 and 2 would both be rank 0's.
+    assert (first, second) == ([int(indices()[0])], [int(indices()[2 * UNIT])])
+    for name, rows in label(World(), tmp_path / "whole").items():
+        np.testing.assert_array_equal(resumed[name], rows, err_msg=name)
+
+
 def test_another_classifier_starts_anew(tmp_path):
     work = ClassifyFrames(build_classifier("efficientnet-lite0"))
     few = indices(3)
@@ -112,8 +138,18 @@ def test_a_prediction_that_is_not_finite_names_the_clip():
     with torch.no_grad():
         classifier.network.get_classifier().weight[5, 7] = float("nan")
     (batch,) = batches(np.array([12, 15]))
-    with pytest.raises(UserError, match="clip 12: the classifier efficientnet-lite0 predicts"):
+    with pytest.raises(
+        UserError, match=r"clip 12: .* the classifier efficientnet-lite0 gives what is not a finite"
+    ):
         ClassifyFrames(classifier)(batch)
+
+
+def test_of_equal_probabilities_the_lower_class_is_the_label():
+    probability = torch.tensor([[0.1, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1], [0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.5]])
+    found = predictions(probability, soft=False)
+    assert found["label"].tolist() == [1, 3]
+    assert found["top"].tolist() == [[1, 2, 3, 0, 4], [3, 6, 0, 1, 2]]
+    np.testing.assert_array_equal(found["confidence"], found["top_probability"][:, 0])
 
 
 def test_the_packaged_weights_classify_as_plain_timm_does():

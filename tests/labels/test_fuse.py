@@ -6,7 +6,7 @@ import pytest
 from cacl.labels import cluster as clustering
 from cacl.labels.fuse import fuse, shared_space, views_of_classes
 from cacl.labels.quality import compare
-from cacl.labels.relabel import relabel, vote
+from cacl.labels.relabel import changes, relabel, vote
 
 CLASSES, CLIPS = 12, 1200
 
@@ -134,3 +134,16 @@ def test_relabelling_repairs_wrong_labels():
     assert confidence[after == truth].mean() > confidence[after != truth].mean()
     kept, _ = relabel(vectors, label, np.ones(600, np.float32), majority=1.0)
     np.testing.assert_array_equal(kept, label)
+
+
+def test_what_a_round_changed_is_counted():
+    before, after = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 2, 2])
+    found = changes(before, after, ["a", "b", "b", "b", "c", "c"])
+    assert (found["clips"], found["changed"]) == (6, 3)
+    assert found["moves"] == [{"from": 0, "to": 1, "clips": 2}, {"from": 1, "to": 2, "clips": 1}]
+    assert found["after"]["pair_f1"] == 1.0 > found["before"]["pair_f1"]
+    assert changes(before, before, None)["moves"] == []
+
+
+def test_an_unknown_label_tells_nothing():
+    np.testing.assert_array_equal(views_of_classes(np.array([4, -1, 2]), None), [[0, 1], [0, 0], [1, 0]])

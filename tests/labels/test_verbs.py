@@ -104,6 +104,19 @@ def test_a_users_tagger_hears_the_sound(shards, tmp_path):
     assert LabelTable.load(tmp_path / "t.parquet").header.preprocessing["sound"] == tagger[1]
 
 
+def test_frames_and_a_taggers_sounds_are_fused_though_their_classes_differ(shards, tmp_path):
+    name = "tests.labels.test_tagger:Bands"
+    assert main(["label", str(shards), "--tagger", name, "--soft", "--workers", "0"]) == 0
+    heard = table(shards, name.replace(":", "-"))
+    assert heard.header.classes == 8 and heard.header.classifier == name and heard.header.weights
+    files = [
+        str(shards / "labels" / f"{stem}.parquet") for stem in ("efficientnet-lite0", name.replace(":", "-"))
+    ]
+    out = tmp_path / "both.parquet"
+    assert main(["labels", "fuse", *files, "--data", str(shards), "--clusters", "5", "--out", str(out)]) == 0
+    assert len(LabelTable.load(out, open_store(shards).fingerprint).label) == 48
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -111,6 +124,8 @@ def test_a_users_tagger_hears_the_sound(shards, tmp_path):
         (["label", "{data}/nowhere"], "nowhere"),
         (["labels", "cluster", "{data}", "--clusters", "1"], "--clusters 1: give a number from 2 to 48"),
         (["labels", "cluster", "{data}", "--tagger", "nothing:here"], "expected MODULE:FUNCTION"),
+        (["label", "{data}", "--tagger", "a:b", "--region", "ogl"], "--tagger: labels sounds; leave out"),
+        (["label", "{data}", "--region", "{data}/nowhere"], "{data}/nowhere"),
         (["labels", "report", "{data}/labels/no.parquet", "--data", "{data}"], "no such label table"),
         (
             ["labels", "relabel", "{data}/labels/fused.parquet", "--data", "{data}", "--run", "{data}"],
