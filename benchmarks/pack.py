@@ -29,6 +29,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import av
+from av.video.frame import PictureType
 
 from shards.pack import merge, pack
 from shards.plan import make_plan
@@ -52,6 +53,7 @@ def write_film(path: Path) -> None:
         rate, layout = film.streams.audio[0].rate, film.streams.audio[0].layout.name
         for number, frame in enumerate(islice(cycle(pictures), FPS * SECONDS)):
             frame.pts, frame.time_base = number, Fraction(1, FPS)
+            frame.pict_type = PictureType.NONE  # else the encoder repeats the film's own choice: no B frames
             out.mux(video.encode(frame))
         resampler, at = av.AudioResampler(format="fltp", layout="stereo", rate=RATE), 0
         for sound in islice(cycle(sounds), SECONDS * rate // sounds[0].shape[1]):

@@ -31,7 +31,9 @@ class VggSound(Files):
         return [row.id for row in self._rows() if self.split in ("all", row.split)]
 
     def annotation(self, pick: Pick) -> dict[str, Any]:
-        """Return the clip's class, where the table has it."""
+        """Return the clip's class, where the table has it; a list can do without a table."""
+        if self.csv is None and not self._table().exists():
+            return {}
         label = _labels(self._table()).get(pick.video)
         return {} if label is None else {"class_name": label}
 
@@ -71,4 +73,4 @@ def read_table(path: Path) -> list[Row]:
 
 @lru_cache(maxsize=2)
 def _labels(path: Path) -> dict[str, str]:
-    return {row.id: row.label for row in read_table(path)} if path.exists() else {}
+    return {row.id: row.label for row in read_table(path)}

@@ -132,11 +132,15 @@ class _Pass:
         if self.window.start > 0:
             self.container.seek(int((self.window.start + self.origin) * 1e6))
         last = self.window.start
+        # Fractions would cost as much as the sound's decoder.
+        second = {stream.index: float(stream.time_base or 0) for stream in (self.video, self.audio)}
         for packet in self.container.demux(self.video, self.audio):
-            if packet.pts is not None and packet.time_base is not None:
-                last = max(last, float(packet.pts * packet.time_base) - self.origin)
+            time = None
+            if packet.pts is not None:
+                time = packet.pts * second[packet.stream_index] - self.origin
+                last = max(last, time)
             if packet.stream is self.video and not self.frames.complete:
-                self._decode_video(packet)
+                self._decode_video(packet, time)
             elif packet.stream is self.audio and not self.sound.complete:
                 for samples in packet.decode():
                     self.sound.add(samples)
@@ -148,8 +152,7 @@ class _Pass:
         recording = fit_sound(*self.sound.result(), self.storage, self.window.shortest)
         return Moment(fit_frame(frame, self.storage), recording, seconds)
 
-    def _decode_video(self, packet: Any) -> None:
-        time = None if packet.pts is None else float(packet.pts * packet.time_base) - self.origin
+    def _decode_video(self, packet: Any, time: float | None) -> None:
         if time is not None and time > self.end + 1 and self.frames.chosen is not None:
             self.frames.close()
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -319,6 +320,12 @@ def test_vggsound_joins_table_list_and_files(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"{YOUTUBE}_000090\n{YOUTUBE}_000030")
     listed = VggSound(root=tmp_path, lists=(tmp_path / "list.txt",), storage=STORAGE)
     assert listed.ids() == [f"{YOUTUBE}_000030", f"{YOUTUBE}_000090"]
+    (tmp_path / "vggsound.csv").rename(tmp_path / "table.csv")
+    assert "class_name" not in whole(listed.read(f"{YOUTUBE}_000030")).annotation
+    named = dataclasses.replace(listed, csv=tmp_path / "table.csv")
+    assert whole(named.read(f"{YOUTUBE}_000030")).annotation == clip.annotation
+    with pytest.raises(UserError, match=r"none.csv: there is no such file"):
+        dataclasses.replace(listed, csv=tmp_path / "none.csv").read(f"{YOUTUBE}_000030")
 
 
 @pytest.fixture
