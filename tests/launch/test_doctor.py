@@ -1,0 +1,29 @@
+"""`cacl doctor` tells what is there and what is missing, most of all where something is broken."""
+
+from __future__ import annotations
+
+import os
+
+from tests.launch.tiny import cacl
+
+
+def test_a_sound_installation(tmp_path):
+    answer = cacl("doctor")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    rows = {line[9:29].strip(): line.split()[0] for line in answer.stdout.splitlines()}
+    assert rows["torch"] == rows["DALI"] == rows["DeepSpeed"] == rows["Ray Tune"] == "ok"
+    assert "gloo" in answer.stdout
+
+
+def test_a_broken_library_is_a_line_and_exit_code_1(tmp_path):
+    (tmp_path / "torch.py").write_text("raise OSError('libtorch.so: cannot open shared object file')")
+    answer = cacl("doctor", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert answer.returncode == 1, answer.stderr
+    assert "BROKEN   torch                libtorch.so: cannot open" in answer.stdout
+    assert "ok       numpy" in answer.stdout and "Traceback" not in answer.stderr
+
+
+def test_programs_that_are_missing_name_what_needs_them(tmp_path):
+    answer = cacl("doctor", env={**os.environ, "PATH": str(tmp_path)})
+    assert answer.returncode == 0
+    assert "missing  sbatch               needed by cacl submit" in answer.stdout
