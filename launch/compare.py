@@ -19,7 +19,7 @@ from cacl.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from cacl.evaluation.protocols import Protocol
+    from cacl.evaluation.protocols import Columns, Protocol
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print a verdict for every number that is a mean over clips."""
-    from cacl.evaluation.protocols import get_protocol
+    from cacl.evaluation.protocols import CONTROLS, get_protocol
     from cacl.evaluation.results import read_record
 
     runs = [named(name, arguments.seeds) for name in (arguments.first, arguments.second)]
@@ -44,8 +44,9 @@ def main(arguments: argparse.Namespace) -> None:
     protocol = get_protocol(first_record["protocol"])
     for run in runs[0] + runs[1]:
         check_same(first_record, read_record(run, protocol.name), runs[0][0], run)
-    first, second = (values(names, protocol, arguments.system) for names in runs)
-    found = {metric: compared(first[metric], second[metric]) for metric in first}
+    columns = read_columns(runs[0] + runs[1], protocol, arguments.system)
+    measured_by = CONTROLS.get(protocol.name, {}).get(arguments.system, protocol)
+    found = compared(columns[: len(runs[0])], columns[len(runs[0]) :], measured_by)
     names = (arguments.first, arguments.second)
     if arguments.json:
         print(
@@ -72,42 +73,55 @@ def check_same(first: dict[str, Any], other: dict[str, Any], first_run: Path, ru
             )
 
 
-def values(runs: list[Path], protocol: Protocol, system: str) -> dict[str, np.ndarray]:
-    """Return [R, N] per-clip values of the runs for every metric, clips in the order of their index."""
+def read_columns(runs: list[Path], protocol: Protocol, system: str) -> list[Columns]:
+    """Return a system's per-clip columns of every run, all of the same clips in the order of their index."""
     import numpy as np
 
     from cacl.evaluation.results import read_clips
 
-    found: list[dict[str, np.ndarray]] = []
-    index = None
+    found: list[Columns] = []
     for run in runs:
         systems = read_clips(run, protocol.name)
         if system not in systems:
             raise UserError(f"{run}: --system {system}: not measured; there are {', '.join(systems)}")
-        columns = systems[system]
-        if index is not None and not np.array_equal(index, columns["index"]):
+        found.append(systems[system])
+        if not np.array_equal(found[0]["index"], found[-1]["index"]):
             raise UserError(f"{run}: has results for other clips than {runs[0]}; evaluate both alike")
-        index = columns["index"]
-        found.append(protocol.per_clip(columns))
+    return found
+
+
+def values(runs: list[Path], protocol: Protocol, system: str) -> dict[str, np.ndarray]:
+    """Return [R, N] per-clip values of the runs for every number that is a mean over clips."""
+    import numpy as np
+
+    found = [protocol.per_clip(columns) for columns in read_columns(runs, protocol, system)]
     return {metric: np.stack([one[metric] for one in found]) for metric in found[0]}
 
 
-def compared(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """Return means and paired difference with intervals; with one seed of right and wrong McNemar's test."""
+def compared(first: list[Columns], second: list[Columns], protocol: Protocol) -> dict[str, dict[str, Any]]:
+    """Return every number of both with intervals, and the paired difference; the lists are over seeds.
+
+    With one seed, numbers that are right or wrong for each clip have McNemar's test too.
+    """
     import numpy as np
 
-    from cacl.evaluation.compare import bootstrap, mcnemar, paired_difference
+    from cacl.evaluation.compare import mcnemar
 
-    difference = paired_difference(first, second)
-    result: dict[str, Any] = {
-        "clips": first.shape[1],
-        "seeds": first.shape[0],
-        "first": vars(bootstrap(first)),
-        "second": vars(bootstrap(second)),
-        "difference": vars(difference),
-    }
-    if first.dtype == np.bool_ and len(first) == 1:
-        result["mcnemar"] = vars(mcnemar(first[0], second[0]))
+    numbers = [protocol.statistics(seeds) for seeds in (first, second)]
+    result: dict[str, dict[str, Any]] = {}
+    for metric, one in numbers[0].items():
+        other = numbers[1][metric]
+        result[metric] = {
+            "clips": one.clips,
+            "seeds": len(first),
+            "first": vars(one.interval()),
+            "second": vars(other.interval()),
+            "difference": vars(other.less(one).interval()),
+        }
+    if len(first) == 1:
+        pair = [protocol.per_clip(seeds[0]) for seeds in (first, second)]
+        for metric in (name for name, value in pair[0].items() if value.dtype == np.bool_):
+            result[metric]["mcnemar"] = vars(mcnemar(pair[0][metric], pair[1][metric]))
     return result
 
 

@@ -3,13 +3,13 @@
 Axes: `N` clips of the test set, `R` seeds (runs that differ in nothing else), `k` resamples.
 
 Intervals are percentile bootstraps over clips, and over seeds where there are several; comparisons are
-paired, for both models saw the same clips. With few seeds the interval over seeds is itself rough: say how
-many there were.
+paired, for both models saw the same clips. A resample is a weight for every clip: how often it was drawn.
+With few seeds the interval over seeds is itself rough: say how many there were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,11 @@ from scipy.stats import binomtest
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+LOWER_IS_BETTER = ("silent_false_positives", "peak_in_first_box")
+"""Numbers that count mistakes."""
 _CHUNK = 200
+_CURVE_RESAMPLES = 2_000
+"""Of numbers that rank all clips anew in every resample; an end of their interval is known to 2 % of it."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,61 @@ class McNemar:
     p_value: float
 
 
-def bootstrap(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Return the mean of per-clip `values`, [N] or [R, N] over seeds, with its interval. NaN values are left
-    out.
+@dataclass(frozen=True)
+class Statistic:
+    """A number as a function of how often each clip counts, of several seeds at once."""
 
-    A clip that any seed has no value for is left out of all.
+    clips: int
+    """N."""
+    of: Callable[[np.ndarray], np.ndarray]
+    """From weights [k, N] to values [k, R]."""
+    resamples: int = RESAMPLES
+
+    def interval(self, seed: int = 0) -> Estimate:
+        """Return the mean over seeds with its interval over clips and seeds."""
+        value = float(self.of(np.ones((1, self.clips))).mean())
+        means = np.concatenate(list(self._resampled(np.random.default_rng(seed))))
+        low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Estimate(value, float(low), float(high))
+
+    def less(self, first: Statistic) -> Statistic:
+        """Return this number minus that of `first`, of the same clips and seeds: the pairing is kept."""
+        return Statistic(self.clips, lambda weights: self.of(weights) - first.of(weights), self.resamples)
+
+    def _resampled(self, random: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield the means [≤ chunk] over drawn seeds of the values of drawn clips."""
+        for start in range(0, self.resamples, _CHUNK):
+            count = min(_CHUNK, self.resamples - start)
+            drawn = random.integers(self.clips, size=(count, self.clips))
+            drawn += self.clips * np.arange(count)[:, None]
+            weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+            values = self.of(weights.astype(np.float64))
+            seeds = random.integers(values.shape[1], size=values.shape)
+            yield np.take_along_axis(values, seeds, axis=1).mean(1)
+
+
+def mean_over_clips(values: np.ndarray, resamples: int = RESAMPLES) -> Statistic:
+    """Return the mean of per-clip `values`, [N] or [R, N] over seeds.
+
+    A clip that any seed has no value for (NaN) is left out of all. Raises ValueError if none is left.
     """
     values = np.atleast_2d(np.asarray(values, dtype=np.float64))
     values = values[:, ~np.isnan(values).any(0)]
     if not values.size:
         raise ValueError("expected at least one clip with a value")
-    means = np.concatenate(list(_resampled_means(values, resamples, np.random.default_rng(seed))))
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(values.mean()), float(low), float(high))
+    return Statistic(values.shape[1], lambda weights: weights @ values.T / weights.sum(1)[:, None], resamples)
+
+
+def curve_number(of_seeds: list[Callable[[np.ndarray], np.ndarray]], clips: int) -> Statistic:
+    """Return a number of R seeds that each give as a function from weights [k, N] to values [k]."""
+    return Statistic(
+        clips, lambda weights: np.stack([of(weights) for of in of_seeds], axis=1), _CURVE_RESAMPLES
+    )
+
+
+def bootstrap(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """Return the mean of per-clip `values`, [N] or [R, N] over seeds, with its interval."""
+    return mean_over_clips(values, resamples).interval(seed)
 
 
 def paired_difference(
@@ -83,16 +129,7 @@ def verdict(first: str, second: str, metric: str, difference: Estimate, clips: i
     if not difference.excludes_zero:
         points = f"{100 * difference.value:+.1f}"
         return f"{metric}: these clips cannot tell {first} and {second} apart ({points} points; {interval})."
-    better, worse = (second, first) if difference.value > 0 else (first, second)
+    higher, lower = (second, first) if difference.value > 0 else (first, second)
+    better, worse = (lower, higher) if metric in LOWER_IS_BETTER else (higher, lower)
     points = f"{100 * abs(difference.value):.1f}"
     return f"{metric}: {better} is better than {worse} by {points} points ({second} − {first}: {interval})."
-
-
-def _resampled_means(values: np.ndarray, resamples: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the means [≤ chunk] of resampled seeds and clips of `values` [R, N]."""
-    seeds, clips = values.shape
-    for start in range(0, resamples, _CHUNK):
-        count = min(_CHUNK, resamples - start)
-        mean_over_seeds = values[random.integers(seeds, size=(count, seeds))].mean(1)
-        drawn = random.integers(clips, size=(count, clips))
-        yield np.take_along_axis(mean_over_seeds, drawn, axis=1).mean(1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.evaluation import metrics
+from cacl.evaluation.compare import Statistic, mean_over_clips
 from cacl.evaluation.detection import Detections
 from cacl.evaluation.upsampling import Upsampling, upsample
 
@@ -78,6 +79,12 @@ class Protocol(ABC):
     @abstractmethod
     def per_clip(self, columns: Columns) -> dict[str, np.ndarray]:
         """Return [N] values a name, for every reported number that is a mean over clips."""
+
+    def statistics(self, seeds: Sequence[Columns]) -> dict[str, Statistic]:
+        """Return the reported numbers of runs on the same clips, for intervals and comparisons."""
+        values = [self.per_clip(columns) for columns in seeds]
+        stacked = {name: np.stack([one[name] for one in values]) for name in values[0]}
+        return {name: mean_over_clips(one) for name, one in stacked.items() if one.size}
 
     def ceiling(self, columns: Columns) -> dict[str, float]:
         """Return the best that any model can reach, for the metrics that have such a bound below 1."""

@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cacl.errors import UserError
-from cacl.evaluation.compare import bootstrap
 from cacl.evaluation.protocols import CONTROLS, Columns, Protocol
 from cacl.run import write_json
 
@@ -61,7 +60,7 @@ def summarize(tested: Tested, systems: Mapping[str, Columns]) -> dict[str, Any]:
     }
     for name, columns in systems.items():
         record[name] = _finite(controls.get(name, protocol).summarize(columns))
-    record["intervals"] = _intervals(protocol.per_clip(systems["model"]))
+    record["intervals"] = _intervals(protocol, systems["model"])
     return {**record, "breakdown": protocol.breakdown(systems["model"])}
 
 
@@ -129,10 +128,10 @@ def _table(record: Mapping[str, Any], systems: Mapping[str, Columns]) -> pa.Tabl
     return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(header)
 
 
-def _intervals(values: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
-    """Return the ends of the 95 % interval over clips of every number of the model."""
-    estimates = {name: bootstrap(one) for name, one in values.items() if len(one)}
-    return {name: [estimate.low, estimate.high] for name, estimate in estimates.items()}
+def _intervals(protocol: Protocol, columns: Columns) -> dict[str, list[float]]:
+    """Return the ends of the 95 % interval over clips of the model's numbers."""
+    found = {name: statistic.interval() for name, statistic in protocol.statistics([columns]).items()}
+    return {name: [estimate.low, estimate.high] for name, estimate in found.items()}
 
 
 def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:

@@ -18,7 +18,7 @@ model chosen on the test set) change which clips are measured, and are not offer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,8 @@ from torch import Tensor
 
 from cacl.evaluation import metrics
 from cacl.evaluation.boxes import Boxes
-from cacl.evaluation.protocol import Columns
+from cacl.evaluation.compare import Statistic
+from cacl.evaluation.protocol import Columns, Protocol
 from cacl.evaluation.upsampling import Upsampling, upsample_by_interpolation
 
 QUIRKS = frozenset({"nan-when-nothing", "strict-half", "thinned-ap", "thinned-f1"})
@@ -161,6 +162,10 @@ class SlavcCompat(Boxes):
         """Return CIoU ≥ 0.5 and AUC of sounding clips under the evaluator's names."""
         values = super().per_clip(columns)
         return {"Precision-visible@50": values["ciou"], "AUC-visible@50": values["auc"]}
+
+    def statistics(self, seeds: Sequence[Columns]) -> dict[str, Statistic]:
+        """Return the means over clips; the thinned curves have no interval."""
+        return Protocol.statistics(self, seeds)
 
     def ceiling(self, columns: Columns) -> dict[str, float]:
         """Return the bounds of the top 50 % under the evaluator's names."""

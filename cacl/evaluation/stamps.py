@@ -5,7 +5,7 @@ Axes: `n` clips of a batch, `S` pixels of an image's side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.evaluation import metrics
+from cacl.evaluation import detection, metrics
+from cacl.evaluation.compare import Statistic
 from cacl.evaluation.protocol import Columns, Protocol, field
 from cacl.evaluation.truth import mask_map, pixel_boxes, union_map
 
@@ -70,6 +71,11 @@ class Stamps(Protocol):
             "ciou_top50": top50 >= 0.5,
             "auc_top50": metrics.auc_per_clip(torch.from_numpy(top50)).numpy(),
         }
+
+    def statistics(self, seeds: Sequence[Columns]) -> dict[str, Statistic]:
+        """Return the means over clips, and what `Detections` counts."""
+        detected = detection.statistics([self.detections(columns) for columns in seeds])
+        return {**super().statistics(seeds), **detected}
 
     def ceiling(self, columns: Columns) -> dict[str, float]:
         """Return the bounds of the top 50 %."""

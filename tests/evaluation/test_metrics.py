@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from cacl.evaluation import metrics, rows
+from cacl.evaluation.detection import Detections
 from cacl.evaluation.truth import consensus_map, mask_map, pixel_boxes, union_map
 from cacl.evaluation.upsampling import _INTERPOLATE, upsample, upsample_by_interpolation
 
@@ -148,6 +149,28 @@ def test_precision_recall_ap_and_max_f1_equal_the_loop_over_thresholds(seed):
     assert metrics.average_precision(correct, sounding, confidence) == pytest.approx(ap)
     best = max(2 * p * r / (p + r) if p + r else 0 for p, r in slow)
     assert metrics.max_f1(correct, sounding, confidence) == pytest.approx(best)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), clips=st.integers(2, 40), silent=st.booleans())
+def test_resampled_detection_equals_the_plain_metrics_on_clips_written_out_as_often(seed, clips, silent):
+    """The fast path of the intervals: weights against repeated rows, ties of confidence included."""
+    random = np.random.default_rng(seed)
+    sounding = random.random(clips) < (0.5 if silent else 2)
+    correct = (random.random(clips) < 0.6) & sounding
+    confidence = np.round(random.random(clips) * 10) / 10
+    weights = np.bincount(random.integers(clips, size=clips), minlength=clips)
+    drawn = np.repeat(np.arange(clips), weights)
+    fast = Detections(*map(torch.from_numpy, (correct, sounding, confidence))).resampled(weights[None])
+    written_out = [torch.from_numpy(one[drawn]) for one in (correct, sounding, confidence)]
+    assert fast["ap"][0] == pytest.approx(metrics.average_precision(*written_out), abs=1e-12)
+    assert fast["max_f1"][0] == pytest.approx(metrics.max_f1(*written_out), abs=1e-12)
+    if not sounding.all():
+        assert fast["ciou_all"][0] == pytest.approx(correct[drawn].mean())
+        if not sounding[drawn].all():
+            taken = confidence[drawn] >= metrics.best_threshold(*written_out)
+            expected = taken[~sounding[drawn]].mean()
+            assert fast["silent_false_positives"][0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", _INTERPOLATE)
