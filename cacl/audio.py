@@ -13,7 +13,7 @@ import numpy as np
 import scipy.signal
 import torch
 import torchaudio
-from pydantic import Field
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from cacl.options import Options
@@ -30,11 +30,11 @@ def log_spectrogram(waveforms: Tensor, rate: int) -> Tensor:
     """
     window = _tukey(waveforms.device, waveforms.dtype)
     segments = waveforms.unfold(-1, _SEGMENT, _SEGMENT - _OVERLAP)
-    segments = segments - segments.mean(-1, keepdim=True)
-    spectrum = torch.fft.rfft(segments * window)
-    power = torch.view_as_real(spectrum).square().sum(-1) / (rate * window.square().sum())
+    spectrum = torch.fft.rfft((segments - segments.mean(-1, keepdim=True)).mul_(window))
+    power = _power(spectrum).div_(rate * window.square().sum())
     power[..., 1:-1] *= 2
-    return (power + 1e-7).log().div(12).transpose(1, 2)
+    # In place: fresh memory would cost a processor more than the arithmetic does.
+    return power.add_(1e-7).log_().div_(12).transpose(1, 2)
 
 
 def log_mel(waveforms: Tensor, rate: int, bands: int, hop: float = 0.01) -> Tensor:
@@ -48,7 +48,7 @@ def log_mel(waveforms: Tensor, rate: int, bands: int, hop: float = 0.01) -> Tens
     spectrum = torch.stft(
         waveforms, size, step, 4 * step, window, center=True, pad_mode="constant", return_complex=True
     )
-    power = torch.view_as_real(spectrum).square().sum(-1) / window.square().sum()
+    power = _power(spectrum).div_(window.square().sum())
     filters = _mel_filters(size, bands, rate, waveforms.device, waveforms.dtype)
     return (filters @ power + 1e-6).log()
 
@@ -58,10 +58,10 @@ class LogMel(Options):
     """Log-mel bands, every clip with mean 0 and deviation 1, so that gain is gone."""
 
     name: Literal["log-mel"] = "log-mel"
-    bands: int = 64
-    rate: int = 16000
+    bands: PositiveInt = 64
+    rate: PositiveInt = 16000
     """Hz of the waveforms that the loader delivers."""
-    hop: float = 0.01
+    hop: PositiveFloat = 0.01
     """Seconds from one frame to the next."""
 
     def __call__(self, waveforms: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class LogSpectrogram(Options):
     """The field's log spectrogram."""
 
     name: Literal["log-spectrogram"] = "log-spectrogram"
-    rate: int = 16000
+    rate: PositiveInt = 16000
     """Hz of the waveforms that the loader delivers."""
 
     def __call__(self, waveforms: Tensor) -> Tensor:
@@ -87,6 +87,11 @@ class LogSpectrogram(Options):
 
 
 SoundFeatures = Annotated[LogMel | LogSpectrogram, Field(discriminator="name")]
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    """Return |z|² of complex `spectrum`, several times as fast as by `view_as_real`."""
+    return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 
 @lru_cache(maxsize=8)
