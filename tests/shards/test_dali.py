@@ -113,7 +113,7 @@ BREAKS = {
 
 @pytest.mark.parametrize("kind", BREAKS)
 def test_corrupt_input_neither_ends_the_run_nor_touches_other_clips(kind):
-    """Stock DALI ends the run; here the clip is named, or masked alone, and the stream goes on."""
+    """Stock DALI ends the run (#3913); here the clip is named, or masked alone, and the stream goes on."""
     store, whole = tiny_store(range(80)), tiny_store(range(80))
     BREAKS[kind](store.clips[50])
     with pytest.raises(UserError, match=r"tiny/shard-000007.tar: 000000050: the clip cannot be decoded"):

@@ -101,6 +101,7 @@ def test_killing_one_worker_from_outside_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_that_crashes_its_decoder_is_one_rejected_clip(tmp_path: Path) -> None:
+    """DALI #5489: a corrupt video was a segmentation fault, and the end of the run."""
     plan = make_plan(Fragile(dies=("clip-03", "clip-11"), broken=("clip-06",)), 5)
     manifest = packed(plan, tmp_path, workers=2)
     lines = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
@@ -251,6 +252,7 @@ def test_stock_webdataset_reads_the_shards(once: Path) -> None:
 
 
 def test_the_index_files_are_those_of_dali(once: Path, tmp_path: Path) -> None:
+    """It deals samples to ranks by them (DALI #6203); they are the bytes that its own tool writes."""
     from wds2idx import IndexCreator
 
     for tar in sorted(once.glob("*.tar")):
