@@ -129,14 +129,23 @@ def embed(arguments: argparse.Namespace, store: Store, out: Path) -> tuple[Array
         stop_world()
 
 
+def short_names(paths: list[Path]) -> dict[str, Path]:
+    """Return files by their bare names where these tell them apart, else by their paths."""
+    stems = {path.stem: path for path in paths}
+    return stems if len(stems) == len(paths) else {str(path): path for path in paths}
+
+
 def report(arguments: argparse.Namespace) -> None:
     """Write report.json and report.html of one table or several."""
     from cacl.labels.report import build_report, write_html
     from cacl.labels.table import LabelTable
     from shards.store import open_store
 
+    if arguments.batch_size < 2:
+        raise UserError(f"--batch-size {arguments.batch_size}: pairs need 2 clips or more")
     store = open_store(arguments.data)
-    tables = {str(path): LabelTable.load(path, store.fingerprint) for path in arguments.tables}
+    paths = short_names([Path(path) for path in arguments.tables])
+    tables = {name: LabelTable.load(path, store.fingerprint) for name, path in paths.items()}
     truth = {name: true_classes(store, table.index) for name, table in tables.items()}
     record = build_report(tables, truth, arguments.batch_size)
     folder = Path(arguments.out) if arguments.out else table_path(arguments.data, None, "report").parent

@@ -65,7 +65,10 @@ def torchvision_network(name: str, weights: str) -> nn.Module:
 
 
 def address_command(name: str) -> str:
-    """Return a command that prints where torchvision publishes the weights of `name`."""
+    """Return a command that prints where the weights of `name`, of torchvision or timm, are published."""
+    if name.startswith("timm:"):
+        known = f"timm.get_pretrained_cfg('{name.removeprefix('timm:')}')"
+        return f'python -c "import timm; c = {known}; print(c.url or c.hf_hub_id)"'
     return f'python -c "from torchvision.models import {TORCHVISION[name]} as w; print(w.IMAGENET1K_V1.url)"'
 
 

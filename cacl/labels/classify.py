@@ -94,10 +94,10 @@ def build_classifier(name: str, weights: str | None = None) -> Classifier:
         known = ", ".join(["efficientnet-lite0", *TORCHVISION])
         raise UserError(f"--classifier {name}: unknown; choose one of {known}, or timm:NAME")
     if weights is None:
-        where = (
-            f"; torchvision's address is printed by: {address_command(name)}" if name in TORCHVISION else ""
+        raise UserError(
+            f"--classifier {name}: --weights: name the file of its weights; where they are published is "
+            f"printed by: {address_command(name)}"
         )
-        raise UserError(f"--classifier {name}: --weights: name the file of its weights{where}")
     if name.startswith("timm:"):
         network: Any = timm_network(name.removeprefix("timm:"), weights)
         return _of_timm(name, network, network.default_cfg["mean"], network.default_cfg["std"], fold=False)

@@ -52,6 +52,8 @@ def load_tagger(name: str, rate: int, samples: int, device: torch.device) -> Tag
             f"--tagger {name}: expected MODULE:FUNCTION that can be imported ({error})"
         ) from error
     hears, weights = make(rate), ""
+    if not callable(hears):
+        raise UserError(f"--tagger {name}: gives {type(hears).__name__}, which cannot be called on waveforms")
     if isinstance(hears, nn.Module):
         hears, weights = hears.to(device).eval(), sha256(hears.state_dict())
     silence = torch.zeros(1, samples, device=device)

@@ -184,6 +184,7 @@ def test_torchvisions_networks_load_the_users_file_and_give_its_logits(tmp_path,
         ("alexnet", "nowhere.pth", "no file 'nowhere.pth'.*AlexNet_Weights"),
         ("densenet", None, "unknown; choose one of efficientnet-lite0"),
         ("timm:resnet1", "x", "timm knows no 'resnet1'"),
+        ("timm:resnet10t", None, r"--weights: name the file.*timm\.get_pretrained_cfg\('resnet10t'\)"),
     ],
 )
 def test_what_is_missing_is_said_with_the_way_to_get_it(name, weights, message):
