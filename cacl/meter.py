@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cacl.clock import Clock
 from cacl.errors import UserError
 from cacl.run import Run
 from cacl.sinks import Sink
@@ -54,10 +53,10 @@ class Meter:
     ) -> None:
         self.world, self.run, self.sinks, self.non_finite = world, run, sinks, non_finite
         self.batches_per_epoch, self.last_step = batches_per_epoch, last_step
-        self.clock = Clock(world.device)
         self.skipped = 0
+        world.clock.start()
         self._lap_start = time.perf_counter()
-        self._exchanged = 0
+        self._exchanged = sum(world.traffic.values())
         self._bar = tqdm(
             total=last_step,
             initial=first_step,
@@ -74,7 +73,7 @@ class Meter:
         elapsed, self._lap_start = now - self._lap_start, now
         exchanged = sum(self.world.traffic.values())
         received, self._exchanged = exchanged - self._exchanged, exchanged
-        return Pending(step, learning_rate, record, stop, index, elapsed, self.clock.take(), received)
+        return Pending(step, learning_rate, record, stop, index, elapsed, self.world.clock.take(), received)
 
     def read(self, pending: Pending) -> bool:
         """Wait for one step's numbers, check and log them; return whether any rank asked to stop.
@@ -82,8 +81,9 @@ class Meter:
         Raises UserError with the clips' indices where loss or gradient is not finite and that ends the run.
         """
         terms, norm = pending.record.terms, pending.record.gradient_norm
-        values = [terms.mean, norm, pending.stop[0], *terms.counts.values()]
-        loss, norm_value, stop, *counts = torch.stack([v.detach().double() for v in values]).tolist()
+        counts = {**terms.counts, **pending.record.scalars}
+        values = [terms.mean, norm, pending.stop[0], *counts.values()]
+        loss, norm_value, stop, *numbers = torch.stack([v.detach().double() for v in values]).tolist()
         if not (math.isfinite(loss) and math.isfinite(norm_value)):
             self._not_finite(pending)
         clips = len(pending.index) * self.world.size
@@ -95,8 +95,7 @@ class Meter:
             "world_size": self.world.size,
             "learning_rate": pending.learning_rate,
             "gradient_norm": norm_value,
-            **dict(zip(terms.counts, counts, strict=True)),
-            **{name: float(value) for name, value in pending.record.scalars.items()},
+            **dict(zip(counts, numbers, strict=True)),
             "clips_per_second": round(clips / pending.step_seconds, 3),
             "step_seconds": round(pending.step_seconds, 5),
             "data_wait_share": round(seconds.get("data", 0.0) / pending.step_seconds, 4),
@@ -141,6 +140,7 @@ class Meter:
 
     def close(self) -> None:
         """Leave the terminal and the other logs in order."""
+        self.world.clock.stop()
         self._bar.close()
         for sink in self.sinks:
             sink.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from cacl.errors import UserError
+from cacl.run import Run
 
 
 class Sink(ABC):
@@ -43,14 +45,27 @@ class TensorBoard(Sink):
 
 
 class WeightsAndBiases(Sink):
-    """Weights & Biases; set WANDB_MODE=offline where there is no network."""
+    """Weights & Biases, with the recipe as its configuration; WANDB_MODE=offline where there is no network.
+
+    A run that goes on is the same run there: steps that it has already, which are taken again, it ignores.
+    """
 
     def __init__(self, folder: Path) -> None:
         try:
             import wandb
         except ImportError as error:
             raise UserError("training.log: wandb is not installed; pip install 'cacl[wandb]'") from error
-        self._run = wandb.init(project="cacl", name=folder.name, dir=str(folder), resume="allow")
+        kept = folder / "wandb-id"
+        if not kept.exists():
+            kept.write_text(secrets.token_hex(4))
+        self._run = wandb.init(
+            project="cacl",
+            name=folder.name,
+            id=kept.read_text(),
+            resume="allow",
+            config=Run(folder).recipe(),
+            dir=str(folder),
+        )
 
     def log(self, line: Mapping[str, Any]) -> None:
         self._run.log(dict(numbers(line)), step=line["step"])

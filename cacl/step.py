@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cacl.clock import Clock
 from cacl.ema import Ema
 from cacl.engines.base import Engine
 from cacl.loss import LossTerms
@@ -48,7 +47,6 @@ def train_step(
     step: int,
     learning_rate_factor: float,
     average: Ema | None = None,
-    clock: Clock | None = None,
 ) -> StepRecord:
     """Take one step on this rank's share of the global batch.
 
@@ -57,7 +55,7 @@ def train_step(
     neither world size nor the cached form's second forward changes it. `average`, if given, makes the targets
     and follows the model.
     """
-    clock = clock or Clock(engine.world.device)
+    clock = engine.world.clock
     statistics = RunningStatistics(engine.module)
     first = engine.world.rank * len(micro_batches)
     last = len(micro_batches) - 1

@@ -155,10 +155,10 @@ def train(
         save = Saver(engine, average, task, meter, writer, heartbeat)
         while step < plan.last_step and not stopped:
             heartbeat.at(step, "waiting for data")
-            with meter.clock("data", host=True):
+            with world.clock("data", host=True):
                 batch = next(task.batches)
             heartbeat.at(step, "computing")
-            with meter.clock("prepare"):
+            with world.clock("prepare"):
                 micro_batches = prepared(engine, batch, options.micro_batch_size)
             factor = schedule.factor(step, plan.total_steps)
             record = train_step(
@@ -170,7 +170,6 @@ def train(
                 step=step,
                 learning_rate_factor=factor,
                 average=average,
-                clock=meter.clock,
             )
             task.after_update()
             step += 1
@@ -183,7 +182,7 @@ def train(
                 # Read first: a step that a checkpoint holds stands in the log, and was finite.
                 stopped = meter.read(pending) or stopped
                 pending = None
-                with meter.clock("checkpoint", host=True):
+                with world.clock("checkpoint", host=True):
                     stopped = save(step, stopped)
             if profile is not None:
                 profile.step()

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cacl.clock import Clock
+
 _CPU = torch.device("cpu")
 
 
@@ -27,6 +29,11 @@ class World:
     """A torch process group; None is the default group."""
     traffic: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     """Bytes that this rank received for each kind of collective, counted as a ring moves them."""
+    clock: Clock = field(init=False, compare=False, repr=False)
+    """Where this rank's time goes; collectives are its part "communication"."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clock", Clock(self.device))
 
     @property
     def is_main(self) -> bool:
@@ -99,8 +106,9 @@ class World:
         if self.size == 1:
             return x.detach()
         x = x.detach().clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(x, op=operation, group=self.group)
-        self._count("all_reduce", 2 * x.nbytes * (self.size - 1) // self.size)
+        with self.clock("communication"):
+            dist.all_reduce(x, op=operation, group=self.group)
+        self.count("all_reduce", 2 * x.nbytes * (self.size - 1) // self.size)
         return x
 
     def _gather(self, x: Tensor, shares: tuple[int, ...]) -> Tensor:
@@ -110,8 +118,9 @@ class World:
         if len(x) < longest:
             padded = torch.cat([padded, x.new_zeros(longest - len(x), *x.shape[1:])])
         whole = x.new_empty(self.size * longest, *x.shape[1:])
-        dist.all_gather_single(whole, padded.contiguous(), group=self.group)
-        self._count("all_gather", (self.size - 1) * padded.nbytes)
+        with self.clock("communication"):
+            dist.all_gather_single(whole, padded.contiguous(), group=self.group)
+        self.count("all_gather", (self.size - 1) * padded.nbytes)
         if min(shares) == longest:
             return whole
         return torch.cat([part[:share] for part, share in zip(whole.split(longest), shares, strict=True)])
@@ -125,11 +134,13 @@ class World:
             for part, rows in zip(padded.split(longest), x.detach().split(list(shares)), strict=True):
                 part[: len(rows)] = rows
         mine = x.new_empty(longest, *x.shape[1:])
-        dist.reduce_scatter_single(mine, padded.contiguous(), group=self.group)
-        self._count("reduce_scatter", (self.size - 1) * mine.nbytes)
+        with self.clock("communication"):
+            dist.reduce_scatter_single(mine, padded.contiguous(), group=self.group)
+        self.count("reduce_scatter", (self.size - 1) * mine.nbytes)
         return mine[: shares[self.rank]]
 
-    def _count(self, kind: str, received: int) -> None:
+    def count(self, kind: str, received: int) -> None:
+        """Add bytes that this rank received."""
         self.traffic[kind] = self.traffic.get(kind, 0) + received
 
 

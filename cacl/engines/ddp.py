@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from cacl import checkpoint
@@ -60,6 +62,7 @@ class DDPEngine(Engine):
         self.optimizer = optimizer.build(model.named_parameters())
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.wrapped: nn.Module = self.module
+        self._waiting = contextlib.ExitStack()
         if world.size > 1:
             # A 1×1 kernel may be laid out in two ways that are one; DDP says so at the first step.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
@@ -72,6 +75,15 @@ class DDPEngine(Engine):
                 forward_sync_buffers=False,
                 find_unused_parameters=True,
             )
+            self.wrapped.register_comm_hook(None, lambda _, bucket: self._exchange(bucket))
+
+    def _exchange(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        """Average a bucket over ranks. After the last one the backward only waits."""
+        size = self.world.size
+        self.world.count("gradients", 2 * bucket.buffer().nbytes * (size - 1) // size)
+        if bucket.is_last():
+            self._waiting.enter_context(self.world.clock("communication"))
+        return allreduce_hook(self.world.group, bucket)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -94,7 +106,8 @@ class DDPEngine(Engine):
             return module(images, sounds)
 
     def backward(self, scalar: Tensor) -> None:
-        scalar.backward()
+        with self._waiting:
+            scalar.backward()
 
     def synchronizing(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
         if wanted or not isinstance(self.wrapped, DistributedDataParallel):

@@ -47,7 +47,7 @@ class LossTerms:
     world size / valid clips of all ranks. The one factor of world size."""
     counts: dict[str, Tensor]
     """0-d each, over all ranks: valid, same_class_pairs, rows_without_negatives, rows_without_positives,
-    positive_similarity and negative_similarity (means)."""
+    positive_similarity and negative_similarity (means); and the temperature."""
 
 
 def global_loss(
@@ -70,7 +70,7 @@ def global_loss(
         per_clip = torch.stack([direction.per_clip for direction in directions]).sum(0)
         for regularizer in options.regularizers:
             per_clip = per_clip + agreement(embeddings, batch, regularizer, options)
-        return _collect(per_clip, directions, batch)
+        return _collect(per_clip, directions, batch, 1 / options.scale(embeddings.scalars))
 
 
 def _directions(embeddings: Embeddings, batch: GlobalBatch, options: LossOptions) -> list[Direction]:
@@ -97,7 +97,9 @@ def _directions(embeddings: Embeddings, batch: GlobalBatch, options: LossOptions
     return found
 
 
-def _collect(per_clip: Tensor, directions: list[Direction], batch: GlobalBatch) -> LossTerms:
+def _collect(
+    per_clip: Tensor, directions: list[Direction], batch: GlobalBatch, temperature: Tensor | float
+) -> LossTerms:
     """Reduce over ranks what is logged, in one exchange, and apply the factor of world size."""
     weights = torch.stack([direction.weights for direction in directions]).double()
     without = ((weights[:, :, :2] == 0) & batch.clips.valid[:, None]).any(0)
@@ -116,6 +118,7 @@ def _collect(per_clip: Tensor, directions: list[Direction], batch: GlobalBatch) 
             "rows_without_positives": no_positives,
             "positive_similarity": near / positive.clamp(min=1e-12),
             "negative_similarity": far / negative.clamp(min=1e-12),
+            "temperature": torch.zeros_like(total) + temperature,
         },
     )
 

@@ -46,10 +46,16 @@ def test_every_checkpoint_is_measured_and_the_best_is_kept(run):
 
 def test_lines_split_the_step_into_its_parts(run):
     line = [line for line in run.records() if "loss" in line][-1]
-    assert {"data", "prepare", "forward", "loss", "backward", "optimizer"} <= line["seconds"].keys()
+    parts = {"data", "prepare", "forward", "loss", "communication", "backward", "optimizer"}
+    assert parts <= line["seconds"].keys()
     assert 0 < sum(line["seconds"].values()) <= line["step_seconds"] * 1.01
     assert line["exchanged_bytes"] > 0 and line["memory_mib"] > 0
     assert line["positive_similarity"] != line["negative_similarity"]
+    assert line["temperature"] == pytest.approx(0.07) and line["gradient_norm"] > 0
+    assert line["same_class_pairs"] == 0
+    lines = {line["step"]: line["seconds"] for line in run.records() if "loss" in line}
+    # A checkpoint's seconds stand with the step that follows it.
+    assert [step for step, seconds in lines.items() if "checkpoint" in seconds] == [5, 9]
 
 
 def test_a_trace_and_event_files_are_written(run):

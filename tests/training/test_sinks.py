@@ -1,0 +1,144 @@
+"""What is seen beside train.jsonl: a bar on a terminal, lines in a log, TensorBoard, W&B without a network."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cacl.clock import Clock
+from cacl.run import Run
+from cacl.sinks import SINKS
+
+LINES = [
+    {"step": 1, "loss": 2.0, "seconds": {"data": 0.5}},
+    {"step": 2, "loss": 1.0, "seconds": {"data": 0.25}},
+    {"step": 2, "validation": {"recall_at_1": 0.125}},
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    run.create({"model": {"dimension": 16}}, {})
+    return run
+
+
+def write(name: str, run: Run, lines: list[dict]) -> None:
+    sink = SINKS[name](run.folder)
+    for line in lines:
+        sink.log(line)
+    sink.close()
+
+
+def test_tensorboard_has_every_number_under_its_path(run):
+    from tensorboardX.proto.event_pb2 import Event
+
+    write("tensorboard", run, LINES)
+    (file,) = (run.folder / "tensorboard").glob("events*")
+    found = {}
+    body = file.read_bytes()
+    while body:  # a record: its length, a checksum of it, an event, a checksum
+        length = int.from_bytes(body[:8], "little")
+        event = Event.FromString(body[12 : 12 + length])
+        found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+        body = body[12 + length + 4 :]
+    assert found[("loss", 2)] == 1.0 and found[("seconds/data", 1)] == 0.5
+    assert found[("validation/recall_at_1", 2)] == 0.125
+
+
+def test_weights_and_biases_without_a_network_keeps_one_run_over_resumes(run, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    write("wandb", run, LINES)
+    write("wandb", run, [{"step": 3, "loss": 0.5}])
+    files = sorted((run.folder / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert {file.stem for file in files} == {f"run-{(run.folder / 'wandb-id').read_text()}"}
+    body = b"".join(file.read_bytes() for file in files)
+    assert b"validation/recall_at_1" in body and b"seconds/data" in body and b"dimension" in body
+
+
+SHOW = """
+import sys
+import torch
+from cacl.loss import LossTerms
+from cacl.meter import Meter
+from cacl.run import Run
+from cacl.step import StepRecord
+from cacl.world import World
+run = Run(sys.argv[1])
+meter = Meter(World(), run, [], "stop", 10, 0, 40)
+for step in range(1, 41):
+    terms = LossTerms(torch.ones(4), torch.tensor(1.5), torch.tensor(1.0), {"valid": torch.tensor(4)})
+    record = StepRecord(terms, torch.tensor(2.0), {})
+    meter.read(meter.lap(step, 0.1, record, torch.zeros(1), torch.arange(4)))
+meter.close()
+"""
+
+
+def show(folder: Path, **streams: int) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", SHOW, str(folder)], **streams)
+
+
+def test_a_terminal_sees_a_bar(run):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = show(run.folder, stderr=theirs, stdout=theirs)
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # Linux's way to say that the other side is closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(ours)
+    assert process.wait() == 0, seen
+    assert b"40/40" in seen and b"loss=1.5000" in seen and b"\r" in seen
+    assert b"step 40/40" not in seen
+
+
+def test_a_log_sees_lines_and_the_run_keeps_all(run):
+    process = show(run.folder, stderr=subprocess.PIPE)
+    seen = process.communicate()[1].decode().splitlines()
+    assert process.returncode == 0, seen
+    assert len(seen) == 20 and seen[-1].startswith("step 40/40 epoch 3 loss 1.5000") and "\r" not in seen[-1]
+    lines = [json.loads(line) for line in run.log_file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 41))
+    assert {"clips_per_second", "gradient_norm", "learning_rate", "memory_mib"} <= lines[0].keys()
+
+
+def test_time_within_a_part_of_a_part_is_counted_once():
+    clock, began = Clock(torch.device("cpu")), time.perf_counter()
+    with clock("loss"):
+        pass
+    assert clock.take()() == {}, "nothing is counted before the start"
+    clock.start()
+    with clock("data", host=True):
+        time.sleep(0.01)
+        with clock("communication"):
+            pass
+    with clock("loss"):
+        time.sleep(0.01)
+        with clock("communication"):
+            time.sleep(0.05)
+        time.sleep(0.01)
+    elapsed = time.perf_counter() - began
+    seconds = clock.take()()
+    assert seconds.keys() == {"data", "loss", "communication"}
+    assert seconds["data"] >= 0.01 and seconds["loss"] >= 0.02 and seconds["communication"] >= 0.05
+    assert sum(seconds.values()) <= elapsed
+    assert clock.take()() == {}
