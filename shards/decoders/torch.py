@@ -5,7 +5,9 @@ Axes: `n` clips of a batch on this rank, `S` pixels of an image's side, `T` samp
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,6 +37,7 @@ from shards.decoders.clip import (
 )
 from shards.decoders.sound import waveform
 
+_PR_SET_PDEATHSIG = 1
 _PREFETCHED_BATCHES = 2
 """Batches that each worker process has ready."""
 
@@ -56,7 +59,7 @@ class TorchDecoder(Options):
             num_workers=workers,
             collate_fn=_unchanged,
             prefetch_factor=_PREFETCHED_BATCHES if workers else None,
-            worker_init_fn=_leave_signals_to_the_trainer,
+            worker_init_fn=_live_and_die_with_the_trainer,
             generator=torch.Generator(),  # else it would draw from the global one
         )
         for batch in loader:
@@ -149,7 +152,13 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Launchers signal all processes of a job, and a dead worker would end the run before its checkpoint."""
+def _live_and_die_with_the_trainer(worker: int) -> None:
+    """Ignore what launchers send to all processes of a job, and end with the process that started this one.
+
+    A worker that died of a signal would end the run before its checkpoint. And torch's workers see that their
+    trainer was killed only where they wait for work: one that waits to hand over a batch would stay for ever.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

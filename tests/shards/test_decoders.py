@@ -7,8 +7,10 @@ import os
 import resource
 import signal
 import struct
+import time
 import wave
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -276,6 +278,30 @@ def test_workers_leave_signals_to_the_trainer_and_no_random_state_moves():
             os.kill(child.pid, number)
     assert [first.index.item(), *(batch.index.item() for batch in stream)] == list(range(20))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def _decode_until_killed(answer) -> None:
+    requests = [Request(np.array([index]), (0, 0)) for index in range(20)]
+    stream = TorchDecoder().stream(tiny_store(), requests, Wishes(SMALL), 1)
+    next(stream)
+    (worker,) = torch.multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGSTOP)  # it looks for its trainer no more than one that waits to hand over
+    answer.send(worker.pid)
+    time.sleep(600)
+
+
+def test_a_worker_ends_when_its_trainer_is_killed():
+    context = torch.multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    trainer = context.Process(target=_decode_until_killed, args=(theirs,))
+    trainer.start()
+    worker = ours.recv()
+    trainer.kill()
+    trainer.join()
+    status, end = Path(f"/proc/{worker}/status"), time.monotonic() + 60
+    while status.exists() and "State:\tZ" not in status.read_text():
+        assert time.monotonic() < end, "the worker outlives its trainer"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
