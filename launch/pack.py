@@ -47,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="K/N",
             help="pack the K-th of N parts only, then merge",
         )
-        _add_max_rejected(one)
+        _add_max_rejected(one, 0.05, "%(default)s")
     merge = sources.add_parser("merge", help="finish a folder whose parts are all packed", allow_abbrev=False)
     merge.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    _add_max_rejected(merge)
+    _add_max_rejected(merge, None, "that of the parts")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -140,9 +140,9 @@ def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
     return {"type": kind, "default": default, "help": f"{help_text} (default: {default})"}
 
 
-def _add_max_rejected(parser: argparse.ArgumentParser) -> None:
-    help_text = "share of rejected clips, 0..1, over which the run ends with an error (default: %(default)s)"
-    parser.add_argument("--max-rejected", type=_share, default=0.05, help=help_text)
+def _add_max_rejected(parser: argparse.ArgumentParser, default: float | None, shown: str) -> None:
+    help_text = f"share of rejected clips, 0..1, over which the run ends with an error (default: {shown})"
+    parser.add_argument("--max-rejected", type=_share, default=default, help=help_text)
 
 
 def positive(text: str) -> int:

@@ -26,6 +26,7 @@ from shards.workers import Done, run_jobs
 from shards.writer import WORK, ShardWriter, finished, write_text
 
 REJECTED = "rejected.jsonl"
+_LIMIT = "max-rejected.json"
 
 
 def pack(
@@ -37,6 +38,7 @@ def pack(
     """
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
+    write_text(work / _LIMIT, json.dumps(max_rejected), work)
     _record_plan(plan, work)
     turn, parts = part
     with _alone(work / f"part-{turn}-of-{parts}.lock"):
@@ -60,11 +62,13 @@ def pack(
                     bar.update()
 
 
-def merge(plan: Manifest, out: Path, max_rejected: float) -> Manifest:
+def merge(plan: Manifest, out: Path, max_rejected: float | None = None) -> Manifest:
     """Write manifest and rejected list of a folder whose shards are all there; `plan` is its head.
 
-    Raises UserError when shards are missing, or more than `max_rejected` (0..1) of the clips are rejected.
+    Raises UserError when shards are missing, or more than `max_rejected` (0..1) of the clips are rejected;
+    None is the limit under which the last part was packed.
     """
+    limit = json.loads((out / WORK / _LIMIT).read_text()) if max_rejected is None else max_rejected
     count = -(-plan.ids // plan.shard_size)
     entries = [finished(out, number) for number in range(count)]
     missing = [number for number, entry in enumerate(entries) if entry is None]
@@ -75,7 +79,7 @@ def merge(plan: Manifest, out: Path, max_rejected: float) -> Manifest:
         )
     complete = [entry for entry in entries if entry is not None]
     rejected = [clip for entry in complete for clip in entry.rejected]
-    _refuse_rejected(rejected, plan.ids, out, max_rejected)
+    _refuse_rejected(rejected, plan.ids, out, limit)
     manifest = replace(plan, shards=tuple(entry.shard for entry in complete))
     _write_rejected(rejected, out)
     write_text(out / manifests.NAME, manifest.to_json(), out / WORK)

@@ -152,6 +152,16 @@ def test_too_many_rejected_clips_end_the_run_and_a_higher_limit_goes_on(tmp_path
     assert merge(plan.head, tmp_path, 0.25).shards[0].nsamples == 1
 
 
+def test_a_merge_allows_what_its_parts_were_allowed(tmp_path: Path) -> None:
+    """A cluster's merge job is told nothing but the folder."""
+    plan = make_plan(Fragile(broken=("clip-00", "clip-05", "clip-11")), 4)
+    for turn, limit in ((1, 0.1), (2, 0.1), (3, 0.25)):
+        pack(plan, tmp_path, part=(turn, 3), max_rejected=limit)
+    refused = cacl("pack", "merge", "--out", tmp_path, "--max-rejected", "0.1")
+    assert refused.returncode == 2 and "3 of 12 clips are rejected" in refused.stderr
+    assert cacl("pack", "merge", "--out", tmp_path).returncode == 0
+
+
 def test_packing_what_is_packed_checks_it(once: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in once.rglob("*")}
     done = cacl("pack", *GENERATED, "--out", once)
