@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,9 +32,9 @@ class ModelOptions(Options):
     sound: SoundEncoder = field(default_factory=SmallCnn)
     features: SoundFeatures = field(default_factory=LogMel)
     head: ImageHead = field(default_factory=LinearHead)
-    dimension: int = 128
+    dimension: PositiveInt = 128
     """Channels D of an embedding."""
-    heads: int = 1
+    heads: PositiveInt = 1
     """Pairs of an image head and a sound head; SLAVC has two."""
     image_dropout: float = 0.0
     """Share of the trunk's image features that training sets to 0 before the heads (SLAVC: 0.9)."""

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import nn
 
 from cacl.options import Options
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,10 @@ class AdamW(Options):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
     name: Literal["adamw"] = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.999
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 1e-4
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
@@ -35,9 +37,9 @@ class SGD(Options):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
-    learning_rate: float = 1e-2
-    weight_decay: float = 0.0
-    momentum: float = 0.0
+    learning_rate: PositiveFloat = 1e-2
+    weight_decay: NonNegativeFloat = 0.0
+    momentum: Fraction = 0.0
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
@@ -65,7 +67,7 @@ class Constant(Options):
     """The same learning rate throughout, after a linear warm-up."""
 
     name: Literal["constant"] = "constant"
-    warmup_steps: int = 0
+    warmup_steps: NonNegativeInt = 0
 
     def factor(self, step: int, total_steps: int) -> float:
         """Return what the learning rate of `step` (from 0) is multiplied with."""
@@ -77,8 +79,8 @@ class Cosine(Options):
     """A linear warm-up, then half a cosine from 1 down to `floor`."""
 
     name: Literal["cosine"] = "cosine"
-    warmup_steps: int = 0
-    floor: float = 0.0
+    warmup_steps: NonNegativeInt = 0
+    floor: Fraction = 0.0
 
     def factor(self, step: int, total_steps: int) -> float:
         """Return what the learning rate of `step` (from 0) is multiplied with."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import NonNegativeInt
+
 from cacl.engines import DDP, EngineOptions
+from cacl.errors import UserError
 from cacl.loss import LossOptions
 from cacl.model import ModelOptions
 from cacl.optimization import AdamW, Cosine, OptimizerOptions, ScheduleOptions
@@ -34,7 +37,7 @@ class DataOptions(Options):
     protocol: str = "stamps"
     """How `cacl evaluate` measures on them."""
     order: OrderOptions = field(default_factory=Lanes)
-    workers: int = 2
+    workers: NonNegativeInt = 2
     """Decoding processes of each rank."""
     decoder: DecoderOptions = field(default_factory=TorchDecoder)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -53,3 +56,11 @@ class Recipe(Options):
     schedule: ScheduleOptions = field(default_factory=Cosine)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     engine: EngineOptions = field(default_factory=DDP)
+
+    def __post_init__(self) -> None:
+        heard, delivered = self.model.features.rate, self.data.augmentation.sample_rate
+        if heard != delivered:
+            raise UserError(
+                f"model.features.rate: {heard} Hz, but data.augmentation.sample_rate delivers {delivered}; "
+                "make them equal"
+            )

@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from cacl.errors import UserError
 from cacl.options import Options
@@ -259,7 +259,7 @@ class Lanes(Options):
     """Every clip once an epoch; `lanes` is a multiple of every number of ranks that is to be used."""
 
     name: Literal["lanes"] = "lanes"
-    lanes: int = 24
+    lanes: PositiveInt = 24
 
     def parts(self, global_batch_size: int) -> int:
         """Return into how many equal parts a batch can be cut for ranks."""
@@ -277,7 +277,7 @@ class ClassAware(Options):
     """Batches of `clips_per_class` clips of each of global_batch_size / clips_per_class pseudo-classes."""
 
     name: Literal["class-aware"] = "class-aware"
-    clips_per_class: int = 2
+    clips_per_class: PositiveInt = 2
 
     def parts(self, global_batch_size: int) -> int:
         """Return into how many equal parts a batch can be cut for ranks: single clips."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from cacl.options import Options
@@ -28,7 +28,7 @@ class MlpHead(Options):
     """Two 1×1 convolutions with a ReLU between them."""
 
     name: Literal["mlp"] = "mlp"
-    hidden: int = 256
+    hidden: PositiveInt = 256
     scale = 1
 
     def build(self, channels: int, dimension: int) -> nn.Module:
@@ -43,7 +43,7 @@ class DecoderHead(Options):
     """A light decoder for finer maps: every step doubles the resolution and sharpens by a depthwise 3×3."""
 
     name: Literal["decoder"] = "decoder"
-    hidden: int = 128
+    hidden: PositiveInt = 128
     scale: Literal[2, 4] = 2
     """How many times finer than the trunk's map."""
 

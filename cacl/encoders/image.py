@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
@@ -175,7 +175,7 @@ class SmallCnn(Options):
     """Four small strided convolutions, untrained: for tests and for shapes that are easy to see."""
 
     name: Literal["small-cnn"] = "small-cnn"
-    channels: int = 64
+    channels: PositiveInt = 64
     norm: Literal["group", "batch"] = "group"
     stride: Literal[16] = 16
     frozen: bool = False

@@ -33,7 +33,7 @@ class SmallCnn(Options):
     """Four strided convolutions and the mean and maximum over what they leave."""
 
     name: Literal["small-cnn"] = "small-cnn"
-    channels: int = 256
+    channels: Annotated[int, Field(ge=8)] = 256
     norm: Literal["group", "batch"] = "group"
 
     def build(self) -> SoundTrunk:

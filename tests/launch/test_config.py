@@ -63,6 +63,9 @@ WRONG = {
     "a key twice": ("data: {train: x}\nmodel: {}\ndata: {train: y}", [], "line 3: .*the key data stands .* second time"),
     "value that is not YAML": (RECIPE, ["--training.epochs", "[1"], r"--training.epochs \[1.*not YAML"),
     "fields that do not fit": (RECIPE, ["--loss.temperature", "0"], "loss: temperature must be above 0, got 0.0$"),
+    "count below 1": (RECIPE, ["--model.dimension", "0"], "model.dimension: .*greater than 0, got 0"),
+    "rate that is no number": (RECIPE, ["--optimizer.learning-rate", "nan"], "optimizer.learning_rate: .*got 'nan'"),
+    "sound of two rates": (RECIPE, ["--data.augmentation.sample-rate", "8000"], "model.features.rate: 16000 Hz, but .* 8000"),
     "no such share": (RECIPE, ["--data.augmentation.flip", "3"], r"recipe.yaml with --data.augmentation.flip 3: .*flip"),
     "not a mapping": ("- 1", [], "a recipe is a mapping"),
 }  # fmt: skip
