@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from cacl import checkpoint
@@ -20,7 +21,7 @@ from cacl.engines.base import Engine
 from cacl.errors import UserError
 from cacl.heartbeat import Heartbeat
 from cacl.meter import Meter, Pending
-from cacl.optimization import ScheduleOptions
+from cacl.optimization import Fraction, ScheduleOptions
 from cacl.options import Options
 from cacl.run import CHOICE, Run
 from cacl.sinks import SINKS, SinkName
@@ -35,23 +36,23 @@ EMA_FILE = "ema.safetensors"
 class TrainingOptions(Options):
     """How long, in what portions, and what is kept."""
 
-    global_batch_size: int = 120
+    global_batch_size: PositiveInt = 120
     """Clips of one step over all ranks: a multiple of the data set's lanes."""
-    micro_batch_size: int = 60
+    micro_batch_size: PositiveInt = 60
     """Clips of one forward: the unit that BatchNorm and dropout see, whatever the number of ranks."""
-    epochs: int = 10
-    seed: int = 0
+    epochs: PositiveInt = 10
+    seed: NonNegativeInt = 0
     precision: Literal["float32", "bfloat16"] = "float32"
-    clip_gradient_norm: float | None = None
-    ema_decay: float | None = None
+    clip_gradient_norm: PositiveFloat | None = None
+    ema_decay: Fraction | None = None
     """Keep a moving average of the model, which also makes the targets of losses that have them."""
-    checkpoint_every: int = 100
+    checkpoint_every: PositiveInt = 100
     """Steps between checkpoints; each is measured on `data.validation` where that is given."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: PositiveInt = 2
     """The newest so many are kept, and the best by validation."""
     non_finite: Literal["stop", "skip"] = "stop"
     """What a gradient that is not finite does: end the run, or be skipped and counted."""
-    distributed_timeout: float = 600.0
+    distributed_timeout: PositiveFloat = 600.0
     """Seconds that a rank waits for the others before the job ends and names the one that hangs."""
     compile: bool = False
     """Compile the encoders."""
@@ -61,7 +62,7 @@ class TrainingOptions(Options):
     """Compute the encoders' activations again in the backward pass instead of keeping them."""
     log: tuple[SinkName, ...] = ()
     """Where train.jsonl's lines go as well."""
-    profile_steps: int = 0
+    profile_steps: NonNegativeInt = 0
     """Write a torch-profiler trace of so many steps to trace.json in the run directory."""
 
 

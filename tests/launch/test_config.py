@@ -64,6 +64,8 @@ WRONG = {
     "value that is not YAML": (RECIPE, ["--training.epochs", "[1"], r"--training.epochs \[1.*not YAML"),
     "fields that do not fit": (RECIPE, ["--loss.temperature", "0"], "loss: temperature must be above 0, got 0.0$"),
     "count below 1": (RECIPE, ["--model.dimension", "0"], "model.dimension: .*greater than 0, got 0"),
+    "no epochs": (RECIPE, ["--training.epochs", "0"], "training.epochs: .*greater than 0, got 0"),
+    "micro-batch of nothing": (RECIPE, ["--training.micro-batch-size=0"], "training.micro_batch_size: .*got 0"),
     "rate that is no number": (RECIPE, ["--optimizer.learning-rate", "nan"], "optimizer.learning_rate: .*got 'nan'"),
     "sound of two rates": (RECIPE, ["--data.augmentation.sample-rate", "8000"], "model.features.rate: 16000 Hz, but .* 8000"),
     "no such share": (RECIPE, ["--data.augmentation.flip", "3"], r"recipe.yaml with --data.augmentation.flip 3: .*flip"),
