@@ -24,16 +24,15 @@ from shards.workers import Done, Report, run_jobs
 class ShardVerifier:
     """The job of a verifying process."""
 
-    location: str
+    store: Store
 
     def __call__(self, number: int, crashed: dict[int, str], report: Report) -> list[str]:
         """Return what is wrong with shard `number`, a sentence each."""
-        store = open_store(self.location)
+        store, problems = self.store, []
         try:
             _refuse_other_bytes(store, number)
         except UserError as error:
             return [str(error)]
-        problems = []
         for index in map(int, store.shards[number]):
             report(index)
             try:
@@ -52,7 +51,7 @@ def verify(location: str | Path, workers: int) -> Iterator[str]:
     """Yield what is wrong with the shards at `location`, a sentence each, shard by shard."""
     store = open_store(location)
     with progress(desc=f"verifying {location}", total=len(store.indices), unit="clip") as bar:
-        for event in run_jobs(ShardVerifier(str(location)), list(range(len(store.shards))), workers):
+        for event in run_jobs(ShardVerifier(store), list(range(len(store.shards))), workers):
             if isinstance(event, Done):
                 yield from event.result
             else:
