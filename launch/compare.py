@@ -66,7 +66,7 @@ def named(name: str, seeds: list[str] | None) -> list[Path]:
 
 def check_same(first: dict[str, Any], other: dict[str, Any], first_run: Path, run: Path) -> None:
     """Raise UserError unless both evaluations measured the same thing on the same clips."""
-    for key in ("protocol_version", "data", "n"):
+    for key in ("protocol_version", "options", "data", "n"):
         if first[key] != other[key]:
             raise UserError(
                 f"{run}: its {key} is {other[key]}, that of {first_run} is {first[key]}; evaluate both alike"

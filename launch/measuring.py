@@ -24,8 +24,27 @@ if TYPE_CHECKING:
     from shards.store import Store
 
 
-def open_test(arguments: argparse.Namespace) -> tuple[Recipe, Store, Protocol]:
-    """Return the run's recipe, its test clips and the protocol.
+def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what is measured on, and how."""
+    parser.add_argument("--data", metavar="DIR", help="packed test clips (default: the recipe's data.test)")
+    parser.add_argument("--protocol", metavar="NAME", help="default: the recipe's data.protocol")
+    parser.add_argument(
+        "--upsampling",
+        choices=["bicubic", "bilinear", "bicubic-corners", "bilinear-corners", "nearest"],
+        help="from map to pixels (default: the protocol's)",
+    )
+    parser.add_argument(
+        "--without-quirks",
+        default="",
+        metavar="NAME,NAME",
+        help="slavc-compat: the sane number in place of these quirks",
+    )
+
+
+def open_test(
+    run: str | Path, data: str | None, protocol: str | None, upsampling: Any = None, without_quirks: str = ""
+) -> tuple[Recipe, Store, Protocol]:
+    """Return the run's recipe, its test clips and the protocol, the latter two the recipe's unless named.
 
     Raises UserError where one is not to be had.
     """
@@ -35,12 +54,14 @@ def open_test(arguments: argparse.Namespace) -> tuple[Recipe, Store, Protocol]:
     from launch.recipe import Recipe
     from shards.store import open_store
 
-    run = Run(arguments.run)
-    recipe = parse(Recipe, run.recipe(), str(run.recipe_file))
-    location = arguments.data or recipe.data.test
+    file = Run(run).recipe_file
+    recipe = parse(Recipe, Run(run).recipe(), str(file))
+    location = data or recipe.data.test
     if location is None:
-        raise UserError(f"{run.recipe_file}: data.test names no test clips; give them with --data")
-    return recipe, open_store(location), get_protocol(arguments.protocol or recipe.data.protocol)
+        raise UserError(f"{file}: data.test names no test clips; give them with --data")
+    quirks = [name for name in without_quirks.split(",") if name]
+    measured_by = get_protocol(protocol or recipe.data.protocol).altered(upsampling, quirks)
+    return recipe, open_store(location), measured_by
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,7 @@ class Work:
     recipe: Recipe
     store: Store
     parts: Path
-    identity: dict[str, str]
+    identity: dict[str, Any]
     world: World
 
     def measure(
@@ -72,7 +93,12 @@ class Work:
                 lambda some: test_batches(self.store, some, UNIT, self.recipe, protocol.sound),
                 lambda batch: measure_batch(systems, batch, protocol, world.device),
                 self.parts / "-".join([name, *systems]),
-                {**self.identity, "protocol": protocol.name, "version": protocol.version},
+                {
+                    **self.identity,
+                    "protocol": protocol.name,
+                    "version": protocol.version,
+                    **protocol.options(),
+                },
                 world,
                 bar.update,
             )

@@ -42,8 +42,9 @@ def main(arguments: argparse.Namespace) -> None:
 
     run = Run(arguments.run)
     record = read_record(run.folder, arguments.protocol)
-    arguments.protocol = record["protocol"]
-    recipe, store, protocol = open_test(arguments)
+    recipe, store, protocol = open_test(
+        run.folder, arguments.data, record["protocol"], record["options"]["upsampling"]
+    )
     model, _ = open_model(run.folder, arguments.weights)
     systems = read_clips(run.folder, protocol.name)
     chosen = choose(systems["model"], protocol.ranked_by, arguments.clips)

@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -55,6 +55,19 @@ class Protocol(ABC):
     """The column that is higher where a clip is localized better."""
     judged_by: str = "ciou_top50"
     """The column that is 0.5 or more where the place is right."""
+
+    def altered(self, upsampling: Upsampling | None, without_quirks: Sequence[str]) -> Self:
+        """Return the protocol with another upsampling, and with quirks switched off.
+
+        Raises UserError for a quirk that there is not.
+        """
+        if without_quirks:
+            raise UserError(f"protocol {self.name}: has no quirk {without_quirks[0]!r}; leave it out")
+        return replace(self, upsampling=upsampling or self.upsampling)
+
+    def options(self) -> dict[str, str]:
+        """Return what may be set beside name and version, for records."""
+        return {"upsampling": self.upsampling}
 
     @abstractmethod
     def truths(self, annotation: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -51,6 +51,7 @@ def summarize(tested: Tested, systems: Mapping[str, Columns]) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "protocol": protocol.name,
         "protocol_version": protocol.version,
+        "options": protocol.options(),
         "n": n,
         "share_of_set": n / expected,
         "missing": list(tested.missing),

@@ -19,12 +19,13 @@ model chosen on the test set) change which clips are measured, and are not offer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cacl.errors import UserError
 from cacl.evaluation import metrics
 from cacl.evaluation.boxes import Boxes
 from cacl.evaluation.compare import Statistic
@@ -134,6 +135,19 @@ class SlavcCompat(Boxes):
     rank_fraction: float = 0.5
     absolute_threshold: float = 0.5
     quirks: frozenset[str] = QUIRKS
+
+    def altered(self, upsampling: Upsampling | None, without_quirks: Sequence[str]) -> SlavcCompat:
+        """Return the protocol with another upsampling and without some quirks."""
+        for name in without_quirks:
+            if name not in QUIRKS:
+                raise UserError(
+                    f"{self.name}: there is no quirk {name!r}; its quirks are {', '.join(sorted(QUIRKS))}"
+                )
+        return replace(super().altered(upsampling, []), quirks=self.quirks - set(without_quirks))
+
+    def options(self) -> dict[str, str]:
+        """Return the upsampling and the quirks that are on."""
+        return {**super().options(), "quirks": " ".join(sorted(self.quirks)) or "none"}
 
     def scores(self, maps: Tensor) -> Tensor:
         """Return maps of cosine / tau, upsampled by the library's own call and scaled to 0..1."""

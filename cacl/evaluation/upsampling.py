@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 Upsampling = Literal["bicubic", "bilinear", "bicubic-corners", "bilinear-corners", "nearest"]
-
 _INTERPOLATE: dict[str, dict[str, Any]] = {
     "bicubic": {"mode": "bicubic", "align_corners": False},
     "bilinear": {"mode": "bilinear", "align_corners": False},

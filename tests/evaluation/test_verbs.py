@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from cacl.checkpoint import seal, write_tensors
+from cacl.errors import UserError
 from cacl.evaluation.results import read_clips
 from cacl.loss import LossOptions
 from cacl.model import Localizer
@@ -139,13 +140,66 @@ def test_a_list_of_ids_names_what_is_missing(evaluated, tmp_path):
         (["--data", "nowhere"], "nowhere"),
         (["--ids", "nowhere.txt"], "--ids nowhere.txt: cannot be read"),
         (["--object-guidance", "min-max", "--alpha", "2"], "--alpha 2: give a number in 0..1"),
+        (
+            ["--object-guidance", "min-max", "--alpha", "choose", "--validation", "{test}"],
+            "holds the test clips",
+        ),
+        (["--without-quirks", "thinned-ap"], "protocol stamps: has no quirk 'thinned-ap'"),
+        (
+            ["--protocol", "slavc-compat", "--without-quirks", "x"],
+            "its quirks are nan-when-nothing, strict-half",
+        ),
+        (["--object-weights", "nowhere.pth"], "nowhere.pth"),
     ],
 )
 def test_bad_arguments_are_one_sentence_and_lose_nothing(evaluated, capsys, words, message):
     before = (evaluated / "metrics.json").read_text()
+    words = [word.replace("{test}", str(evaluated.parent / "test")) for word in words]
     assert main(["evaluate", "--run", str(evaluated), *words]) == 2
     assert message in capsys.readouterr().err
     assert (evaluated / "metrics.json").read_text() == before
+
+
+def test_a_quirk_and_the_upsampling_are_switched_by_name(evaluated, tmp_path):
+    numbers = {}
+    for name, words in {
+        "quirks": [],
+        "without": ["--without-quirks", "thinned-ap,strict-half"],
+        "bilinear": ["--upsampling", "bilinear"],
+    }.items():
+        copy = tmp_path / name
+        shutil.copytree(evaluated, copy)
+        assert main(["evaluate", "--run", str(copy), "--protocol", "slavc-compat", *words]) == 0
+        numbers[name] = json.loads((copy / "metrics.json").read_text())
+    assert numbers["quirks"]["options"]["upsampling"] == "bicubic-corners"
+    assert numbers["without"]["options"]["quirks"] == "nan-when-nothing thinned-f1"
+    assert numbers["bilinear"]["options"]["upsampling"] == "bilinear"
+    assert numbers["bilinear"]["model"] != numbers["quirks"]["model"]
+    assert main(["compare", str(tmp_path / "quirks"), str(tmp_path / "without")]) == 2
+
+
+def test_more_clips_than_the_official_set_are_refused():
+    with pytest.raises(UserError, match=r"the official set has 3 clips, these are 4; .*--ids FILE"):
+        evaluate.check_size("vggss", 3, 4)
+
+
+def test_alpha_is_chosen_on_other_clips_or_on_a_reserved_tenth(evaluated, tmp_path):
+    """Promise: the clips of the choice are declared, and no part of any number."""
+    validation = tmp_path / "validation"
+    words = ["--split", "test", "--seed", "1", "--clips", "6", "--frame-side", "64", "--workers", "1"]
+    assert main(["pack", "generated", "--out", str(validation), *words]) == 0
+    guidance = {}
+    for name, more in {"reserved": [], "other": ["--validation", str(validation)]}.items():
+        copy = tmp_path / name
+        shutil.copytree(evaluated, copy)
+        words = ["--run", str(copy), "--object-guidance", "fixed-range", "--alpha", "choose"]
+        assert main(["evaluate", *words, *more]) == 0
+        record = json.loads((copy / "metrics.json").read_text())
+        guidance[name] = record["object_guidance"] | {"n": record["n"], "missing": record["missing"]}
+    assert guidance["reserved"]["reserved"] == [0]
+    assert (guidance["reserved"]["n"], guidance["reserved"]["missing"]) == (CLIPS - 1, [])
+    assert (guidance["other"]["n"], guidance["other"]["chosen_on"]) == (CLIPS, 6)
+    assert 0 <= guidance["other"]["alpha"] <= 1
 
 
 def test_a_run_without_checkpoint_or_evaluation_says_what_to_do(tmp_path, capsys):
