@@ -5,7 +5,8 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help demo demo-sweep test test-slow test-faults test-network test-slurm install-slurm test-ray test-container bench-pack setup lint clean
+.PHONY: help demo demo-sweep test test-slow test-faults test-network test-slurm install-slurm test-ray test-container \
+	reproduce reproduce-labels bench-pack setup lint clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -50,6 +51,12 @@ test-container: .venv/.all ## the images, built and run (root: apt installs buil
 # $(call apt,PROGRAMS,PACKAGES): as root, install Debian packages where a program is missing
 apt = command -v $(1) >/dev/null || [ "$$(id -u)" != 0 ] || \
 	{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $(2); }
+
+reproduce: .venv/.all ## the paper's tables in miniature: writes docs/results.md
+	@$(BIN)/python -m benchmarks.reproduce
+
+reproduce-labels: .venv/.all ## trainings on labels of every kind: writes the study in docs/labels.md
+	@$(BIN)/python -m benchmarks.label_study
 
 bench-pack: .venv/.all ## packing against one ffmpeg process a clip (installs Debian's ffmpeg)
 	@command -v ffmpeg >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends ffmpeg; }

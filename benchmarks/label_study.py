@@ -1,148 +1,248 @@
-"""The analysis of labels: do trainings on fused labels find the sounding object better, and by how much?
+"""The study of labels: do trainings on fused labels find the sounding object better, and by how much?
 
-    python -m benchmarks.label_study [--levels two-object middle hard] [--seeds 0 1 2 3 4] [--clips 3000]
+    make reproduce-labels
+    python -m benchmarks.label_study [--source generated --clips 200 --test-clips 40 --seeds 0]     # a trial
 
-Fixed before any result was seen: levels, arms, the metric `peak_in_box` (share of test clips whose map's peak
-lies in the sounding object's box), and one test draw of stamps (seed 1), measured once per training. Arms:
-none (own clip only), image (ImageNet, whole frame), sound (clusters), fused (clusters), true (the annotated
-classes: the ceiling). Per level the figures are means over seeds, intervals of differences resample seeds and
-clips (`cacl compare`), and `recovered` is (fused - none) / (true - none). The result is written whatever its
-sign to docs/labels.json. What is done already is not done again.
+Fixed before any result was seen: the levels, the arms, the metric `peak_in_box` (share of test clips whose
+map's peak lies in the sounding object's box), the recipe (launch/recipes/miniature.yaml), five seeds, and one
+test draw that is measured once a training. Arms are labels: none (own clip alone), weak and strong image
+labels (ImageNet, whole frame), clusters of sound, fused, true (the annotated classes: the ceiling, not a
+method). `recovered` is (fused - none) / (true - none). Intervals resample seeds and clips.
+
+On the two-object level a share of the true labels is replaced at random as well, and trained on with
+positives of the same class and with a curriculum (confident pairs first), whose confidence comes from
+neighbors by sound.
+
+What is done already is not done again. The result is written whatever its sign to docs/labels.json,
+docs/labels.md and docs/labels-precision.svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from matplotlib import pyplot
 
-from cacl.labels.quality import compare
-from cacl.labels.table import LabelHeader, LabelTable
-from launch.clips import true_classes
-from shards.store import open_store
+from benchmarks.miniature import data
+from benchmarks.miniature.analysis import (
+    Rows,
+    environment,
+    errorbars,
+    replace_section,
+    show,
+    show_difference,
+    table,
+)
+from benchmarks.miniature.plan import name_of, setting
+from benchmarks.miniature.training import Setting, run_all, trained_seconds, unique, warm_up
+from cacl.evaluation.protocols import get_protocol
 
-ARMS = ("none", "image", "sound", "fused", "true")
-METRIC = "peak_in_box"
-RECIPE = "launch/recipes/demo.yaml"
-
-
-def cacl(*words: str) -> str:
-    """Run one command and return what it prints."""
-    done = subprocess.run([sys.executable, "-m", "launch.main", *words], stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise SystemExit(f"cacl {' '.join(words)}: ended with {done.returncode}")
-    return done.stdout
-
-
-def prepare(folder: Path, source: str, level: str, clips: int, test_clips: int) -> dict[str, Path | None]:
-    """Pack a level and the test draw, make every arm's table, and return the tables."""
-    train, test = folder / level / "train", folder / "test"
-    for out, words in (
-        (train, ["--level", level, "--clips", str(clips)]),
-        (test, ["--split", "test", "--seed", "1", "--clips", str(test_clips)]),
-    ):
-        if not (out / "manifest.json").exists():
-            cacl("pack", source, "--out", str(out), *words)
-    cacl("label", str(train))
-    for view in ("sound", "fused"):
-        if not (train / "labels" / f"{view}.parquet").exists():
-            cacl("labels", "cluster", str(train), "--of", view)
-    names = {"image": "efficientnet-lite0", "sound": "sound", "fused": "fused", "true": "true"}
-    tables: dict[str, Path | None] = {
-        arm: train / "labels" / f"{name}.parquet" for arm, name in names.items()
-    }
-    if not (train / "labels" / "true.parquet").exists():
-        write_truth(train, train / "labels" / "true.parquet")
-    return {"none": None, **tables}
-
-
-def write_truth(data: Path, out: Path) -> None:
-    """Write the table of annotated classes: the ceiling, not a method."""
-    store = open_store(data)
-    classes = true_classes(store, store.indices)
-    if classes is None:
-        raise SystemExit(f"{data}: not every clip is annotated with its class")
-    names, label = np.unique(classes, return_inverse=True)
-    header = LabelHeader("annotated classes", "", store.fingerprint, len(names))
-    LabelTable(store.indices, label.astype(np.int64), np.ones(len(label), np.float32), header).write(out)
-
-
-def train(folder: Path, level: str, arm: str, table: Path | None, seed: int, more: list[str]) -> float:
-    """Train and evaluate once, and return the metric."""
-    run = folder / "runs" / f"{level}-{arm}-{seed}"
-    if not (run / "metrics.json").exists():
-        words = ["--data.train", str(folder / level / "train"), "--data.test", str(folder / "test")]
-        words += ["--training.seed", str(seed), *more]
-        words += ["--data.labels", str(table) if table else "null"]
-        words += [] if table else ["--loss.positives.name", "own-clip"]
-        cacl("train", RECIPE, "--run-dir", str(run), "--resume", "--nproc-per-node", "2", *words)
-        cacl("evaluate", "--run", str(run))
-    return float(json.loads((run / "metrics.json").read_text())["model"][METRIC])
-
-
-def quality(folder: Path, level: str, tables: dict[str, Path | None]) -> dict[str, Any]:
-    """Return every table's agreement with the annotated classes."""
-    data = folder / level / "train"
-    store = open_store(data)
-    found = {}
-    for arm, path in tables.items():
-        if path is not None:
-            table = LabelTable.load(path, store.fingerprint)
-            truth = true_classes(store, table.index)
-            found[arm] = compare(table.label, np.array(truth))
-    return found
+LEVELS = ("two-object", "middle", "hard")
+ARMS = {
+    "none": None,
+    "weak": data.WEAK,
+    "strong": data.STRONG,
+    "sound": "sound",
+    "fused": "fused",
+    "true": "true",
+}
+TITLES = {
+    "none": "none (own clip)",
+    "weak": "weak image labels",
+    "strong": "strong image labels",
+    "sound": "clusters of sound",
+    "fused": "fused, unsupervised",
+    "true": "true classes (ceiling)",
+}
+METHOD, PROTOCOL, METRIC = "miniature", get_protocol("stamps"), "peak_in_box"
+NOISE_LEVEL, NOISE = "two-object", (0.2, 0.4, 0.6, 0.8)
+NOISE_SEEDS = 3
+CURRICULUM = {"name": "curriculum", "start": 0.6, "end": 0.2}
+"""Thresholds of confidence; it moves over the whole training."""
+TRAINING_SEED, TEST_SEED = 0, 1
+"""Of the draws of clips."""
 
 
 def main() -> None:
-    """Run the study, or what is left of it."""
+    """Run the study, or what is left of it, and write what it found."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--levels", nargs="+", default=["two-object", "middle", "hard"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--clips", type=int, default=3000)
+    parser.add_argument("--source", default="stamps", help="stamps, or generated for a trial")
+    parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--test-clips", type=int, default=400)
-    parser.add_argument(
-        "--source", default="stamps", help="stamps, or generated for a trial without a network"
-    )
-    parser.add_argument("--folder", type=Path, default=Path("runs/label-study"))
-    parser.add_argument("--out", type=Path, default=Path("docs/labels.json"))
-    arguments, more = parser.parse_known_args()
-    folder, record = arguments.folder, {}
-    for level in arguments.levels:
-        tables = prepare(folder, arguments.source, level, arguments.clips, arguments.test_clips)
-        values = {
-            arm: [train(folder, level, arm, tables[arm], seed, more) for seed in arguments.seeds]
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--folder", type=Path, default=Path("runs/miniature"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    arguments = parser.parse_args()
+    folder = arguments.folder
+    data.pack_test(folder, arguments.source, arguments.test_clips, TEST_SEED)
+    for level in LEVELS:
+        data.pack_level(folder, arguments.source, level, arguments.clips, TRAINING_SEED)
+    settings = plan(folder, arguments.seeds, arguments.clips)
+    warm_up(settings, folder)
+    run_all(settings, folder)
+    rows = Rows(folder, arguments.seeds)
+    record = {
+        "metric": METRIC,
+        "seeds": arguments.seeds,
+        "clips": {"training": arguments.clips, "test": arguments.test_clips},
+        "environment": environment(rows, name_of(LEVELS[0], METHOD, None)),
+        "levels": {level: of_level(rows, level) for level in LEVELS},
+        "noise": of_noise(rows),
+        "training_seconds": sum(trained_seconds(setting, folder) for setting in unique(settings)),
+    }
+    (arguments.docs / "labels.json").write_text(json.dumps(record, indent=1) + "\n")
+    plot(record, arguments.docs / "labels-precision.svg")
+    replace_section(arguments.docs / "labels.md", "study", page(record))
+
+
+def plan(folder: Path, seeds: list[int], clips: int) -> list[Setting]:
+    """Return every training: the arms of every level, and true labels with noise."""
+    settings = [
+        setting(folder, level, METHOD, labels, seed)
+        for level in LEVELS
+        for labels in ARMS.values()
+        for seed in seeds
+    ]
+    training = settings[0].recipe["training"]
+    steps = clips // training["global_batch_size"] * training["epochs"]
+    loss = {"positives": {**CURRICULUM, "steps": steps}}
+    for share in NOISE:
+        labels = data.write_noisy(folder / NOISE_LEVEL / "train", share, TRAINING_SEED)
+        for seed in seeds[:NOISE_SEEDS]:
+            settings.append(setting(folder, NOISE_LEVEL, METHOD, labels, seed))
+            settings.append(setting(folder, NOISE_LEVEL, METHOD, labels, seed, "curriculum", loss))
+    return settings
+
+
+def of_level(rows: Rows, level: str) -> dict[str, Any]:
+    """Return a level's figures: every arm's metric and label quality, differences, and what is recovered."""
+    names = {arm: name_of(level, METHOD, labels) for arm, labels in ARMS.items()}
+    metric = {arm: rows.estimate(name, PROTOCOL, METRIC) for arm, name in names.items()}
+    distance = metric["true"]["value"] - metric["none"]["value"]
+    gained = metric["fused"]["value"] - metric["none"]["value"]
+    train = rows.folder / level / "train"
+    return {
+        "metric": metric,
+        "by_seed": {arm: rows.by_seed(name, PROTOCOL, METRIC) for arm, name in names.items()},
+        "fused_minus": {
+            arm: rows.difference(names[arm], names["fused"], PROTOCOL, METRIC)
             for arm in ARMS
+            if arm != "fused"
+        },
+        "recovered": gained / distance if distance > 0 else None,
+        "quality": {arm: data.quality(train, labels) for arm, labels in ARMS.items() if labels},
+    }
+
+
+def of_noise(study: Rows) -> dict[str, Any]:
+    """Return the quality of every table with replaced labels, and the metric with and without curriculum."""
+    rows = Rows(study.folder, study.seeds[:NOISE_SEEDS])
+    train = rows.folder / NOISE_LEVEL / "train"
+    found = {}
+    for share in NOISE:
+        labels = data.noisy_name(share)
+        plain, curriculum = (name_of(NOISE_LEVEL, METHOD, labels, tag) for tag in ("", "curriculum"))
+        found[f"{share:.0%}"] = {
+            "pair_precision": data.quality(train, labels)["pair_precision"],
+            "plain": rows.estimate(plain, PROTOCOL, METRIC),
+            "curriculum": rows.estimate(curriculum, PROTOCOL, METRIC),
+            "curriculum_minus_plain": rows.difference(plain, curriculum, PROTOCOL, METRIC),
         }
-        means = {arm: statistics.mean(each) for arm, each in values.items()}
-        distance = means["true"] - means["none"]
-        seeds = [str(seed) for seed in arguments.seeds]
-        differences = {}
-        for other in ("none", "image", "sound"):
-            runs = [str(folder / "runs" / f"{level}-{arm}-{{}}") for arm in (other, "fused")]
-            differences[f"fused - {other}"] = json.loads(cacl("compare", *runs, "--seeds", *seeds, "--json"))
-        record[level] = {
-            "metric": METRIC,
-            "values": values,
-            "means": means,
-            "recovered": (means["fused"] - means["none"]) / distance if distance > 0 else None,
-            "differences": differences,
-            "quality": quality(folder, level, tables),
-        }
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
-        print(
-            level,
-            {arm: round(mean, 3) for arm, mean in means.items()},
-            "recovered",
-            record[level]["recovered"],
+    return found
+
+
+def page(record: dict[str, Any]) -> str:
+    """Return the section of docs/labels.md."""
+    seeds, clips, made = record["seeds"], record["clips"], record["environment"]
+    parts = [
+        f"`{METRIC}` in per cent with 95 % intervals over {len(seeds)} seeds and {clips['test']} test clips; "
+        f"{clips['training']:,} training clips a level. By `make reproduce-labels` at commit "
+        f"{made['commit']} ({made['platform']}, 2 processor cores, torch {made['versions']['torch']}); the "
+        f"trainings took {record['training_seconds'] / 60:.0f} minutes, one processor core each. Analysis "
+        "and settings were committed before the run.",
+        "\n".join(verdict(name, level) for name, level in record["levels"].items()),
+        table(["labels", *record["levels"]], [_arm(arm, record) for arm in ARMS]),
+        "Fused labels less the others, in points, paired over seeds and clips (bold: 0 is left out):",
+        table(["fused less", *record["levels"]], [_less(arm, record) for arm in ARMS if arm != "fused"]),
+        "Pair precision / recall / F1 of the labels that were trained on:",
+        table(["labels", *record["levels"]], [_quality(arm, record) for arm, name in ARMS.items() if name]),
+        f"True labels of the {NOISE_LEVEL} level, a share of them replaced by another class at random; the "
+        f"curriculum takes pairs first whose confidence (agreement of {data.NEIGHBORS} neighbors by sound) "
+        f"is at least {CURRICULUM['start']}, at the end {CURRICULUM['end']} "
+        f"({min(NOISE_SEEDS, len(seeds))} seeds):",
+        table(
+            ["replaced", "pair precision", "same class", "curriculum", "difference"],
+            [
+                [
+                    share,
+                    f"{one['pair_precision']:.2f}",
+                    show(one["plain"]),
+                    show(one["curriculum"]),
+                    show_difference(one["curriculum_minus_plain"]),
+                ]
+                for share, one in record["noise"].items()
+            ],
+        ),
+        "![Accuracy against the precision of same-label pairs](labels-precision.svg)",
+    ]
+    return "\n\n".join(parts)
+
+
+def verdict(name: str, level: dict[str, Any]) -> str:
+    """Return what a level says of fused labels, as it fell."""
+    words = []
+    for arm in ("none", "strong"):
+        found = level["fused_minus"][arm]
+        sure = found["low"] > 0 or found["high"] < 0
+        side = ("better than" if found["value"] > 0 else "worse than") if sure else "not told apart from"
+        words.append(f"{side} {TITLES[arm]} ({show_difference(found)})")
+    recovered = level["recovered"]
+    share = "not defined" if recovered is None else f"{recovered:.0%}"
+    against = " and ".join(words)
+    return f"- **{name}**: fused labels are {against}; of the distance to true classes they recover: {share}."
+
+
+def _arm(arm: str, record: dict[str, Any]) -> list[str]:
+    return [TITLES[arm], *(show(level["metric"][arm]) for level in record["levels"].values())]
+
+
+def _less(arm: str, record: dict[str, Any]) -> list[str]:
+    return [TITLES[arm], *(show_difference(level["fused_minus"][arm]) for level in record["levels"].values())]
+
+
+def _quality(arm: str, record: dict[str, Any]) -> list[str]:
+    names = ("pair_precision", "pair_recall", "pair_f1")
+    cells = [
+        " / ".join(f"{level['quality'][arm][name]:.2f}" for name in names)
+        for level in record["levels"].values()
+    ]
+    return [TITLES[arm], *cells]
+
+
+def plot(record: dict[str, Any], path: Path) -> None:
+    """Draw the metric against the precision of same-label pairs: real labels, and true ones with noise."""
+    level, noise = record["levels"][NOISE_LEVEL], record["noise"]
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.2))
+    precision = [one["pair_precision"] for one in noise.values()]
+    for name, title in (("plain", "true labels with noise"), ("curriculum", "the same, curriculum")):
+        marks = [one[name] for one in noise.values()]
+        errorbars(axes, precision, marks, fmt="o-", markersize=4, label=title)
+    arms = [arm for arm in ARMS if arm in level["quality"]]
+    precision = [level["quality"][arm]["pair_precision"] for arm in arms]
+    errorbars(axes, precision, [level["metric"][arm] for arm in arms], fmt="s", color="black", label="labels")
+    for arm, x in zip(arms, precision, strict=True):
+        axes.annotate(
+            TITLES[arm], (x, level["metric"][arm]["value"]), xytext=(6, -11), textcoords="offset points"
         )
+    axes.axhline(level["metric"]["none"]["value"], color="gray", linestyle=":", label=TITLES["none"])
+    axes.set(xlabel="precision of same-label pairs", ylabel=METRIC, title=f"level {NOISE_LEVEL}")
+    axes.legend(loc="upper left", fontsize=8)
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,129 @@
+"""What of a clip needs no learned gradient, computed once: features of the frozen trunk, and the spectrogram.
+
+Axes: `V` random views, `N` clips, `C` channels of the trunk, `h` × `w` places, `F` bands, `t` frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cacl.model import Localizer, ModelOptions
+from cacl.options import plain
+from cacl.types import Batch
+from shards.decoders.augmentation import Augmentation
+from shards.decoders.clip import Request, Wishes, annotation
+from shards.decoders.torch import TorchDecoder
+from shards.order import Order
+from shards.progress import progress
+from shards.store import Store, open_store
+
+_UNIT = 100
+"""Clips of one pass through the trunk."""
+
+
+class PreparedLocalizer(Localizer):
+    """The model on inputs that are prepared already."""
+
+    def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cached features [n, C, h, w] and spectrograms [n, 1, F, t] as float32."""
+        return images.float(), waveforms.float()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Cached inputs of a data set's clips, float16, in the order of `indices`."""
+
+    indices: np.ndarray
+    """[N] int64, sorted."""
+    images: np.ndarray
+    """[V, N, C, h, w]."""
+    sounds: np.ndarray
+    """[N, 1, F, t]."""
+
+    def batch(self, index: np.ndarray, view: int) -> Batch:
+        """Return clips `index` [n] as a batch, whose images and waveforms are the prepared ones."""
+        rows = np.searchsorted(self.indices, index)
+        return Batch(
+            index=torch.from_numpy(index),
+            images=torch.from_numpy(self.images[view][rows]),
+            waveforms=torch.from_numpy(self.sounds[rows]),
+            valid=torch.ones(len(index), dtype=torch.bool),
+        )
+
+    def batches(self, order: Order, epochs: int) -> Iterator[Batch]:
+        """Yield every global batch of a training on one rank; epoch e sees view e modulo V."""
+        for epoch in range(epochs):
+            for number in range(order.batches_per_epoch):
+                yield self.batch(order.batch(epoch, number), epoch % len(self.images))
+
+
+def prepared(
+    data: str | Path, model: ModelOptions, folder: Path, *, views: int, sound: str = "wav"
+) -> Prepared:
+    """Return the cached inputs of packed clips, made at the first call.
+
+    `views` random crops and flips of every frame; 0 is the whole frame, once, as evaluation sees it. `sound`
+    names the member that is heard. Files are named after what decides their content.
+    """
+    store = open_store(str(data))
+    images = folder / f"{_hash(store.fingerprint, plain(model.image), views)}.npy"
+    sounds = folder / f"{_hash(store.fingerprint, plain(model.features), sound)}.npy"
+    if not images.exists():
+        _write(images, np.stack([_see(store, model, views, view) for view in range(max(1, views))]))
+    if not sounds.exists():
+        _write(sounds, _hear(store, model, sound))
+    return Prepared(store.indices, np.load(images, mmap_mode="r"), np.load(sounds, mmap_mode="r"))
+
+
+def _see(store: Store, model: ModelOptions, views: int, view: int) -> np.ndarray:
+    """Return the trunk's features of one view of all frames, [N, C, h, w]."""
+    trunk = model.image.build().eval()
+    key = (0, view) if views else None
+    batches = _decoded(store, key, "wav", f"{store.files.location}: features, view {view}")
+    return np.concatenate([trunk(trunk.normalize(batch.images)).half().numpy() for batch in batches])
+
+
+def _hear(store: Store, model: ModelOptions, sound: str) -> np.ndarray:
+    """Return the spectrograms of all sounds, [N, 1, F, t]."""
+    batches = _decoded(store, None, sound, f"{store.files.location}: {sound}")
+    return np.concatenate([model.features(batch.waveforms).half().numpy() for batch in batches])
+
+
+def _decoded(store: Store, key: tuple[int, int] | None, sound: str, title: str) -> Iterator[Batch]:
+    """Yield all clips in order, `_UNIT` at a time."""
+    starts = range(0, len(store.indices), _UNIT)
+    requests = (Request(store.indices[start : start + _UNIT], key) for start in starts)
+    stream = TorchDecoder().stream(store, requests, Wishes(Augmentation(), "raise", sound), 2)
+    return iter(progress(stream, total=len(starts), desc=title))
+
+
+def _hash(*key: Any) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    """Write a file that is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, array)
+    partial.replace(path)
+
+
+def annotated(store: Store, found: Prepared) -> list[Batch]:
+    """Return the test clips of a store as batches of cached inputs with annotations and decoded masks."""
+    batches = []
+    for start in range(0, len(found.indices), _UNIT):
+        index = np.asarray(found.indices[start : start + _UNIT])
+        notes = [annotation(store.read(int(k))) for k in index]
+        batches.append(replace(found.batch(index, 0), annotations=notes))
+    return batches

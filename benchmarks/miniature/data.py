@@ -1,0 +1,135 @@
+"""Clips and label tables of the studies, made by cacl's own verbs where there is one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch.nn import functional
+
+from cacl.labels.features import Features
+from cacl.labels.quality import compare
+from cacl.labels.relabel import relabel
+from cacl.labels.table import LabelHeader, LabelTable
+from cacl.types import Batch
+from cacl.world import World
+from launch.clips import forget_parts, over_clips, true_classes
+from shards.store import open_store
+
+STRONG, WEAK = "efficientnet-lite0", "weak"
+WEAK_SIDE = 48
+"""Pixels that the weak classifier sees of a frame's side; the package index holds no weaker network."""
+NEIGHBORS = 20
+
+
+def cacl(*words: str) -> None:
+    """Run one command."""
+    done = subprocess.run([sys.executable, "-m", "launch.main", *words], check=False)
+    if done.returncode:
+        raise SystemExit(f"cacl {' '.join(words)}: ended with {done.returncode}")
+
+
+def pack_test(folder: Path, source: str, clips: int, seed: int) -> None:
+    """Pack the test draw, and its Extended form of the same frames."""
+    for out, kind in (("test", source), ("extended", f"extended-{source}")):
+        if not (folder / out / "manifest.json").exists():
+            split = ["--split", "test"] if kind == source else []
+            words = ["--out", str(folder / out), *split, "--seed", str(seed), "--clips", str(clips)]
+            cacl("pack", kind, *words)
+
+
+def pack_level(folder: Path, source: str, level: str, clips: int, seed: int) -> Path:
+    """Pack a level's training clips, make every table of the studies, and return the clips' folder."""
+    data = folder / level / "train"
+    if not (data / "manifest.json").exists():
+        words = ["--level", level, "--clips", str(clips), "--seed", str(seed)]
+        cacl("pack", source, "--out", str(data), *words)
+    tables = data / "labels"
+    if not (tables / f"{STRONG}.parquet").exists():
+        cacl("label", str(data))
+    for view in ("sound", "fused"):
+        if not (tables / f"{view}.parquet").exists():
+            cacl("labels", "cluster", str(data), "--of", view)
+    if not (tables / f"{WEAK}.parquet").exists():
+        write_weak(data, tables / f"{WEAK}.parquet")
+    if not (tables / "true.parquet").exists():
+        write_true(data, tables / "true.parquet")
+    return data
+
+
+def write_weak(data: Path, out: Path) -> None:
+    """Write the labels of a weak classifier: the strong one on frames of `WEAK_SIDE` pixels."""
+    from cacl.labels.classify import ClassifyFrames, build_classifier
+
+    store, classifier = open_store(data), build_classifier(STRONG)
+    classify = ClassifyFrames(classifier)
+
+    def work(batch: Batch) -> dict[str, np.ndarray]:
+        small = functional.interpolate(batch.images.float(), (WEAK_SIDE, WEAK_SIDE), mode="area")
+        blurred = functional.interpolate(small, batch.images.shape[-2:], mode="bicubic").clamp(0, 255)
+        return classify(replace(batch, images=blurred.byte()))
+
+    identity = {"fingerprint": store.fingerprint, "side": WEAK_SIDE}
+    arrays = over_clips(store, work, out, identity, World(), 2, "weak labels")
+    assert arrays is not None  # one process
+    header = LabelHeader(
+        f"{STRONG} on {WEAK_SIDE} pixels", classifier.weights, store.fingerprint, classifier.classes
+    )
+    LabelTable(arrays["index"], arrays["label"], arrays["confidence"], header).write(out)
+    forget_parts(out)
+
+
+def write_true(data: Path, out: Path) -> None:
+    """Write the table of annotated classes: the ceiling, not a method."""
+    store = open_store(data)
+    names, label = np.unique(annotated_classes(data), return_inverse=True)
+    header = LabelHeader("annotated classes", "", store.fingerprint, len(names))
+    confidence = np.ones(len(label), np.float32)
+    LabelTable(store.indices, label.astype(np.int64), confidence, header).write(out)
+
+
+def write_noisy(data: Path, share: float, seed: int) -> str:
+    """Write true labels of which `share` are replaced by another class at random; return the table's name.
+
+    Confidence is what can be known without true labels: how many of a clip's nearest neighbors by sound have
+    its label.
+    """
+    name = noisy_name(share)
+    out = data / "labels" / f"{name}.parquet"
+    if not out.exists():
+        true = LabelTable.load(data / "labels" / "true.parquet")
+        random = np.random.default_rng(seed)
+        wrong = random.random(len(true.label)) < share
+        others = (true.label + random.integers(1, true.header.classes, len(wrong))) % true.header.classes
+        label = np.where(wrong, others, true.label)
+        from cacl.labels.cluster import DIMENSIONS, whiten
+
+        vectors = whiten(Features.load(data / "labels" / "features.npz").sound, DIMENSIONS["sound"])
+        # Nobody is outvoted by all: labels stay, confidences come.
+        _, confidence = relabel(vectors, label, np.ones(len(label), np.float32), NEIGHBORS, majority=1.0)
+        header = replace(true.header, classifier=f"annotated classes, {share:.0%} replaced")
+        LabelTable(true.index, label, confidence, header).write(out)
+    return name
+
+
+def noisy_name(share: float) -> str:
+    """Return the name of the table with this share of labels replaced."""
+    return f"noisy-{round(100 * share)}"
+
+
+def quality(data: Path, table: str) -> dict[str, float]:
+    """Return a table's agreement with the annotated classes."""
+    found = LabelTable.load(data / "labels" / f"{table}.parquet", open_store(data).fingerprint)
+    return compare(found.label, np.array(annotated_classes(data)))
+
+
+def annotated_classes(data: Path) -> list[str]:
+    """Return the class of every clip's sounding object."""
+    store = open_store(data)
+    classes = true_classes(store, store.indices)
+    if classes is None:
+        raise SystemExit(f"{data}: not every clip is annotated with its class")
+    return classes

@@ -1,0 +1,57 @@
+"""What is trained: a method's loss in the frame of launch/recipes/miniature.yaml, on labels, with a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.miniature.training import Setting
+from cacl.options import parse, plain
+from launch.config import read_yaml
+from launch.recipe import Recipe
+
+RECIPES = Path("launch/recipes")
+FRAME = RECIPES / "miniature.yaml"
+EMA_DECAY = 0.95
+"""SLAVC averages over 1,000 of about 11,000 steps; this is the same share of a miniature training."""
+
+
+def setting(
+    folder: Path,
+    level: str,
+    method: str,
+    labels: str | None,
+    seed: int,
+    tag: str = "",
+    loss: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    protocols: tuple[str, ...] = ("stamps",),
+) -> Setting:
+    """Return a training of `method` (a recipe's name) on a level's clips.
+
+    `labels` names a table beside the clips; None trains on own clips alone. `loss` and `training` replace
+    keys of the recipe, `tag` tells such a variant from others in the name, `protocols` measure it.
+    """
+    recipe = plain(parse(Recipe, read_yaml(FRAME), str(FRAME)))
+    published = plain(parse(Recipe, read_yaml(RECIPES / f"{method}.yaml"), method))
+    recipe["loss"] = {**published["loss"], **(loss or {})}
+    if labels is None:
+        recipe["loss"]["positives"] = {"name": "own-clip"}
+    for key in ("heads", "image_dropout"):
+        recipe["model"][key] = published["model"][key]
+    if published["training"]["ema_decay"] is not None:
+        recipe["training"]["ema_decay"] = EMA_DECAY
+    recipe["training"] |= {"seed": seed, **(training or {})}
+    train = folder / level / "train"
+    recipe["data"] |= {
+        "train": str(train),
+        "labels": labels and str(train / "labels" / f"{labels}.parquet"),
+        "test": str(folder / "test"),
+    }
+    return Setting(name_of(level, method, labels, tag), recipe, protocols)
+
+
+def name_of(level: str, method: str, labels: str | None, tag: str = "") -> str:
+    """Return where the runs of a row lie, a folder a seed."""
+    return f"{level}/{method}-{labels or 'none'}" + (f"-{tag}" if tag else "")

@@ -1,0 +1,197 @@
+"""One training of a study: cacl's own trainer, engine and loss, on cached inputs.
+
+A run directory is as `cacl train` leaves it: `cacl evaluate`, `cacl compare` and `cacl report` take it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.miniature.cache import PreparedLocalizer, annotated, prepared
+from cacl import checkpoint
+from cacl.ema import Ema
+from cacl.engines.base import MODEL_FILE
+from cacl.evaluation import results
+from cacl.evaluation.predict import Maps, by_system, maps_of, measure_batch
+from cacl.evaluation.protocols import CONTROLS, Columns, Protocol, get_protocol
+from cacl.labels.units import Arrays
+from cacl.loss import global_loss
+from cacl.model import ModelOptions
+from cacl.options import parse, plain
+from cacl.run import Run, write_json
+from cacl.trainer import Plan, Task, train
+from cacl.types import Batch
+from cacl.world import World
+from launch.data import open_data
+from launch.environment import describe
+from launch.recipe import Recipe
+from shards.progress import progress
+from shards.store import open_store
+
+VIEWS = 3
+"""Random crops and flips of every training frame that are cached."""
+WORKERS = 2
+"""Trainings side by side, one thread each."""
+
+
+TESTS = {"stamps": "test", "extended-stamps": "extended"}
+"""The protocols, and where below the study's folder their clips lie."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training: a name, the resolved recipe as plain values, and what it is measured by."""
+
+    row: str
+    """Where its runs of all seeds lie."""
+    recipe: Mapping[str, Any]
+    protocols: tuple[str, ...] = ("stamps",)
+
+    @property
+    def name(self) -> str:
+        """Where its run lies, below the study's `runs`."""
+        return f"{self.row}/{self.recipe['training']['seed']}"
+
+    def left(self, folder: Path) -> list[str]:
+        """Return the protocols that its run has not been measured by."""
+        evaluations = folder / "runs" / self.name / "evaluation"
+        return [name for name in self.protocols if not (evaluations / name / "metrics.json").exists()]
+
+
+def run_all(settings: Sequence[Setting], folder: Path) -> None:
+    """Train and measure every setting that is not done yet, `WORKERS` at a time."""
+    left = [setting for setting in unique(settings) if setting.left(folder)]
+    done = len(unique(settings)) - len(left)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(WORKERS, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [pool.submit(run_one, setting, folder) for setting in left]
+        for future in progress(as_completed(futures), total=done + len(left), initial=done, desc="trainings"):
+            future.result()
+
+
+def warm_up(settings: Sequence[Setting], folder: Path) -> None:
+    """Fill the cache with what the settings need, so that trainings side by side only read it."""
+    for setting in unique(settings):
+        recipe = parse(Recipe, dict(setting.recipe), setting.name)
+        prepared(recipe.data.train, recipe.model, folder / "cache", views=VIEWS)
+        for name in setting.protocols:
+            for tested in (get_protocol(name), *CONTROLS.get(name, {}).values()):
+                data = folder / TESTS[name]
+                prepared(data, recipe.model, folder / "cache", views=0, sound=tested.sound)
+
+
+def unique(settings: Sequence[Setting]) -> list[Setting]:
+    """Return every run once, measured by all that any of its settings asks for."""
+    found: dict[str, Setting] = {}
+    for setting in settings:
+        earlier = found.get(setting.name, setting)
+        if earlier.recipe != setting.recipe:
+            raise ValueError(f"expected one recipe of the name {setting.name}, received two")
+        protocols = tuple(sorted({*earlier.protocols, *setting.protocols}))
+        found[setting.name] = replace(setting, protocols=protocols)
+    return list(found.values())
+
+
+def run_one(setting: Setting, folder: Path) -> None:
+    """Train and measure one setting; what it prints goes into the run directory."""
+    recipe = parse(Recipe, dict(setting.recipe), setting.name)
+    run = Run(folder / "runs" / setting.name)
+    if not (run.folder / "study.json").exists():
+        shutil.rmtree(run.folder, ignore_errors=True)
+        run.folder.mkdir(parents=True)
+        started = time.monotonic()
+        with (run.folder / "output.txt").open("w") as log, contextlib.redirect_stderr(log):
+            train_on_cache(recipe, run, folder / "cache")
+        seconds = {"training": round(time.monotonic() - started, 1)}
+        write_json(run.folder / "study.json", {"seconds": seconds, "environment": describe()})
+    step = checkpoint.latest_valid(run.checkpoints)
+    assert step is not None  # just trained
+    model = new_model(recipe)
+    model.load_state_dict(checkpoint.read_tensors(step / MODEL_FILE))
+    for name in setting.left(folder):
+        measure(recipe, run, get_protocol(name), model.eval(), folder)
+
+
+def trained_seconds(setting: Setting, folder: Path) -> float:
+    """Return how long a setting's training took."""
+    record = json.loads((folder / "runs" / setting.name / "study.json").read_text())
+    return float(record["seconds"]["training"])
+
+
+def new_model(recipe: Recipe) -> PreparedLocalizer:
+    """Return the recipe's model before its first step."""
+    loss = recipe.loss
+    return PreparedLocalizer(recipe.model, loss.scalars(), seed=recipe.training.seed, head=loss.head)
+
+
+def train_on_cache(recipe: Recipe, run: Run, cache: Path) -> None:
+    """Train as `launch.train` does in one process, with batches from the cache."""
+    world, training = World(), recipe.training
+    data = open_data(recipe, world.size)
+    run.create(plain(recipe), describe())
+    model = new_model(recipe)
+    engine = recipe.engine.build(
+        model, recipe.optimizer, world, training.precision, training.clip_gradient_norm
+    )
+    average = None if training.ema_decay is None else Ema(model, training.ema_decay)
+    steps = data.order.batches_per_epoch * training.epochs
+    inputs = prepared(recipe.data.train, recipe.model, cache, views=VIEWS)
+    task = Task(
+        batches=inputs.batches(data.order, training.epochs),
+        clips_of=data.clips_on(world.device),
+        loss_at=lambda step: partial(global_loss, options=recipe.loss, world=world, step=step),
+        after_update=lambda: recipe.loss.clamp_(dict(model.scalars)),
+        validate=None,
+        stop=lambda: False,
+        identity=data.identity,
+    )
+    plan = Plan(data.order.batches_per_epoch, steps, steps)
+    train(
+        engine,
+        average,
+        task,
+        replace(training, checkpoint_every=steps),
+        recipe.schedule,
+        plan,
+        run,
+        first_step=0,
+    )
+
+
+def measure(recipe: Recipe, run: Run, protocol: Protocol, model: PreparedLocalizer, folder: Path) -> None:
+    """Measure a model on the cached test clips and write what `cacl evaluate` writes, less its baselines."""
+    data, maps = folder / TESTS[protocol.name], maps_of(model)
+    measured = {"model": on_test_clips(maps, data, recipe, protocol, folder / "cache")}
+    for name, control in CONTROLS.get(protocol.name, {}).items():
+        measured[name] = on_test_clips(maps, data, recipe, control, folder / "cache")
+    step = max(run.checkpoints.glob("step-*")).name
+    tested = results.Tested(protocol, open_store(data).fingerprint, step, missing=[])
+    results.write(run.folder, results.summarize(tested, measured), measured)
+
+
+def on_test_clips(maps: Maps, data: Path, recipe: Recipe, protocol: Protocol, cache: Path) -> Columns:
+    """Return a protocol's per-clip columns."""
+    batches = test_batches(data, json.dumps(plain(recipe.model)), protocol.sound, cache)
+    parts = [measure_batch({"model": maps}, batch, protocol, torch.device("cpu")) for batch in batches]
+    rows: Arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return by_system(rows)["model"]
+
+
+@lru_cache(maxsize=4)
+def test_batches(data: Path, model: str, sound: str, cache: Path) -> list[Batch]:
+    """Return the annotated test clips with one of their sounds; a process keeps them for its next run."""
+    options = parse(ModelOptions, json.loads(model), "model")
+    return annotated(open_store(data), prepared(data, options, cache, views=0, sound=sound))
