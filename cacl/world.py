@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cacl.clock import Clock
 
@@ -34,6 +35,8 @@ class World:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clock", Clock(self.device))
+        if not 0 <= self.rank < self.size:
+            raise ValueError(f"rank {self.rank} is not one of {self.size}")
 
     @property
     def is_main(self) -> bool:
@@ -153,6 +156,7 @@ class _GatherRows(torch.autograd.Function):
         return world._gather(x, shares)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return ctx.world._scatter(gradients[0], ctx.shares), None, None
 
@@ -164,6 +168,7 @@ class _ReduceRows(torch.autograd.Function):
         return world._scatter(x, shares)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return ctx.world._gather(gradients[0], ctx.shares), None, None
 
@@ -175,5 +180,6 @@ class _Sum(torch.autograd.Function):
         return world.sum(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.world.sum(gradients[0]), None

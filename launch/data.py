@@ -77,6 +77,8 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
         labels = LabelTable.load(data.labels, fingerprint=store.fingerprint)
         identity["labels"] = labels.fingerprint
         by_clip = _labels_of(labels, store.indices)
+    largest = -1 if labels is None else int(labels.label.max(initial=-1))
+    recipe.loss.positives.check_labels(largest, soft=labels is not None and labels.soft is not None)
     order = data.order.order(store.shards, training.global_batch_size, training.seed, by_clip)
     rows = order.rows(0, world_size)
     share = rows.stop - rows.start

@@ -64,3 +64,4 @@ class Recipe(Options):
                 f"model.features.rate: {heard} Hz, but data.augmentation.sample_rate delivers {delivered}; "
                 "make them equal"
             )
+        self.loss.check_heads(self.model.heads)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cacl.loss.objective import Partial, merge
 
@@ -54,6 +55,7 @@ class _Blocks(torch.autograd.Function):
         return torch.cat([part.sums for part in by_row]), row_shift, column.sums, column.shift
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         *tensors, row_shift, column_shift = ctx.saved_tensors
         row_gradient, column_gradient = gradients[0], gradients[2]

@@ -38,19 +38,19 @@ def class_sums(
     mine = every[batch.first : batch.first + len(images)]
     counted_sounds = _counted(sounds, valid)
     rows = columns = Partial.nothing(images)
-    if sums_are_smaller(classes, len(every), world.size):
-        if options.direction != "audio":
+    if sums_are_smaller(classes, len(every), options, world.size):
+        if options.by_row:
             over_sounds = world.sum_with_gradient(_sums(counted_sounds, mine, classes))
             rows = _query(images, valid, mine, counted_sounds, over_sounds, scale)
-        if options.direction != "image":
+        if options.by_column:
             counted_images = _counted(images, valid)
             over_images = world.sum_with_gradient(_sums(counted_images, mine, classes))
             columns = _query(sounds, valid, mine, counted_images, over_images, scale)
         return rows, columns
     gathered = world.gather_rows(counted_sounds, batch.shares)
-    if options.direction != "audio":
+    if options.by_row:
         rows = _query(images, valid, mine, counted_sounds, _sums(gathered, every, classes), scale)
-    if options.direction != "image":
+    if options.by_column:
         counted_images = _counted(images, valid)
         own = F.pad(counted_images, (0, 0, batch.first, len(every) - batch.first - len(images)))
         over_images = _sums(counted_images, mine, classes)
@@ -59,9 +59,9 @@ def class_sums(
     return rows, columns
 
 
-def sums_are_smaller(classes: int, clips: int, world_size: int) -> bool:
-    """A sum over ranks moves each class twice, a gather moves each clip once."""
-    return world_size > 1 and 2 * (classes + 1) < clips
+def sums_are_smaller(classes: int, clips: int, options: LossOptions, world_size: int) -> bool:
+    """Each direction's sum over ranks moves each class twice; one gather for both moves each clip once."""
+    return world_size > 1 and 2 * (options.by_row + options.by_column) * (classes + 1) < clips
 
 
 def _counted(vectors: Tensor, valid: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ Axes: `n` clips on this rank, `N` of all ranks, `H` heads, `P` pixels, `D` chann
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -64,6 +64,9 @@ def global_loss(
     the device. Raises UserError where shapes do not fit together.
     """
     _check_shapes(embeddings, clips)
+    options.check_heads(embeddings.maps.shape[1])
+    if not options.positives.needs_soft:
+        clips = replace(clips, soft=None)
     batch = GlobalBatch.gather(clips, world, step, shares)
     with torch.autocast(embeddings.audio.device.type, enabled=False):
         directions = _directions(embeddings, batch, options)

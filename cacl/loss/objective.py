@@ -12,7 +12,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from cacl.loss.checks import require
 from cacl.loss.positives import Relation
 from cacl.loss.sspl import Sspl
 from cacl.options import Options
+
+if TYPE_CHECKING:
+    from cacl.loss.options import LossOptions
 
 LOWEST = -1e30
 """Shift of a sum of exponentials without terms; finite, so that differences of two such are not NaN."""
@@ -90,10 +93,20 @@ def partial(pair: Tensor, relation: Relation, terms: Terms, dim: int, shift: Ten
     shifts = [torch.zeros_like(sums[0])] * len(sums)
     for number, (logits, weights) in enumerate(terms.exponential, start=len(sums)):
         logits = logits.masked_fill(weights <= 0, -torch.inf)
-        top = logits.detach().amax(dim).clamp(min=LOWEST) if shift is None else shift[:, number]
+        top = _largest(logits.detach(), dim) if shift is None else shift[:, number]
         sums.append((weights * (logits - top.unsqueeze(dim)).exp()).sum(dim))
         shifts.append(top)
     return Partial(torch.stack(sums, -1), torch.stack(shifts, -1) if shift is None else shift)
+
+
+def _largest(logits: Tensor, dim: int) -> Tensor:
+    """`amax`, and LOWEST of nothing: a rank may hold no clips."""
+    return logits.amax(dim).clamp(min=LOWEST) if logits.shape[dim] else logits.sum(dim) + LOWEST
+
+
+def log1p_exp(x: Tensor) -> Tensor:
+    """`log(1 + e^x)`; torch's softplus leaves the 1 out above x = 20, which is seen in float64."""
+    return -F.logsigmoid(-x)
 
 
 def merge(first: Partial, second: Partial) -> Partial:
@@ -119,6 +132,8 @@ def finish(part: Partial, valid: Tensor, objective: PairObjective) -> Tensor:
 class PairObjective(Options, abc.ABC):
     """What every objective does."""
 
+    heads: ClassVar[int | None] = None
+    """Heads that it needs; None is any number."""
     is_linear: ClassVar[bool] = False
     """Whether its sums are those of the logits of the positives and of the negatives."""
     linear_terms: ClassVar[int]
@@ -133,8 +148,8 @@ class PairObjective(Options, abc.ABC):
         """Return the module `Embeddings → Embeddings` that the objective needs in the model."""
         return None
 
-    def check(self, direction: str) -> None:
-        """Raise UserError where the objective has no meaning in `direction`."""
+    def check(self, options: LossOptions) -> None:
+        """Raise UserError where the objective has no meaning beside the other parts."""
 
     @abc.abstractmethod
     def terms(
@@ -166,7 +181,7 @@ class Contrast(PairObjective):
 
     def finish(self, sums: Sums) -> Tensor:
         """Return the loss of each row or column [.]."""
-        return F.softplus(sums.linear[:, 1] / sums.negative - sums.linear[:, 0] / sums.positive)
+        return log1p_exp(sums.linear[:, 1] / sums.negative - sums.linear[:, 0] / sums.positive)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,18 +277,19 @@ class Sigmoid(PairObjective):
         """Return the first value of the bias."""
         return {"bias": self.bias}
 
-    def check(self, direction: str) -> None:
+    def check(self, options: LossOptions) -> None:
         """Raise UserError for anything but rows."""
-        require(direction == "image", f"objective sigmoid has no directions; use image, not {direction}")
+        require(
+            options.direction == "image",
+            f"objective sigmoid has no directions: leave out {options.direction}",
+        )
 
     def terms(
         self, pair: Tensor, relation: Relation, scale: Tensor | float, scalars: Mapping[str, Tensor]
     ) -> Terms:
         """One linear sum."""
         logits = pair * scale + scalars["bias"]
-        return Terms(
-            linear=(relation.positive * F.softplus(-logits) + relation.negative * F.softplus(logits),)
-        )
+        return Terms(linear=(relation.positive * log1p_exp(-logits) + relation.negative * log1p_exp(logits),))
 
     def finish(self, sums: Sums) -> Tensor:
         """Return the loss of each row [.]."""

@@ -44,8 +44,13 @@ class LossOptions(Options):
             not self.learn_temperature or 0 < self.minimum_temperature <= self.temperature,
             f"minimum_temperature must lie in 0..temperature, got {self.minimum_temperature}",
         )
-        self.objective.check(self.direction)
-        self.similarity.check(self.direction)
+        parts = (self.objective, self.similarity, *self.regularizers)
+        for part in parts:
+            part.check(self)
+        needed = {part.heads: part.name for part in parts if part.heads is not None}
+        require(
+            len(needed) <= 1, f"{' and '.join(needed.values())} need different numbers of heads: {needed}"
+        )
 
     def scalars(self) -> dict[str, float]:
         """Return the initial values of the scalars that this loss learns.
@@ -59,16 +64,40 @@ class LossOptions(Options):
         """Return the factor from similarity to logits, 0-d where it is learned."""
         if not self.learn_temperature:
             return 1 / self.temperature
-        return scalars["logit_scale"].exp().clamp(max=1 / self.minimum_temperature)
+        learned = scalars["logit_scale"]
+        largest = learned.new_full((), self._largest_logit_scale)
+        return torch.where(learned <= largest, learned, largest).exp()
 
     @torch.no_grad()
     def clamp_(self, scalars: dict[str, Tensor]) -> None:
         """Put learned scalars back within their bounds, in place; call it after each update.
 
-        Beyond the bound the clamp of `scale` has no gradient, so that a scalar left there would stay.
+        Beyond the bound `scale` has no gradient, so that a scalar left there would stay. At the bound itself
+        it has one: the two compare logarithms of one precision, since exp(log(x)) may be rounded above x.
         """
         if self.learn_temperature:
-            scalars["logit_scale"].clamp_(max=-math.log(self.minimum_temperature))
+            scalars["logit_scale"].clamp_(max=self._largest_logit_scale)
+
+    @property
+    def _largest_logit_scale(self) -> float:
+        return -math.log(self.minimum_temperature)
+
+    def check_heads(self, heads: int) -> None:
+        """Raise UserError where the loss needs another number of heads than a model's."""
+        for part in (self.objective, self.similarity, *self.regularizers):
+            require(
+                part.heads in (None, heads), f"loss: {part.name} needs model.heads {part.heads}, got {heads}"
+            )
+
+    @property
+    def by_row(self) -> bool:
+        """Whether each image is compared with all sounds."""
+        return self.direction != "audio"
+
+    @property
+    def by_column(self) -> bool:
+        """Whether each sound is compared with all images."""
+        return self.direction != "image"
 
     @property
     def is_linear(self) -> bool:

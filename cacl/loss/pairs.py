@@ -55,20 +55,20 @@ class GlobalBatch:
 
 
 def gather_clips(clips: Clips, world: World, shares: Sequence[int] | None = None) -> Clips:
-    """Return the clips of all ranks [N], in one exchange (float64 holds every index and label exactly)."""
+    """Return the clips of all ranks [N], in one exchange (float64 holds every index and label exactly).
+
+    Soft labels, where there are some, take a second one.
+    """
     if world.size == 1:
         return clips
     columns = [clips.index, clips.label, clips.confidence, clips.valid]
-    packed = torch.stack([column.double() for column in columns], 1)
-    if clips.soft is not None:
-        packed = torch.cat([packed, clips.soft.double()], 1)
-    packed = world.gather_rows(packed, shares)
+    packed = world.gather_rows(torch.stack([column.double() for column in columns], 1), shares)
     return Clips(
         index=packed[:, 0].long(),
         label=packed[:, 1].long(),
         confidence=packed[:, 2].to(clips.confidence.dtype),
         valid=packed[:, 3].bool(),
-        soft=None if clips.soft is None else packed[:, 4:].to(clips.soft.dtype),
+        soft=None if clips.soft is None else world.gather_rows(clips.soft, shares),
     )
 
 
@@ -91,10 +91,10 @@ def pair_sums(
         pairs = Pairs(cut(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step)
         relation = options.positives.relation(pairs)
         by_row = by_column = Partial.nothing(scores.pair)
-        if options.direction != "audio":
+        if options.by_row:
             pair, beside = _beside(scores, relation, batch.clips.valid[where])
             by_row = partial(pair, beside, objective.terms(pair, beside, scores.scale, values), 1, row)
-        if options.direction != "image":
+        if options.by_column:
             terms = objective.terms(scores.pair, relation, scores.scale, values)
             by_column = partial(scores.pair, relation, terms, 0, column)
         return by_row, by_column
@@ -102,9 +102,9 @@ def pair_sums(
     every = batch.world.gather_rows(audio, batch.shares)
     prepared, shared = options.similarity.prepare(maps), [every, *scalars.values()]
     rows, columns = sums_in_blocks(block, [prepared], shared, block_size(maps, len(every), options))
-    return rows, columns if options.direction == "image" else merge_over_ranks(
-        columns, batch, objective.exponential_terms
-    )
+    if options.by_column:
+        columns = merge_over_ranks(columns, batch, objective.exponential_terms)
+    return rows, columns
 
 
 def block_size(maps: Tensor, columns: int, options: LossOptions) -> int:

@@ -52,9 +52,8 @@ class Pairs:
     @cached_property
     def is_same_class(self) -> Tensor:
         """[b, N] bool: same known label, or one clip; label -1 is a class of its own for every clip."""
-        # Unknown rows get a label that no column has.
-        known = torch.where(self.rows.label < 0, -2, self.rows.label)
-        return (known[:, None] == self.columns.label) | self.is_own
+        label = self.rows.label[:, None]
+        return ((label >= 0) & (label == self.columns.label)) | self.is_own
 
     @cached_property
     def confidence(self) -> Tensor:
@@ -71,6 +70,14 @@ class PairRelation(Options, abc.ABC):
 
     has_classes: ClassVar[bool] = False
     """Whether clips of a class are positives and all others negatives, with weight 1."""
+    needs_soft: ClassVar[bool] = False
+    """Whether soft labels are looked at; else they do not cross ranks."""
+
+    def check_labels(self, largest: int, soft: bool) -> None:
+        """Raise UserError where a label table will not do.
+
+        `largest` is its largest label; `soft` says whether it holds soft labels.
+        """
 
     def classes(self, clips: Clips) -> tuple[Tensor, int]:
         """Return the classes [N] int64 in 0..C-1, -1 for a clip alone in its class, and C."""
@@ -115,6 +122,19 @@ class SameClass(PairRelation):
 
     has_classes: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        classes = self.number_of_classes
+        require(classes is None or classes > 0, f"number_of_classes must be above 0, got {classes}")
+
+    def check_labels(self, largest: int, soft: bool) -> None:
+        """Labels must be below the number of classes."""
+        classes = self.number_of_classes
+        require(
+            classes is None or largest < classes,
+            f"loss.positives.number_of_classes: the label table holds label {largest}, not below {classes}; "
+            f"set {largest + 1} or more",
+        )
+
     def classes(self, clips: Clips) -> tuple[Tensor, int]:
         """The labels themselves, or else a label's first place among the sorted labels."""
         if self.number_of_classes is not None:
@@ -133,10 +153,16 @@ class SoftOverlap(PairRelation):
 
     name: Literal["soft-overlap"] = "soft-overlap"
 
+    needs_soft: ClassVar[bool] = True
+
+    def check_labels(self, largest: int, soft: bool) -> None:
+        """Soft labels are needed."""
+        require(soft, "loss.positives: soft-overlap needs soft labels, the label table has none")
+
     def weights(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Needs a label table with soft labels."""
         rows, columns = pairs.rows.soft, pairs.columns.soft
-        require(rows is not None, "loss.positives: soft-overlap needs soft labels, the label table has none")
+        self.check_labels(0, rows is not None)
         assert rows is not None and columns is not None
         overlap = (rows @ columns.T).clamp(0, 1).masked_fill(pairs.is_own, 1)
         return overlap, 1 - overlap

@@ -6,12 +6,14 @@ Axes: `b` images of a block, `n` on this rank, `N` of all ranks, `P` pixels, `D`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
-from cacl.loss.checks import require
 from cacl.options import Options
+
+if TYPE_CHECKING:
+    from cacl.loss.options import LossOptions
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,13 @@ class Fnac(Options):
     foreground_threshold: float = 0.6
     """Pixels of the own map, scaled to 0..1, above which an image is foreground."""
 
+    heads: ClassVar[int | None] = 1
+
+    def check(self, options: LossOptions) -> None:
+        """Every similarity of one head and every objective of pairs will do."""
+
     def views(self, maps: Tensor, audio: Tensor, scale: Tensor | float) -> Views:
         """Make the vectors of this rank's clips from maps [n, 1, P, D] and sounds [n, 1, D]."""
-        require(maps.shape[1] == 1, f"loss.regularizers: fnac needs model.heads 1, got {maps.shape[1]}")
         maps, audio = maps[:, 0], audio[:, 0]
         own = (maps @ audio.unsqueeze(2)).squeeze(2).detach() * scale
         low, high = own.amin(1, keepdim=True), own.amax(1, keepdim=True)

@@ -12,15 +12,20 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from cacl.loss.checks import require
 from cacl.loss.objective import LOWEST
+from cacl.loss.positives import FalseNegatives
 from cacl.options import Options
+
+if TYPE_CHECKING:
+    from cacl.loss.options import LossOptions
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,15 @@ class Columns:
 class PairSimilarity(Options, abc.ABC):
     """What every similarity does."""
 
+    heads: ClassVar[int | None] = None
+    """Heads that it needs; None is any number."""
     is_linear: ClassVar[bool] = False
     """Whether a score is the product of the prepared image and the sound."""
     floats_per_score: ClassVar[int]
     """Tensors of [b, P, N] that a block holds at once with its gradient, at most; 0 if none is built."""
 
-    def check(self, direction: str) -> None:
-        """Raise UserError where the similarity has no meaning in `direction`."""
+    def check(self, options: LossOptions) -> None:
+        """Raise UserError where the similarity has no meaning beside the other parts."""
 
     def prepare(self, maps: Tensor) -> Tensor:
         """Return what of the maps [n, H, P, D] enters the blocks, [n, ...]."""
@@ -125,12 +132,19 @@ class AttentionSimilarity(PairSimilarity):
 
     name: Literal["attention"] = "attention"
 
+    heads: ClassVar[int | None] = 2
     floats_per_score: ClassVar[int] = 6
+
+    def check(self, options: LossOptions) -> None:
+        """Raise UserError where positives ask for a score that a logarithm of a probability never has."""
+        positives = options.positives
+        require(
+            not isinstance(positives, FalseNegatives) or positives.above < 0,
+            "positives.above must be below 0 with similarity attention, whose scores are log-probabilities",
+        )
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps of two heads [b, 2, P, D] against sounds [N, 2, D]."""
-        heads = rows.shape[1]
-        require(heads == 2, f"loss.similarity: attention needs model.heads 2, the maps have {heads}")
         identity, place = cosines(rows, audio).unbind()
         identity = (identity * scale).masked_fill(~columns.valid, LOWEST)
         together = identity.log_softmax(2) + (place * scale).log_softmax(1)
@@ -153,24 +167,25 @@ class TriMapSimilarity(PairSimilarity):
     diagonal: Literal["masked", "times-minus-99"] = "masked"
     """LVS means to mask the own pair among the negatives, but multiplies it by -99: the quirk by name."""
 
+    heads: ClassVar[int | None] = 1
     floats_per_score: ClassVar[int] = 5
 
     def __post_init__(self) -> None:
         require(self.softness > 0, f"softness must be above 0, got {self.softness}")
 
-    def check(self, direction: str) -> None:
+    def check(self, options: LossOptions) -> None:
         """The hard negative is a region of an image: it stands beside a row."""
-        require(direction == "image", f"similarity tri-map has only direction image, got {direction}")
+        require(
+            options.direction == "image",
+            f"similarity tri-map has only direction image, got {options.direction}",
+        )
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps of one head [b, 1, P, D] against sounds [N, 1, D]."""
-        require(rows.shape[1] == 1, f"loss.similarity: tri-map needs model.heads 1, got {rows.shape[1]}")
         cosine = cosines(rows, audio)[0]
-        chosen = ((cosine - self.positive_threshold) / self.softness).sigmoid()
-        pair = (chosen * cosine).sum(1) / chosen.sum(1)
+        pair = _weighted_mean(cosine, (cosine - self.positive_threshold) / self.softness)
         own = (rows[:, 0] @ audio[columns.own, 0].unsqueeze(2)).squeeze(2)
-        quiet = 1 - ((own - self.negative_threshold) / self.softness).sigmoid()
-        extra = [(quiet * own).sum(1) / quiet.sum(1)]
+        extra = [_weighted_mean(own, (self.negative_threshold - own) / self.softness)]
         if self.diagonal == "times-minus-99":
             extra.append(-99 * pair.gather(1, columns.own[:, None]).squeeze(1))
         return Scores(pair, scale, torch.stack(extra, 1))
@@ -180,10 +195,15 @@ def cosines(maps: Tensor, audio: Tensor) -> Tensor:
     """[b, H, P, D] and [N, H, D] → [H, b, P, N], the cosine of every pixel and every sound, head by head."""
     b, heads, pixels, channels = maps.shape
     by_head = [
-        (maps[:, head].reshape(b * pixels, channels) @ audio[:, head].T).view(b, pixels, -1)
+        (maps[:, head].reshape(b * pixels, channels) @ audio[:, head].T).view(b, pixels, len(audio))
         for head in range(heads)
     ]
     return by_head[0][None] if heads == 1 else torch.stack(by_head)
+
+
+def _weighted_mean(x: Tensor, logits: Tensor) -> Tensor:
+    """Mean of `x` over dim 1 by weights `sigmoid(logits)`, right where all are too small for a float."""
+    return (F.logsigmoid(logits).softmax(1) * x).sum(1)
 
 
 def _mean_of_heads(x: Tensor) -> Tensor:

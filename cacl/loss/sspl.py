@@ -9,7 +9,7 @@ Axes: `n` clips on this rank, `H` heads, `P` pixels, `D` channels.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from cacl.loss.checks import require
 from cacl.options import Options
 from cacl.types import Embeddings
+
+if TYPE_CHECKING:
+    from cacl.loss.options import LossOptions
 
 
 class Predictor(nn.Module):
@@ -56,7 +59,7 @@ class Sspl(Options):
     attention_temperature: float = 0.07
     """Of the softmax over pixels that pools the image."""
 
-    linear_terms: ClassVar[int] = 0
+    heads: ClassVar[int | None] = 1
 
     def scalars(self) -> dict[str, float]:
         """Return the initial values of learned scalars: none."""
@@ -66,9 +69,20 @@ class Sspl(Options):
         """Return the predictor, which the model owns."""
         return Predictor(channels, self.attention_temperature)
 
-    def check(self, direction: str) -> None:
-        """Both predictions are always made."""
-        require(direction == "image", f"objective sspl has no directions; use image, not {direction}")
+    def check(self, options: LossOptions) -> None:
+        """Raise UserError where something is set that belongs to pairs of different clips."""
+        others = {
+            "similarity": options.similarity.name != "mean",
+            "positives": options.positives.name != "own-clip",
+            "direction": options.direction != "image",
+            "learn_temperature": options.learn_temperature,
+            "regularizers": bool(options.regularizers),
+        }
+        for key, is_set in others.items():
+            require(
+                not is_set,
+                f"objective sspl compares own pairs only: {key} has no meaning (positives own-clip)",
+            )
 
     def per_clip(self, embeddings: Embeddings) -> tuple[Tensor, Tensor]:
         """Return the loss [n] and the cosine of the attended image and the sound [n], without gradient.

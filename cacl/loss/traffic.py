@@ -28,20 +28,19 @@ def bytes_received(
     assert isinstance(options.objective, PairObjective)
     others = world_size - 1
     n = clips // world_size
-    known = n * (4 + soft_classes) * DOUBLE * others
+    known = n * (4 * DOUBLE + options.positives.needs_soft * soft_classes * itemsize) * others
     logged = 2 * LOGGED * DOUBLE * others // world_size
-    columns = options.direction != "image"
     sums = COUNTS + options.objective.linear_terms + options.objective.exponential_terms
     if not options.is_linear:
         sounds = 2 * n * width * itemsize * others
         shifts = 2 * clips * options.objective.exponential_terms * itemsize * others // world_size
-        return known + logged + sounds + columns * (shifts + 2 * n * sums * itemsize * others)
+        return known + logged + sounds + options.by_column * (shifts + 2 * n * sums * itemsize * others)
     classes = _number_of_classes(options, clips)
-    if sums_are_smaller(classes, clips, world_size):
+    if sums_are_smaller(classes, clips, options, world_size):
         message = 2 * (classes + 1) * (width + 1) * itemsize * others // world_size
-        return known + logged + (2 if options.direction == "both" else 1) * 2 * message
+        return known + logged + (options.by_row + options.by_column) * 2 * message
     sounds = 2 * n * (width + 1) * itemsize * others
-    return known + logged + sounds + columns * 2 * n * sums * itemsize * others
+    return known + logged + sounds + options.by_column * 2 * n * sums * itemsize * others
 
 
 def bytes_of_gathering_everything(

@@ -24,13 +24,14 @@ from cacl.loss.similarity import (
     TriMapSimilarity,
 )
 
-SIMILARITIES = [
-    MeanSimilarity(),
-    MaxSimilarity(),
-    LogSumExpSimilarity(sharpness=5.0),
-    AttentionSimilarity(),
-    TriMapSimilarity(softness=0.2),
-]
+SIMILARITIES = {
+    "mean": MeanSimilarity(),
+    "max": MaxSimilarity(),
+    "log-sum-exp": LogSumExpSimilarity(sharpness=5.0),
+    "attention": AttentionSimilarity(),
+    "tri-map": TriMapSimilarity(softness=0.2),
+    "tri-map with its quirk": TriMapSimilarity(softness=0.2, diagonal="times-minus-99"),
+}
 POSITIVES = [
     OwnClip(),
     SameClass(),
@@ -39,8 +40,8 @@ POSITIVES = [
     ConfidenceWeighted(),
     Confident(threshold=0.3),
     Curriculum(start=0.9, end=0.1, steps=4),
-    FalseNegatives(top=2, above=0.0),
-    FalseNegatives(top=3, above=-1.0, mode="attract"),
+    FalseNegatives(top=2, above=-0.1),
+    FalseNegatives(top=3, above=-1.0, mode="attract", from_step=1),
 ]
 OBJECTIVES = [
     Contrast(),
@@ -55,16 +56,20 @@ OBJECTIVES = [
 DIRECTIONS = ("image", "audio", "both")
 
 
-def combinations(similarity_name: str, every_direction: bool, **common: object) -> dict[str, LossOptions]:
-    """LossOptions with one similarity, all positives and objectives, in every direction or one each.
+def combinations(similarity: str, every_direction: bool, **common: object) -> dict[str, LossOptions]:
+    """LossOptions with one of the SIMILARITIES, all positives and objectives, in every direction or one each.
 
     What is refused in its direction stands in direction image.
     """
     found = {}
-    similarity = next(s for s in SIMILARITIES if s.name == similarity_name)
     for (p, positives), (o, objective) in product(enumerate(POSITIVES), enumerate(OBJECTIVES)):
         for direction in DIRECTIONS if every_direction else (DIRECTIONS[(p + o) % 3],):
-            parts = {"similarity": similarity, "positives": positives, "objective": objective, **common}
+            parts = {
+                "similarity": SIMILARITIES[similarity],
+                "positives": positives,
+                "objective": objective,
+                **common,
+            }
             try:
                 options = LossOptions(**parts, direction=direction)
             except UserError:
@@ -73,6 +78,14 @@ def combinations(similarity_name: str, every_direction: bool, **common: object) 
     return found
 
 
-def heads_of(similarity_name: str) -> int:
-    """Heads that a similarity is tested with."""
-    return {"attention": 2, "tri-map": 1}.get(similarity_name, 2)
+def every_part(similarity: str, **common: object) -> dict[str, LossOptions]:
+    """Few of the `combinations`, in which all positives, objectives and directions stand."""
+    every = list(combinations(similarity, False, **common).items())
+    count = len(OBJECTIVES)
+    return dict(every[count * p + p % count] for p in range(len(POSITIVES)))
+
+
+def heads_of(options: LossOptions) -> int:
+    """Heads that a loss is tested with."""
+    needed = {part.heads for part in (options.similarity, options.objective, *options.regularizers)} - {None}
+    return needed.pop() if needed else 2

@@ -69,8 +69,11 @@ def tri_map(maps, audio, clips, scale, options):
     m = torch.sigmoid((cosine - options.positive_threshold) / options.softness)
     own = torch.stack([cosine[i, :, i] for i in range(len(cosine))])
     quiet = 1 - torch.sigmoid((own - options.negative_threshold) / options.softness)
-    hard = (quiet * own).sum(1) / quiet.sum(1)
-    return (m * cosine).sum(1) / m.sum(1), hard[:, None], scale
+    extra = [(quiet * own).sum(1) / quiet.sum(1)]
+    score = (m * cosine).sum(1) / m.sum(1)
+    if options.diagonal == "times-minus-99":
+        extra.append(-99 * score.diagonal())
+    return score, torch.stack(extra, 1), scale
 
 
 SIMILARITY = {

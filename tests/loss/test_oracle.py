@@ -16,7 +16,7 @@ N = 7
 
 
 def value_and_gradients(loss, options: LossOptions, with_target: bool):
-    maps, audio, _ = random_parameters(N, heads_of(options.similarity.name), pixels=3, channels=4)
+    maps, audio, _ = random_parameters(N, heads_of(options), pixels=3, channels=4)
     leaves = [maps.requires_grad_(), audio.requires_grad_()]
     scalars = {
         name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
@@ -24,7 +24,7 @@ def value_and_gradients(loss, options: LossOptions, with_target: bool):
     }
     target = None
     if with_target:
-        other_maps, other_audio, _ = random_parameters(N, heads_of(options.similarity.name), 3, 4, seed=9)
+        other_maps, other_audio, _ = random_parameters(N, heads_of(options), 3, 4, seed=9)
         target = embed(other_maps, other_audio)
     units = embed(maps, audio)
     value = loss(Embeddings(units.maps, units.audio, scalars, target))
@@ -51,13 +51,13 @@ def check(similarity: str, every_direction: bool, targets: list[bool]) -> None:
                 )
 
 
-@pytest.mark.parametrize("similarity", [s.name for s in SIMILARITIES])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_all_parts_in_one_block_and_in_blocks_are_their_formulas(similarity: str) -> None:
     check(similarity, False, [False, True])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", [False, True], ids=["alone", "target"])
-@pytest.mark.parametrize("similarity", [s.name for s in SIMILARITIES])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_all_parts_in_every_direction_are_their_formulas(similarity: str, target: bool) -> None:
     check(similarity, True, [target])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given, settings
 
 from cacl.loss import LossOptions, global_loss
 from cacl.loss.objective import InfoNCE, Sigmoid
@@ -15,29 +20,45 @@ from tests.loss.batches import embed, random_clips, random_parameters, take
 from tests.loss.combinations import SIMILARITIES, combinations, heads_of
 from tests.ranks import run_ranks
 
-N = 12
-SHARES = {1: (12,), 2: (5, 7), 3: (3, 5, 4), 4: (2, 4, 1, 5)}
+N = 24
+SHARES = {2: (10, 14), 3: (7, 9, 8), 4: (5, 8, 2, 9)}
+STEP = 2
 
 
-def steps(world: World, options: list[LossOptions], equal: bool, heads: int) -> list[dict[str, torch.Tensor]]:
-    """`sgd_step` for each of the options."""
-    return [sgd_step(world, each, equal, heads) for each in options]
+@dataclass(frozen=True)
+class Case:
+    """A loss and the batch that it is computed of."""
+
+    options: LossOptions
+    target: bool = False
+    clips: int = N
+    invalid: tuple[int, ...] = (3, 10)
+    seed: int = 0
 
 
-def sgd_step(world: World, options: LossOptions, equal: bool, heads: int) -> dict[str, torch.Tensor]:
+def steps(world: World, cases: list[Case], shares: Sequence[int] | None) -> list[dict[str, torch.Tensor]]:
+    """`sgd_step` for each of the cases."""
+    return [sgd_step(world, case, shares) for case in cases]
+
+
+def sgd_step(world: World, case: Case, shares: Sequence[int] | None = None) -> dict[str, torch.Tensor]:
     """One step of SGD on this rank's rows, with gradients averaged over ranks as DDP does."""
-    shares = None if equal else SHARES[world.size]
-    sizes = [N // world.size] * world.size if equal else SHARES[world.size]
+    options, heads = case.options, heads_of(case.options)
+    sizes = shares or [case.clips // world.size] * world.size
     where = slice(sum(sizes[: world.rank]), sum(sizes[: world.rank + 1]))
-    maps, audio, weight = random_parameters(N, heads)
+    maps, audio, weight = random_parameters(case.clips, heads, seed=case.seed)
     maps, audio = maps[where].requires_grad_(), audio[where].requires_grad_()
     weight.requires_grad_()
     scalars = {
         name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
         for name, value in options.scalars().items()
     }
-    clips = take(random_clips(N, invalid=(3, 10)), where)
-    terms = global_loss(embed(maps @ weight, audio @ weight, scalars), clips, options, world, 0, shares)
+    embeddings = embed(maps @ weight, audio @ weight, scalars)
+    if case.target:
+        other_maps, other_audio, _ = random_parameters(case.clips, heads, seed=case.seed + 9)
+        embeddings = replace(embeddings, target=embed(other_maps[where], other_audio[where]))
+    clips = take(random_clips(case.clips, seed=case.seed, invalid=case.invalid), where)
+    terms = global_loss(embeddings, clips, options, world, STEP, shares)
     terms.backward_scalar.backward()
     shared = {"weight": weight, **scalars}
     after = {
@@ -52,20 +73,25 @@ def sgd_step(world: World, options: LossOptions, equal: bool, heads: int) -> dic
     return {**rows, **after, "mean": terms.mean, **terms.counts}
 
 
-def check(options: dict[str, LossOptions], heads: int, size: int, equal: bool) -> None:
-    expected = steps(World(), list(options.values()), True, heads)
-    for result in run_ranks(size, steps, list(options.values()), equal, heads):
-        for name, found, wanted in zip(options, result, expected, strict=True):
+def check(cases: dict[str, Case], size: int, shares: Sequence[int] | None) -> None:
+    expected = steps(World(), list(cases.values()), None)
+    for result in run_ranks(size, steps, list(cases.values()), shares):
+        for name, found, wanted in zip(cases, result, expected, strict=True):
             # Only the order of sums differs in float64, of a few hundred terms of size 1.
             torch.testing.assert_close(
                 found, wanted, rtol=1e-10, atol=1e-10, msg=lambda m, k=name: f"{k}: {m}"
             )
 
 
-@pytest.mark.parametrize("similarity", [s.name for s in SIMILARITIES])
+COMMON = {"temperature": 0.2, "learn_temperature": True}
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_all_parts_on_three_unequal_ranks_are_one_process(similarity: str) -> None:
-    common = {"temperature": 0.2, "learn_temperature": True, "memory_mib": 0.004}
-    check(combinations(similarity, False, **common), heads_of(similarity), 3, equal=False)
+    """With and without targets, in one direction each; `make test-slow` has every direction and size."""
+    every = combinations(similarity, False, **COMMON, memory_mib=0.02)
+    cases = {name: Case(each, i % 4 in (1, 2)) for i, (name, each) in enumerate(every.items())}
+    check(cases, 3, SHARES[3])
 
 
 FEW = {
@@ -74,26 +100,51 @@ FEW = {
     "max multi-positive infonce both": LossOptions(
         similarity=MaxSimilarity(), objective=InfoNCE(), direction="both", learn_temperature=True
     ),
-    "max fnac": LossOptions(
-        similarity=MaxSimilarity(),
+    "sigmoid": LossOptions(objective=Sigmoid(), learn_temperature=True),
+} | {
+    f"{name} fnac": LossOptions(
+        similarity=similarity,
         objective=InfoNCE(),
         positives=OwnClip(),
         regularizers=(Fnac(),),
-        memory_mib=0.01,
-    ),
-    "sigmoid": LossOptions(objective=Sigmoid(), learn_temperature=True),
+        memory_mib=0.02,
+        **COMMON,
+    )
+    for name, similarity in SIMILARITIES.items()
+    if similarity.heads != 2
 }
 
 
 @pytest.mark.parametrize("equal", [True, False], ids=["equal", "unequal"])
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_any_number_of_ranks_is_one_process(size: int, equal: bool) -> None:
-    check(FEW, 1, size, equal)
+    check({name: Case(each) for name, each in FEW.items()}, size, None if equal else SHARES[size])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3, 4])
-@pytest.mark.parametrize("similarity", [s.name for s in SIMILARITIES])
-def test_all_parts_in_every_direction_on_ranks_are_one_process(similarity: str, size: int) -> None:
-    common = {"temperature": 0.2, "learn_temperature": True}
-    check(combinations(similarity, True, **common), heads_of(similarity), size, equal=False)
+@pytest.mark.parametrize("target", [False, True], ids=["alone", "target"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_all_parts_in_every_direction_on_ranks_are_one_process(
+    similarity: str, target: bool, size: int
+) -> None:
+    every = combinations(similarity, True, **COMMON)
+    check({name: Case(each, target) for name, each in every.items()}, size, SHARES[size])
+
+
+@st.composite
+def dealt(draw: st.DrawFn) -> tuple[Case, list[int]]:
+    """Any loss of any clips, dealt over two to four ranks of which some may hold nothing, or nothing valid."""
+    shares = draw(st.lists(st.integers(0, 5), min_size=2, max_size=4).filter(any))
+    similarity = draw(st.sampled_from(sorted(SIMILARITIES)))
+    options = draw(st.sampled_from(list(combinations(similarity, True, **COMMON).values())))
+    invalid = draw(st.sets(st.integers(0, sum(shares) - 1)))
+    case = Case(options, draw(st.booleans()), sum(shares), tuple(invalid), draw(st.integers(0, 1000)))
+    return case, shares
+
+
+@settings(max_examples=30, deadline=None)
+@given(dealt())
+def test_the_split_over_ranks_does_not_matter(dealt: tuple[Case, list[int]]) -> None:
+    case, shares = dealt
+    check({str(case): case}, len(shares), shares)
