@@ -95,6 +95,7 @@ def describe() -> dict[str, Any]:
     return {
         "versions": {name: found for name in packages if (found := _version(name))},
         "python": sys.version.split()[0],
+        "host": platform.node(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),

@@ -89,19 +89,35 @@ class Job:
     key: str
     script: str
     arguments: list[str]
+    name: str
+    folder: Path
+    """The run or sweep that it works for; its log lies there."""
     options: list[str]
     after: tuple[str, ...] = ()
 
     @property
-    def log(self) -> Path:
-        """Where `sbatch` is told to write."""
-        return Path(
-            next(option for option in self.options if option.startswith("--output=")).split("=", 1)[1]
-        )
+    def is_array(self) -> bool:
+        """True for an array of jobs, which write a log each."""
+        return any(option.startswith("--array=") for option in self.options)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of its logs; SLURM does not make it."""
+        return self.folder / "logs"
+
+    def log(self, number: str) -> Path:
+        """Return where the job of this number writes."""
+        return self.logs / f"cacl-{self.name}-{number}.log"
 
     def words(self, numbers: dict[str, str]) -> list[str]:
         """Return the words after `sbatch`; `numbers` are the submitted jobs' by key."""
-        options = list(self.options)
+        log = self.log("%A_%a" if self.is_array else "%j")
+        options = [
+            f"--job-name=cacl-{self.name}",
+            f"--output={log}",
+            f"--comment={self.folder}",
+            *self.options,
+        ]
         if self.after:
             numbers_before = ":".join(numbers[key] for key in self.after)
             options += [f"--dependency=afterok:{numbers_before}", "--kill-on-invalid-dep=yes"]
@@ -142,14 +158,11 @@ def check(arguments: argparse.Namespace, environment: dict[str, str]) -> None:
 def train_jobs(arguments: argparse.Namespace, after: tuple[str, ...] = ()) -> list[Job]:
     """Return the job that trains the recipe; a second one for the same run directory waits for the first."""
     run = run_directory(arguments)
-    options = [
-        *common(arguments, f"train-{run.name}", run),
-        f"--nodes={arguments.nodes}",
-        *time_limit(arguments),
-    ]
+    options = [*where(arguments), f"--nodes={arguments.nodes}", *time_limit(arguments)]
     if not after:
         options.append("--dependency=singleton")
-    return [Job("train", "train", [arguments.recipe, str(run), *arguments.overrides], options, after)]
+    words = [arguments.recipe, str(run), *arguments.overrides]
+    return [Job("train", "train", words, f"train-{run.name}", run, options, after)]
 
 
 def chain_jobs(arguments: argparse.Namespace) -> list[Job]:
@@ -158,20 +171,15 @@ def chain_jobs(arguments: argparse.Namespace) -> list[Job]:
         raise UserError(f"--parts {arguments.parts}: give at least one part")
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     run = run_directory(arguments)
+    anywhere = where(arguments, gpus=False)
     jobs: list[Job] = []
     merges = []
     for number, text in enumerate(arguments.pack, 1):
         words, out = pack_words(text)
         pack, merge = f"pack_{number}", f"merge_{number}"
-        jobs.append(
-            Job(
-                pack,
-                "pack",
-                words,
-                [*common(arguments, "pack", run, gpus=False), f"--array=1-{arguments.parts}"],
-            )
-        )
-        jobs.append(Job(merge, "merge", ["--out", out], common(arguments, "merge", run, gpus=False), (pack,)))
+        array = [*anywhere, f"--array=1-{arguments.parts}"]
+        jobs.append(Job(pack, "pack", words, "pack", run, array))
+        jobs.append(Job(merge, "merge", ["--out", out], "merge", run, anywhere, (pack,)))
         merges.append((out, merge))
     trained = [key for out, key in merges if Path(out) == Path(recipe.data.train)]
     if not trained:
@@ -179,8 +187,8 @@ def chain_jobs(arguments: argparse.Namespace) -> list[Job]:
     labels = label_jobs(arguments, recipe.data.train, recipe.data.labels, run, trained[0])
     last = labels[-1].key if labels else trained[0]
     others = tuple(key for _, key in merges if key != trained[0])
-    options = [*common(arguments, "evaluate", run), "--nodes=1"]
-    evaluate = Job("evaluate", "evaluate", ["--run", str(run)], options, ("train", *others))
+    one_node = [*where(arguments), "--nodes=1"]
+    evaluate = Job("evaluate", "evaluate", ["--run", str(run)], "evaluate", run, one_node, ("train", *others))
     return [*jobs, *labels, *train_jobs(arguments, after=(last,)), evaluate]
 
 
@@ -193,26 +201,20 @@ def label_jobs(
             raise UserError("--label: the recipe's data.labels names no table; set it, or leave --label out")
         return []
     words = [data, "--out", table, *shlex.split(arguments.label)]
-    return [Job("label", "label", words, [*common(arguments, "label", run), "--nodes=1"], (after,))]
+    return [Job("label", "label", words, "label", run, [*where(arguments), "--nodes=1"], (after,))]
 
 
 def sweep_jobs(arguments: argparse.Namespace) -> list[Job]:
     """Return the job that holds a Ray cluster and the sweep."""
     out = Path(arguments.out or f"runs/sweep-{Path(arguments.recipe).stem}")
     words = [arguments.recipe, str(out), "--space", arguments.space]
-    options = [
-        *common(arguments, f"sweep-{out.name}", out),
-        f"--nodes={arguments.nodes}",
-        *time_limit(arguments),
-    ]
-    return [Job("sweep", "sweep", words, [*options, "--dependency=singleton"])]
+    options = [*where(arguments), f"--nodes={arguments.nodes}", *time_limit(arguments)]
+    return [Job("sweep", "sweep", words, f"sweep-{out.name}", out, [*options, "--dependency=singleton"])]
 
 
-def common(arguments: argparse.Namespace, name: str, folder: Path, gpus: bool = True) -> list[str]:
-    """Return the options that every job has: its name, its log, what it works on, where it runs."""
-    options = [f"--job-name=cacl-{name}", f"--output={folder}/logs/%x-%j.log", f"--comment={folder}"]
-    if arguments.partition:
-        options.append(f"--partition={arguments.partition}")
+def where(arguments: argparse.Namespace, gpus: bool = True) -> list[str]:
+    """Return the options that say on what kind of nodes a job runs."""
+    options = [f"--partition={arguments.partition}"] if arguments.partition else []
     if arguments.gpus_per_node and gpus:
         options.append(f"--gpus-per-node={arguments.gpus_per_node}")
     return options
@@ -244,13 +246,14 @@ def submit(jobs: list[Job], environment: dict[str, str]) -> None:
     slurm.require("sbatch")
     numbers: dict[str, str] = {}
     for job in jobs:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
+        job.logs.mkdir(parents=True, exist_ok=True)
         try:
             numbers[job.key] = str(slurm.sbatch(job.words(numbers), environment))
         except UserError:
             slurm.scancel(list(numbers.values()))
             raise
-        print(f"{job.key}: job {numbers[job.key]}, log {job.log}")
+        number = numbers[job.key]
+        print(f"{job.key}: job {number}, log {job.log(f'{number}_*' if job.is_array else number)}")
     print("look at them: cacl submit status")
 
 
@@ -258,9 +261,7 @@ def as_shell(jobs: list[Job], environment: dict[str, str]) -> list[str]:
     """Return shell commands that would submit the jobs."""
     site, scripts = shlex.quote(environment["CACL_SITE"]), shlex.quote(str(slurm.SCRIPTS))
     lines = [f"export CACL_SITE={site} CACL_SCRIPTS={scripts}"]
-    lines += [
-        f"mkdir -p {shlex.quote(str(folder))}" for folder in dict.fromkeys(job.log.parent for job in jobs)
-    ]
+    lines += [f"mkdir -p {shlex.quote(str(folder))}" for folder in dict.fromkeys(job.logs for job in jobs)]
     for job in jobs:
         words = job.words({key: f"${{{key}}}" for key in job.after})
         quoted = " ".join(f'"{word}"' if "${" in word else shlex.quote(word) for word in words)

@@ -23,6 +23,9 @@ from launch.sweeping.space import Asha, Space
 from launch.sweeping.table import LiveTable
 from launch.sweeping.trial import run_trial
 
+_ATTEMPTS = 5
+"""Starts of Ray: it gives itself 30 seconds each, which are few on a busy machine."""
+
 
 def tune_trials(
     out: Path, space: Space, trials: list[dict[str, Any]], address: str | None, cpus: int | None
@@ -59,20 +62,24 @@ def tune_trials(
 
 def start_ray(address: str | None, cpus: int | None) -> None:
     """Connect to a Ray cluster, or start one on this machine."""
-    try:
-        ray.init(
-            address=address,
-            num_cpus=None if address else cpus,
-            include_dashboard=None if address else False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-    except ConnectionError as error:
-        raise UserError(f"--address {address}: no Ray cluster answers there: {error}") from error
-    except Exception as error:  # Ray's own type where a busy machine is too slow for its time-out of 30 s
-        raise UserError(
-            f"Ray did not start: {error}; try again when there is less to do", exit_code=1
-        ) from error
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        try:
+            ray.init(
+                address=address,
+                num_cpus=None if address else cpus,
+                include_dashboard=None if address else False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+            return
+        except ConnectionError as error:
+            raise UserError(f"--address {address}: no Ray cluster answers there: {error}") from error
+        except Exception as error:  # Ray's own type
+            ray.shutdown()
+            if not attempts_left:
+                raise UserError(
+                    f"Ray did not start: {error}; try again when there is less to do", exit_code=1
+                ) from error
 
 
 def needs(space: Space, machines: list[dict[str, float]]) -> dict[str, float]:

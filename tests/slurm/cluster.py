@@ -18,10 +18,14 @@ FINISHED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_
 
 
 class Cluster:
-    """A controller and `nodes` nodes in `folder`; commands and jobs start in `workspace`."""
+    """A controller and two nodes in `folder`; commands and jobs start in `folder`/workspace.
 
-    def __init__(self, folder: Path, workspace: Path, nodes: int = 2, port: int = 17000) -> None:
-        self.folder, self.workspace, self.nodes, self.port = folder, workspace, nodes, port
+    With `bridge`, the name of a network bridge to be made, each node has an address and processes of its own.
+    """
+
+    def __init__(self, folder: Path, port: int = 17000, bridge: str = "") -> None:
+        self.folder, self.port, self.bridge = folder, port, bridge
+        self.workspace = folder / "workspace"
         self.environment = {
             **{
                 name: value
@@ -36,11 +40,14 @@ class Cluster:
 
     def start(self) -> None:
         """Start the daemons and wait until every node is idle."""
-        self._daemons("start", str(self.nodes), str(self.port))
+        for parent in [self.folder, *self.folder.parents[:2]]:
+            parent.chmod(0o755)  # munge refuses a socket in a folder that only its owner may enter
+        self.workspace.mkdir()
+        self._daemons("start", "2")
 
     def stop(self) -> None:
         """End the jobs and the daemons."""
-        self._daemons("stop")
+        self._daemons("stop", "2")
 
     def restart_node(self, number: int) -> None:
         """Start the daemon of a node again that `kill_node` ended."""
@@ -110,8 +117,16 @@ class Cluster:
         time.sleep(1.5)
         return self.state(number) not in FINISHED
 
-    def _daemons(self, command: str, *more: str) -> None:
-        words = ["bash", str(HERE / "cluster.sh"), command, str(self.folder), *more]
+    def _daemons(self, command: str, number: str) -> None:
+        words = [
+            "bash",
+            str(HERE / "cluster.sh"),
+            command,
+            str(self.folder),
+            number,
+            str(self.port),
+            self.bridge,
+        ]
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,4 @@
-"""One SLURM for the session, started where the tests of this folder ask for it."""
+"""The SLURMs of this folder, started where its tests ask for them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,24 @@ def may_unshare() -> bool:
     return subprocess.run(["unshare", "--uts", "--mount", "true"], capture_output=True).returncode == 0
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A controller and two nodes."""
+def running(cluster: Cluster) -> Iterator[Cluster]:
+    """Start a cluster, and stop it when its tests are done; skip them where it cannot be had."""
     if os.geteuid() != 0 or not shutil.which("slurmctld") or not may_unshare():
         pytest.skip("a SLURM of the tests needs root and Debian's slurm-wlm and munge (make install-slurm)")
-    folder = tmp_path_factory.mktemp("slurm")
-    for parent in [folder, *folder.parents[:2]]:
-        parent.chmod(0o755)  # munge refuses a socket in a folder that only its owner may enter
-    workspace = folder / "workspace"
-    workspace.mkdir()
-    cluster = Cluster(folder, workspace)
     cluster.start()
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A controller and two nodes."""
+    yield from running(Cluster(tmp_path_factory.mktemp("slurm")))
+
+
+@pytest.fixture(scope="module")
+def networked_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A controller and two nodes with a network between them."""
+    if not shutil.which("ip"):
+        pytest.skip("a network between nodes needs root and Debian's iproute2 (make install-slurm)")
+    yield from running(Cluster(tmp_path_factory.mktemp("networked"), port=17100, bridge="cacl-slurm"))
