@@ -39,7 +39,7 @@ test-slurm: .venv/.all install-slurm ## the job scripts on a real SLURM (root: a
 	@$(BIN)/python -m pytest -m slurm
 
 install-slurm: # with it, `make test` runs a part of test-slurm
-	@$(call apt,slurmctld,slurm-wlm munge)
+	@$(call apt,slurmctld ip,slurm-wlm munge iproute2)
 
 test-ray: .venv/.all ## sweeps with Ray Tune, killed and restored
 	@$(BIN)/python -m pytest -m ray
@@ -49,7 +49,7 @@ test-container: .venv/.all ## the images, built and run (root: apt installs buil
 	@$(BIN)/python -m pytest -m container
 
 # $(call apt,PROGRAMS,PACKAGES): as root, install Debian packages where a program is missing
-apt = command -v $(1) >/dev/null || [ "$$(id -u)" != 0 ] || \
+apt = which $(1) >/dev/null || [ "$$(id -u)" != 0 ] || \
 	{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $(2); }
 
 reproduce: .venv/.all ## the paper's tables in miniature: writes docs/results.md
