@@ -152,7 +152,13 @@ class Space(Options):
             )
         for setting in settings:
             try:
-                check_sizes(load_recipe(recipe, self.overrides(setting, 0)), self.processes, recipe)
+                trial = load_recipe(recipe, self.overrides(setting, 0))
+                check_sizes(trial, self.processes, recipe)
+                if self.objective.key.startswith("validation.") and trial.data.validation is None:
+                    raise UserError(
+                        f"the objective {self.objective.key} needs clips to validate on; set data.validation "
+                        "in the recipe or under `fixed`"
+                    )
             except UserError as error:
                 shown = ", ".join(f"{key}: {value}" for key, value in setting.items())
                 raise UserError(f"the setting {{{shown}}}: {error}") from error

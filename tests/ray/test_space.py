@@ -13,7 +13,9 @@ from launch.config import load_recipe
 from launch.sweeping.space import Objective, Space, load_space, setting_name
 
 ROOT = Path(__file__).parent.parent.parent
-RECIPE = "data: {train: shards}\ntraining: {global_batch_size: 48, micro_batch_size: 12}\n"
+RECIPE = (
+    "data: {train: shards, validation: others}\ntraining: {global_batch_size: 48, micro_batch_size: 12}\n"
+)
 GOOD = {
     "vary": {"loss.temperature": [0.05, 0.2], "training.global_batch_size": [24, 48]},
     "seeds": [0, 1],
@@ -89,6 +91,10 @@ def test_the_spaces_that_come_along_fit_the_recipes_that_come_along() -> None:
         ),
         ({"fixed": {"training.micro_batch_size": 7}}, "micro_batch_size: 7 does not divide the 12 clips"),
         ({"processes": 5}, "24 cannot be dealt to 5 ranks"),
+        (
+            {"fixed": {"data.validation": None}},
+            "validation.recall_at_1 needs clips to validate on; set data.val",
+        ),
         ({"vary": {}}, "vary: name at least one key"),
         ({"vary": {"loss.temperature": []}}, "give a list of values"),
         ({"vary": {"loss.temperature": 0.1}}, "give a list of values"),

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +126,34 @@ def test_a_finished_sweep_is_not_started_over(swept: Swept) -> None:
     assert done.returncode == 2 and "holds a sweep already; go on with it by --resume" in output
 
 
+def test_a_cluster_that_runs_already_is_used(swept: Swept) -> None:
+    folder = swept.out.parent
+    space = {
+        **SPACE,
+        "vary": {"loss.temperature": [0.05]},
+        "fixed": {"training.epochs": 1},
+        "stop": {"name": "never"},
+    }
+    (folder / "one.yaml").write_text(yaml.safe_dump(space))
+    words = ["tiny.yaml", "--space", "one.yaml", "--out", "elsewhere", "--resume", "--address"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    nobody = subprocess.run([CACL, "sweep", *words, address], cwd=folder, capture_output=True, text=True)
+    assert nobody.returncode == 2 and f"--address {address}: no Ray cluster answers there" in nobody.stderr
+    port = address.rpartition(":")[2]
+    options = ["--head", "--block", "--port", port, "--num-cpus", "2", "--include-dashboard", "false"]
+    head = subprocess.Popen([CACL.with_name("ray"), "start", *options], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: is_listening(int(port)), 120, "Ray's head")
+        done = subprocess.run([CACL, "sweep", *words, address], cwd=folder, capture_output=True, text=True)
+    finally:
+        head.terminate()
+        head.wait()
+    assert done.returncode == 0, done.stderr
+    assert "best recipe: cacl train" in done.stdout and (folder / "elsewhere/best.yaml").exists()
+
+
 def test_another_space_is_refused(swept: Swept) -> None:
     (swept.out.parent / "space.yaml").write_text(yaml.safe_dump({**SPACE, "seeds": [1]}))
     done = start(swept.out.parent, "--resume")
@@ -154,10 +184,21 @@ def wait_for_validation(folder: Path, sweep: subprocess.Popen[str]) -> None:
             list(folder.glob("checkpoints/step-*"))
         )
 
-    end = time.monotonic() + 600
-    while not seen():
-        assert time.monotonic() < end, f"{folder.name}: no validation after 600 s"
+    wait_until(seen, 600, f"a validation of {folder.name}")
+
+
+def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
+    """Poll until `condition()`."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not after {timeout} s"
         time.sleep(0.2)
+
+
+def is_listening(port: int) -> bool:
+    """Say whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def processes_of(folder: Path) -> list[int]:
