@@ -23,7 +23,7 @@ from cacl.run import Run
 from launch.config import load_recipe
 from launch.sweeping.space import FINISHED, STOPPED
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(5000)]
 CACL = Path(sys.executable).with_name("cacl")
 RECIPE = {
     "data": {
@@ -184,7 +184,7 @@ def wait_for_validation(folder: Path, sweep: subprocess.Popen[str]) -> None:
             list(folder.glob("checkpoints/step-*"))
         )
 
-    wait_until(seen, 600, f"a validation of {folder.name}")
+    wait_until(seen, 1500, f"a validation of {folder.name}")
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:

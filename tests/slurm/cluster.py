@@ -74,7 +74,7 @@ class Cluster:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 
@@ -96,14 +96,14 @@ class Cluster:
         """Return a job's state, such as RUNNING."""
         return self.job(number)["JobState"]
 
-    def finish(self, number: int, timeout: float = 240.0) -> str:
+    def finish(self, number: int, timeout: float = 1200.0) -> str:
         """Wait for a job's end, over all its returns to the queue, and return its last state."""
         self.wait(
             lambda: self.state(number) in FINISHED and not self._returns(number), timeout, f"job {number}"
         )
         return self.state(number)
 
-    def wait(self, condition: Callable[[], bool], timeout: float = 120.0, what: str = "condition") -> None:
+    def wait(self, condition: Callable[[], bool], timeout: float = 600.0, what: str = "condition") -> None:
         """Poll until `condition()`."""
         end = time.monotonic() + timeout
         while not condition():

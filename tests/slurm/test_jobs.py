@@ -12,7 +12,7 @@ import pytest
 from cacl.run import Run
 from tests.slurm.cluster import CACL, SCRIPTS, Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(3000)]
 
 RECIPE = """
 data: {train: shards/train, test: shards/test, order: {name: lanes, lanes: 12}, workers: 0}
@@ -85,7 +85,7 @@ def test_a_lost_node_goes_on_from_a_checkpoint(cluster: Cluster, undisturbed: li
     job = train(cluster, run)
     wait_for_step(cluster, run, 5)
     cluster.kill_node(2)
-    cluster.wait(lambda: int(cluster.job(job)["Restarts"]) > 0, 120, "the job's return to the queue")
+    cluster.wait(lambda: int(cluster.job(job)["Restarts"]) > 0, what="the job's return to the queue")
     cluster.restart_node(2)
     assert_same_result(cluster, job, run, undisturbed)
 
@@ -136,7 +136,7 @@ def test_the_chain_ends_in_a_measured_model(cluster: Cluster, shards: Path) -> N
         "--pack", "generated --split test --clips 12 --out chained/test",
     )  # fmt: skip
     jobs = dict(re.findall(r"^(\w+): job (\d+)", out, re.M))
-    assert cluster.finish(int(jobs["evaluate"]), 400) == "COMPLETED", cluster.run("squeue", "-a", "-t", "all")
+    assert cluster.finish(int(jobs["evaluate"])) == "COMPLETED", cluster.run("squeue", "-a", "-t", "all")
     metrics = json.loads((cluster.workspace / "runs/chain/metrics.json").read_text())
     assert "stamps" in json.dumps(metrics)
     assert len(Run(cluster.workspace / "runs/chain").records()) == 2
@@ -152,7 +152,7 @@ def test_a_chain_ends_where_a_link_fails(cluster: Cluster, shards: Path) -> None
     pack = ["--parts", "1", "--pack", "generated --clips 24 --out broken/train"]
     out = cluster.cacl("submit", "chain", "broken.yaml", *ONE_RANK_A_NODE, *pack)
     jobs = {key: int(value) for key, value in re.findall(r"^(\w+): job (\d+)", out, re.M)}
-    cluster.wait(lambda: cluster.state(jobs["evaluate"]) == "CANCELLED", 180, "the end of the chain")
+    cluster.wait(lambda: cluster.state(jobs["evaluate"]) == "CANCELLED", what="the end of the chain")
     states = {key: cluster.state(job) for key, job in jobs.items()}
     assert states == {
         "pack_1": "COMPLETED",
@@ -209,7 +209,7 @@ def log(cluster: Cluster, run: str) -> str:
 def wait_for_step(cluster: Cluster, run: str, step: int) -> None:
     """Wait until a run has logged a step."""
     records = Run(cluster.workspace / run).records
-    cluster.wait(lambda: any(line["step"] >= step for line in records()), 120, f"step {step} of {run}")
+    cluster.wait(lambda: any(line["step"] >= step for line in records()), what=f"step {step} of {run}")
 
 
 def assert_same_result(cluster: Cluster, job: int, run: str, losses: list[float]) -> None:

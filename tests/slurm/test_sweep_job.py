@@ -10,7 +10,7 @@ import pytest
 from cacl.run import Run
 from tests.slurm.cluster import Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(5000)]
 
 RECIPE = """
 data: {train: shards/train, validation: shards/validation, order: {name: lanes, lanes: 12}, workers: 0}
@@ -42,16 +42,15 @@ def test_a_sweep_over_two_nodes_is_warned_and_goes_on_to_its_report(networked_cl
     sweep = cluster.workspace / "sweep"
     trials = [Run(sweep / "trials" / name) for name in NAMES]
 
-    cluster.wait(
-        lambda: all(any("validation" in line for line in trial.records()) for trial in trials),
-        600,
-        "both trials",
-    )
+    def both_have_begun() -> bool:
+        return all(any("validation" in line for line in trial.records()) for trial in trials)
+
+    cluster.wait(both_have_begun, what="a validation of both trials")
     hosts = {json.loads((trial.folder / "environment.json").read_text())["host"] for trial in trials}
     assert hosts == {"node1", "node2"}
     cluster.run("scancel", "--signal=USR1", str(job))
     log = "".join(path.read_text() for path in (sweep / "logs").glob("*.log"))
-    assert cluster.finish(job, 900) == "COMPLETED", log
+    assert cluster.finish(job) == "COMPLETED", log
     assert cluster.job(job)["Restarts"] == "1"
 
     for trial in trials:
