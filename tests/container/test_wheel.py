@@ -59,7 +59,6 @@ def test_recipes_spaces_and_scripts_come_along(installed: Path) -> None:
 
 @pytest.mark.slow
 def test_the_installed_package_is_the_one_that_runs(installed: Path) -> None:
-    recipe = installed / "launch/recipes/demo.yaml"
-    assert "temperature: 0.07" in cacl(installed, "config", recipe)
-    printed = cacl(installed, "submit", "train", recipe, "--gpus-per-node", "2", "--dry-run")
+    assert "temperature: 0.07" in cacl(installed, "config", "demo")
+    printed = cacl(installed, "submit", "train", "demo", "--gpus-per-node", "2", "--dry-run")
     assert f"{installed}/slurm/train.sbatch" in printed
