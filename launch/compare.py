@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def named(name: str, seeds: list[str] | None) -> list[Path]:
     return [Path(name.replace("{}", seed)) for seed in seeds] if seeds else [Path(name)]
 
 
-def check_same(first: dict[str, Any], other: dict[str, Any], first_run: Path, run: Path) -> None:
+def check_same(first: Mapping[str, Any], other: Mapping[str, Any], first_run: Path, run: Path) -> None:
     """Raise UserError unless both evaluations measured the same thing on the same clips."""
     for key in ("protocol_version", "options", "data", "n"):
         if first[key] != other[key]:

@@ -1,8 +1,9 @@
-"""Write a run's report: one HTML file with numbers, training curve and test frames, which needs no network.
+"""Write a run's report: one HTML file with numbers, curves and test frames, which needs no network.
 
     cacl report --run runs/demo
+    cacl report --run runs/class-aware --beside runs/own-clip       two models on the same frames
 
-The run has been evaluated before (`cacl evaluate --run runs/demo`). Writes report.html in the run.
+The runs have been evaluated before (`cacl evaluate --run runs/demo`). Writes report.html in the run.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launch import compare
 from launch.measuring import open_test, test_batches
 
 if TYPE_CHECKING:
+    from cacl.evaluation.predict import Maps
     from cacl.evaluation.protocols import Protocol
-    from cacl.report import Example
+    from cacl.gallery import Example
+    from cacl.report import Beside, Measured
     from launch.recipe import Recipe
     from shards.store import Store
 
@@ -26,18 +30,24 @@ SOUNDS = {"wav": "own sound", "other.wav": "other sound"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("--run", required=True, metavar="RUN", help="a run directory that has been evaluated")
+    parser.add_argument("--beside", metavar="RUN", help="another one, evaluated on the same clips")
     parser.add_argument("--data", metavar="DIR", help="packed test clips (default: the recipe's data.test)")
     parser.add_argument("--protocol", metavar="NAME", help="default: that of the newest evaluation")
     parser.add_argument("--weights", choices=["model", "ema"], default="model", help="default: model")
     parser.add_argument(
-        "--clips", type=int, default=24, metavar="N", help="clips in the gallery (default: 24)"
+        "--clips", type=int, default=24, metavar="N", help="best, worst and random clips (default: 24)"
+    )
+    parser.add_argument(
+        "--classes", type=int, default=8, metavar="N", help="classes with a clip of their own (default: 8)"
     )
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Read the evaluation, draw the gallery's clips anew, and write the page."""
-    from cacl.evaluation.results import read_clips, read_record
-    from cacl.report import choose, write_report
+    from cacl.evaluation.predict import maps_of
+    from cacl.evaluation.results import read_record
+    from cacl.gallery import choose
+    from cacl.report import Page, write_report
     from cacl.run import Run, open_model
 
     run = Run(arguments.run)
@@ -45,41 +55,79 @@ def main(arguments: argparse.Namespace) -> None:
     recipe, store, protocol = open_test(
         run.folder, arguments.data, record["protocol"], record["options"]["upsampling"]
     )
-    model, _ = open_model(run.folder, arguments.weights)
-    systems = read_clips(run.folder, protocol.name)
-    chosen = choose(systems["model"], protocol.ranked_by, arguments.clips)
+    measured = read_measured(run.folder, record)
+    beside = read_beside(Path(arguments.beside), measured, protocol) if arguments.beside else None
+    folders = [run.folder, *([Path(arguments.beside)] if beside else [])]
+    models = {folder.name: maps_of(open_model(folder, arguments.weights)[0]) for folder in folders}
+    chosen = choose(measured.systems["model"], protocol, arguments.clips, arguments.classes)
     gallery = {
-        heading: list(examples(model, store, indices, recipe, protocol).values())
+        heading: list(examples(models, store, indices, recipe, protocol).values())
         for heading, indices in chosen.items()
     }
     path = run.folder / "report.html"
     rate = recipe.data.augmentation.sample_rate
-    write_report(path, run.folder.name, record, systems, run.records(), gallery, rate, facts(run, record))
+    page = Page(run.records(), gallery, rate, facts(run, record), beside)
+    write_report(path, measured, protocol, page)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
+def read_measured(folder: Path, record: Mapping[str, Any]) -> Measured:
+    """Return a run's evaluation."""
+    from cacl.evaluation.results import read_clips
+    from cacl.report import Measured
+
+    return Measured(folder.name, record, read_clips(folder, record["protocol"]))
+
+
+def read_beside(folder: Path, measured: Measured, protocol: Protocol) -> Beside:
+    """Return the other run's evaluation and what the comparison comes to.
+
+    Raises UserError where it was measured otherwise, or has the same name.
+    """
+    from cacl.errors import UserError
+    from cacl.evaluation.results import read_record
+    from cacl.report import Beside
+
+    record = read_record(folder, protocol.name)
+    if folder.name == measured.name:
+        raise UserError(f"--beside {folder}: is named like the run itself; name another, or rename one")
+    compare.check_same(measured.record, record, Path(measured.name), folder)
+    other = read_measured(folder, record)
+    names = (other.name, measured.name)
+    found = compare.compared([other.systems["model"]], [measured.systems["model"]], protocol)
+    return Beside(other, [compare.sentence(names, metric, one) for metric, one in found.items()])
+
+
 def examples(
-    model: Any, store: Store, indices: list[int], recipe: Recipe, protocol: Protocol
+    models: Mapping[str, Maps], store: Store, indices: list[int], recipe: Recipe, protocol: Protocol
 ) -> dict[int, Example]:
-    """Return the gallery's clips by index: each frame with its own sound, then with the other one if any."""
+    """Return the gallery's clips by index.
+
+    One model shows each frame with its own sound, then with the other one if any; of several each shows it
+    with its own sound.
+    """
     import numpy as np
 
-    from cacl.evaluation.predict import maps_of
-    from cacl.report import Example, View
+    from cacl.gallery import Example, View
 
     found: dict[int, Example] = {}
-    for sound, title in SOUNDS.items():
+    for sound, title in list(SOUNDS.items())[: 1 if len(models) > 1 else 2]:
         chosen = [index for index in indices if sound in store.read(index)]
         if not chosen:
             continue
         for batch in test_batches(store, np.array(chosen), len(chosen), recipe, sound):
-            scores = protocol.scores(maps_of(model)(batch.images, batch.waveforms))
+            drawn = {
+                name: protocol.scores(maps(batch.images, batch.waveforms)) for name, maps in models.items()
+            }
             for row, note in enumerate(batch.annotations or []):
                 index, class_name = int(batch.index[row]), note.get("class_name", "")
                 example = found.setdefault(index, Example(note["id"], class_name, batch.images[row], []))
                 heard = note["other"] if sound == "other.wav" else note
-                label = ": ".join(filter(None, [title, heard.get("class_name", "")]))
-                example.views.append(View(label, scores[row], batch.waveforms[row], heard.get("boxes", [])))
+                for name, scores in drawn.items():
+                    first = name if len(models) > 1 else title
+                    label = ": ".join(filter(None, [first, heard.get("class_name", "")]))
+                    boxes = heard.get("boxes", [])
+                    example.views.append(View(label, scores[row], batch.waveforms[row], boxes))
     return found
 
 
@@ -93,7 +141,6 @@ def facts(run: Any, record: Mapping[str, Any]) -> dict[str, str]:
     listed = {
         "checkpoint": record["checkpoint"],
         "test set (fingerprint)": record["data"],
-        "clips without a result": ", ".join(map(str, record["missing"])),
         "commit": environment.get("commit"),
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "trained on": environment.get("platform"),

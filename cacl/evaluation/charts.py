@@ -9,7 +9,9 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 14, 40
-PALETTE = ("#b4441f", "#2b6a99", "#6a8f3c", "#7d5ba6", "#8a8577")
+PALETTE = ("#b4441f", "#2b6a99", "#6a8f3c", "#7d5ba6", "#8a8577", "#c79a2e", "#3d8f8a")
+_MOST_POINTS = 500
+"""Of a line; more are thinned evenly."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -40,7 +42,8 @@ def line_chart(
     Points that are not finite are left out. Without any point the chart says so.
     """
     finite = {
-        name: [point for point in points if all(map(math.isfinite, point))] for name, points in series.items()
+        name: _thinned([point for point in points if all(map(math.isfinite, point))])
+        for name, points in series.items()
     }
     every = [point for points in finite.values() for point in points]
     if not every:
@@ -72,6 +75,14 @@ def smooth(values: Sequence[float], half_life: float) -> list[float]:
         total, weight = keep * total + value, keep * weight + 1
         means.append(total / weight)
     return means
+
+
+def _thinned(points: Points) -> Points:
+    """Return at most `_MOST_POINTS` of the points, evenly, the first and the last among them."""
+    if len(points) <= _MOST_POINTS:
+        return points
+    share = (len(points) - 1) / (_MOST_POINTS - 1)
+    return [points[round(k * share)] for k in range(_MOST_POINTS)]
 
 
 def _range(values: Sequence[float]) -> Range:

@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import threading
 
+import numpy as np
 import pytest
 import yaml
 
 from cacl.checkpoint import seal, write_tensors
 from cacl.errors import UserError
+from cacl.evaluation.protocols import PROTOCOLS
 from cacl.evaluation.results import read_clips
+from cacl.gallery import choose
 from cacl.loss import LossOptions
 from cacl.model import Localizer
 from cacl.options import parse, plain
@@ -210,8 +213,29 @@ def test_a_run_without_checkpoint_or_evaluation_says_what_to_do(tmp_path, capsys
 
 @pytest.fixture(scope="module")
 def page(evaluated):
-    assert main(["report", "--run", str(evaluated), "--clips", "6"]) == 0
+    assert main(["report", "--run", str(evaluated), "--clips", "6", "--classes", "0"]) == 0
     return evaluated / "report.html"
+
+
+@pytest.fixture(scope="module")
+def page_of_two(evaluated, tmp_path_factory):
+    """The report of the run beside one with other weights."""
+    folder = tmp_path_factory.mktemp("two")
+    first, second = folder / "first", folder / "second"
+    for copy in (first, second):
+        shutil.copytree(evaluated, copy)
+    recipe = parse(Recipe, Run(second).recipe(), "recipe")
+    step = second / "checkpoints" / "step-3"
+    (step / "hashes.json").unlink()
+    write_tensors(
+        step / "model.safetensors", Localizer(recipe.model, LossOptions().scalars(), seed=9).state_dict()
+    )
+    seal(step)
+    assert main(["evaluate", "--run", str(second)]) == 0
+    assert (
+        main(["report", "--run", str(first), "--beside", str(second), "--clips", "4", "--classes", "2"]) == 0
+    )
+    return first / "report.html"
 
 
 def test_the_report_needs_no_network_and_holds_everything(page):
@@ -220,8 +244,52 @@ def test_the_report_needs_no_network_and_holds_everything(page):
     assert not re.findall(r'(?:src|href)="(?!data:)', html)
     for kind in ("image/jpeg", "image/webp", "audio/flac"):
         assert html.count(f"data:{kind}") == 12  # two sounds for each of six clips
-    for text in ("trained model", "untrained model", "centered box", "ceiling", "own sound", "other sound"):
+    for text in ("trained model", "untrained model", "centered box", "objects alone", "ceiling", "own sound"):
         assert text in html
+    for text in (
+        "other sound",
+        "95 % interval",
+        "100.0 % of the set",
+        "upsampling bicubic",
+        "size of the object",
+    ):
+        assert text in html
+
+
+def test_two_models_stand_side_by_side_on_the_same_frames(page_of_two):
+    html = page_of_two.read_text()
+    assert "On the left first, on the right second" in html
+    assert html.count("<span>first: ") == html.count("<span>second: ") == html.count('class="clip"') >= 5
+    record = json.loads((page_of_two.parent / "metrics.json").read_text())
+    assert html.count("<li>") == len(record["intervals"])  # a verdict for every number with an interval
+
+
+def test_a_run_is_not_laid_beside_one_of_other_clips_or_of_its_own_name(page_of_two, capsys):
+    run = str(page_of_two.parent)
+    assert main(["report", "--run", run, "--beside", run]) == 2
+    assert "is named like the run itself" in capsys.readouterr().err
+
+
+def test_the_gallery_shows_random_best_worst_every_class_and_the_surest_of_the_silent():
+    clips = 30
+    index = np.arange(clips)
+    columns = {
+        "index": 100 + index,
+        "class_name": np.array([f"class-{k % 4}" for k in index]),
+        "boxes": np.where(index < 24, 1, 0),
+        "ciou": np.where(index < 24, index / 24, 0),
+        "pixel_ap": np.where(index < 24, index / 24, np.nan),
+        "confidence": index / clips,
+    }
+    found = choose(columns, PROTOCOLS["extended-stamps"], count=8, classes=3)
+    assert found["The best"] == [123, 122]
+    assert found["The worst"] == [100, 101]
+    assert len(found["Drawn at random"]) == 4
+    by_class = found["One of each class, the weakest classes first"]
+    assert [k % 4 for k in by_class] == [0, 1, 2]
+    assert found["Nothing in view sounds: where the model is surest"] == [129, 128]
+    every = [k for rows in found.values() for k in rows]
+    assert len(every) == len(set(every))
 
 
 PROBE = """
@@ -250,9 +318,10 @@ window.addEventListener("load", async () => {
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian: apt-get install chromium)")
-def test_the_report_in_a_real_browser(page, tmp_path):
+@pytest.mark.parametrize("which", ["page", "page_of_two"])
+def test_the_report_in_a_real_browser(which, request, tmp_path):
     """Promise: no console errors, pictures and players present; measured by Chromium itself."""
-    probed = tmp_path / "report.html"
+    page, probed = request.getfixturevalue(which), tmp_path / "report.html"
     probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"]
     options += ["--remote-debugging-port=0", "--enable-logging=stderr"]
@@ -269,7 +338,9 @@ def test_the_report_in_a_real_browser(page, tmp_path):
         watchdog.cancel()
     assert len(console) == 1, console  # the probe's own line, and no error
     found = json.loads(re.search("PROBE(.*)EBORP", console[0])[1])
-    assert found["pictures"] == found["shown"] == 24  # a frame and a heat map for each of two sounds
-    assert found["durations"] == pytest.approx([3.0] * 12, abs=0.05)
+    views = 2 * page.read_text().count('class="clip"')  # two sounds, or two models
+    assert views >= 10
+    assert found["pictures"] == found["shown"] == 2 * views  # a frame and a heat map
+    assert found["durations"] == pytest.approx([3.0] * views, abs=0.05)
     assert found["lines"] >= 2
     assert not found["wide"]
