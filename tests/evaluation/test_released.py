@@ -1,12 +1,16 @@
 """Released checkpoints become runs; what does not match is listed and nothing is written."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 
 import cacl
 from cacl.errors import UserError
+from cacl.evaluation.predict import maps_of
 from cacl.evaluation.released import EZ_VSL, recognize
 from cacl.model import Localizer
 from launch.main import main
@@ -34,6 +38,73 @@ def test_golden_slavc_checkpoint_becomes_a_run(slavc, tmp_path, capsys):
         model = cacl.load(run, which).model
         assert torch.equal(model.image_heads[1].weight, slavc[f"module.{prefix}img_proj2.weight"])
     assert main(["import", str(file), "--out", str(run)]) == 2
+
+
+def drawn(shapes):
+    """Return a state dict of these names and shapes with values as of a trained ResNet."""
+    generator = torch.Generator().manual_seed(1)
+    state = {}
+    for name, shape in shapes.items():
+        noise = torch.randn(shape, generator=generator)
+        if not shape:
+            state[name] = torch.tensor(1)
+        elif len(shape) > 1:
+            state[name] = noise * (2 / math.prod(shape[1:])) ** 0.5
+        else:
+            positive = name.endswith("running_var") or (".bn" in name and name.endswith("weight"))
+            state[name] = 1 + 0.1 * noise.abs() if positive else 0.1 * noise
+    return state
+
+
+def slavc_trunk(state, name, inputs):
+    """Return a trunk's last features, by torchvision's network under SLAVC's names."""
+    network = torchvision.models.resnet18()
+    network.conv1 = torch.nn.Conv2d(inputs.shape[1], 64, 7, stride=2, padding=3, bias=False)
+    network.fc = torch.nn.Identity()
+    own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+    network.load_state_dict(own)
+    return torch.nn.Sequential(*list(network.eval().children())[:-2])(inputs)
+
+
+def slavc_map(images, sounds, tau):
+    """Return SLAVC's map from both heads' images [n, D, h, w] and sounds [n, D]."""
+    normalize = torch.nn.functional.normalize
+    maps = [
+        torch.einsum("ndhw,nd->nhw", normalize(v), normalize(a)) for v, a in zip(images, sounds, strict=True)
+    ]
+    return sum(maps) / len(maps) / tau
+
+
+@torch.no_grad()
+def test_golden_forward_of_an_imported_checkpoint_is_that_of_slavc(golden_dir, tmp_path):
+    """Promise: parity on a state dict of the released form. SLAVC's own map is golden, its networks torchvision's."""
+    for file in sorted(golden_dir.glob("slavc_loss*.npz")):
+        golden = {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(file).items()}
+        targets = [[golden[f"target_{kind}{head}"] for head in (1, 2)] for kind in ("img", "aud")]
+        torch.testing.assert_close(slavc_map(*targets, golden["tau"]), golden["savl"], atol=1e-4, rtol=1e-5)
+    state = drawn(json.loads((golden_dir / "slavc_checkpoint_keys.json").read_text()))
+    torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "best.pth")
+    assert main(["import", str(tmp_path / "best.pth"), "--out", str(tmp_path / "run")]) == 0
+
+    finder = cacl.load(tmp_path / "run", "ema")
+    generator = torch.Generator().manual_seed(2)
+    frames = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8, generator=generator)
+    waveforms = 0.1 * torch.randn(2, finder.samples, generator=generator)
+    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    seen = slavc_trunk(state, "momentum_imgnet", (frames / 255 - mean) / std)
+    _, spectrograms = finder.model.prepare(frames, waveforms)
+    heard = slavc_trunk(state, "momentum_audnet", spectrograms.reshape(2, 1, 257, -1)).amax((2, 3))
+    layers = [
+        {part: (state[f"momentum_{part}_proj{head}.weight"], state[f"momentum_{part}_proj{head}.bias"])
+         for part in ("img", "aud")}
+        for head in (1, 2)
+    ]  # fmt: skip
+    images = [torch.nn.functional.conv2d(seen, *layer["img"]) for layer in layers]
+    sounds = [torch.nn.functional.linear(heard, *layer["aud"]) for layer in layers]
+    expected = slavc_map(images, sounds, tau=0.03)
+    found = maps_of(finder.model)(frames, waveforms) / 0.03
+    assert expected.std() > 0.1  # places differ, so that agreement says something
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)  # of cosines / 0.03, in float32
 
 
 def test_golden_slavc_checkpoint_with_faults_is_listed(slavc, tmp_path, capsys):
