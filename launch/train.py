@@ -219,8 +219,13 @@ def build(recipe: Recipe, world: World, weights: str | None) -> tuple[Engine, Em
     )
     if training.non_finite == "skip" and not engine.can_skip:
         raise UserError(f"training.non_finite: the engine {recipe.engine.name} cannot skip a step; use stop")
-    average = None if training.ema_decay is None else Ema(engine.module, training.ema_decay)
-    return engine, average
+    if training.ema_decay is None:
+        return engine, None
+    if not engine.can_average:
+        raise UserError(
+            "training.ema_decay: ZeRO 3 leaves no rank a whole model to average; use engine.zero 2"
+        )
+    return engine, Ema(engine.module, training.ema_decay)
 
 
 def began(run: Run, first_step: int, last_step: int, ranks: int) -> str:

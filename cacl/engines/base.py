@@ -28,6 +28,8 @@ class Engine(ABC):
     world: World
     can_skip = True
     """Whether `update` leaves everything as it was where the gradient is not finite."""
+    can_average = True
+    """Whether every rank holds the whole model, of which a moving average can be kept."""
     has_parts = False
     """Whether a rank holds what no other does, which `save_parts` writes."""
     base_rates: list[float]

@@ -53,12 +53,14 @@ class DeepSpeed(Options):
             "gradient_accumulation_steps": 1,
             "managed_gradient_accumulation": False,
             "gradient_clipping": clip_gradient_norm or 0.0,
-            "bf16": {"enabled": precision == "bfloat16"},
-            "zero_optimization": {"stage": self.zero, "overlap_comm": False},
+            "bf16": {"enabled": False},
+            "torch_autocast": {"enabled": precision == "bfloat16", "dtype": "bfloat16"},
+            "zero_optimization": {"stage": self.zero},
             "zero_allow_untested_optimizer": True,
-            "steps_per_print": None,
         }
         config = merged(derived, read_config(self.config), self.config or "")
+        config.setdefault("steps_per_print", None)
+        config["zero_optimization"].setdefault("overlap_comm", False)
         return DeepSpeedEngine(model, optimizer, world, config)
 
 
@@ -114,6 +116,7 @@ class DeepSpeedEngine(Engine):
         if not dist.is_initialized():  # DeepSpeed wants a process group even for one process
             dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         self.stage = config["zero_optimization"]["stage"]
+        self.can_average = self.stage < 3
         self.clip = config["gradient_clipping"]
         if self.stage == 0:
             config = {**config, "gradient_clipping": 0.0}  # clipped in the hook below, which sees the norm
@@ -127,7 +130,7 @@ class DeepSpeedEngine(Engine):
             model=model.to(world.device), optimizer=built, config=config, dist_init_required=False
         )
         self.module = self.engine.module
-        self.dtype = next(p.dtype for p in self.module.parameters() if p.requires_grad)
+        self.low = config["torch_autocast"]["enabled"]
 
     def _clip(self, optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -137,17 +140,20 @@ class DeepSpeedEngine(Engine):
 
     def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         device = self.world.device
-        low = self.dtype != torch.float32
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
+        with self._autocast():
             return self.module.prepare(
                 images.to(device, non_blocking=True), waveforms.to(device, non_blocking=True)
             )
 
     def forward(self, images: Tensor, sounds: Tensor) -> Embeddings:
-        return self.engine(images.to(self.dtype), sounds.to(self.dtype))
+        return self.engine(images, sounds)
 
     def through(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
-        return module(images.to(self.dtype), sounds.to(self.dtype))
+        with self._autocast():
+            return module(images, sounds)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=self.low)
 
     def backward(self, scalar: Tensor) -> None:
         self.engine.backward(scalar, scale_wrt_gas=False)

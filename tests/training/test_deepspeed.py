@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from cacl.ema import Ema
 from cacl.engines import DDP, DeepSpeed
 from cacl.engines.deepspeed import merged, read_config
 from cacl.errors import UserError
@@ -15,16 +16,23 @@ from cacl.model import Localizer
 from cacl.optimization import AdamW
 from cacl.options import parse
 from cacl.step import train_step
+from cacl.types import Batch, Clips
+from cacl.validation import retrieval
+from tests.launch.conftest import data
+from tests.launch.tiny import train_rank, write_recipe
 from tests.ranks import run_ranks
 from tests.training.test_step import CLIPS, LOSS, MICRO, MODEL, inputs, rows_of
 
+__all__ = ["data"]
 
-def curve(world, zero, folder=None, steps=4):
-    """Losses, gradient norms and final parameters in float32; zero None is DDP."""
+
+def curve(world, zero, precision="float32", averaged=False, steps=4):
+    """Losses, gradient norms, final parameters and their moving average; zero None is DDP."""
     loss = parse(LossOptions, LOSS, "test")
     model = Localizer(MODEL, loss.scalars(), seed=3).train()
     options = DDP() if zero is None else DeepSpeed(zero=zero)
-    engine = options.build(model, AdamW(learning_rate=1e-2), world, "float32", 1.0)
+    engine = options.build(model, AdamW(learning_rate=1e-2), world, precision, 1.0)
+    average = Ema(engine.module, 0.9) if averaged else None
     images, sounds, clips = inputs()
     share = CLIPS // world.size
     rows = slice(world.rank * share, (world.rank + 1) * share)
@@ -40,21 +48,78 @@ def curve(world, zero, folder=None, steps=4):
             seed=0,
             step=step,
             learning_rate_factor=1.0,
+            average=average,
         )
         seen.append((record.terms.mean.item(), float(record.gradient_norm)))
-    return seen, engine.state_files()
+    return seen, engine.state_files(), average.state_dict() if average else {}
+
+
+def close(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=2e-4, msg=name)
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_zero_takes_the_steps_of_ddp(zero):
-    expected, files = run_ranks(2, curve, None)[0]
-    seen, own_files = run_ranks(2, curve, zero)[0]
+    expected, files, _ = run_ranks(2, curve, None)[0]
+    seen, own_files, _ = run_ranks(2, curve, zero)[0]
     # float32: sums over ranks and buckets are added in another order; Adam divides small gradients by their size.
     torch.testing.assert_close(torch.tensor(seen), torch.tensor(expected), rtol=1e-4, atol=1e-5)
-    model, own_model = files["model.safetensors"], own_files["model.safetensors"]
-    assert model.keys() == own_model.keys()
-    for name, value in model.items():
-        torch.testing.assert_close(own_model[name], value, rtol=1e-3, atol=2e-4, msg=name)
+    close(own_files["model.safetensors"], files["model.safetensors"])
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_zero_makes_targets_and_averages_of_ddp(zero):
+    expected, _, average = run_ranks(2, curve, None, "float32", True)[0]
+    seen, _, own_average = run_ranks(2, curve, zero, "float32", True)[0]
+    torch.testing.assert_close(torch.tensor(seen), torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    assert any("running_var" in name for name in average)
+    close(own_average, average)
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_zero_in_bfloat16_takes_the_steps_of_ddp_in_bfloat16(zero):
+    expected, _, _ = run_ranks(2, curve, None, "bfloat16")[0]
+    seen, own_files, _ = run_ranks(2, curve, zero, "bfloat16")[0]
+    full, _, _ = run_ranks(2, curve, None)[0]
+    losses, own_losses = torch.tensor(expected)[:, 0], torch.tensor(seen)[:, 0]
+    assert not torch.equal(losses, torch.tensor(full)[:, 0]), "bfloat16 is at work"
+    # Gradients travel in bfloat16, of eight bits, and Adam divides by their size: the first step alone is close.
+    torch.testing.assert_close(own_losses[0], losses[0], rtol=1e-3, atol=0)
+    torch.testing.assert_close(own_losses, losses, rtol=0.05, atol=0)
+    assert all(v.dtype != torch.bfloat16 for v in own_files["model.safetensors"].values())
+
+
+def validate(world, zero):
+    """Embed three batches on rank 0 and two on rank 1, as a split that does not divide does."""
+    loss = parse(LossOptions, LOSS, "test")
+    model = Localizer(MODEL, loss.scalars(), seed=3).train()
+    engine = DeepSpeed(zero=zero).build(model, AdamW(), world)
+    draw = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (10, 3, 32, 32), generator=draw, dtype=torch.uint8)
+    sounds = torch.randn(10, 8000, generator=draw)
+    mine = torch.arange(10)[: 6 if world.is_main else 4].split(2)
+    batches = (Batch(i, images[i], sounds[i], torch.ones(2, dtype=torch.bool)) for i in mine)
+    join = lambda index, valid: Clips(index, index, torch.ones(len(index)), valid)  # noqa: E731
+    with engine.evaluating() as embed:
+        assert not engine.module.training
+        found = retrieval(embed, batches, join, loss, world)
+    assert engine.module.training
+    return found
+
+
+def test_a_validation_split_that_does_not_divide_hangs_no_rank_of_zero_3():
+    whole, parted = run_ranks(2, validate, 0), run_ranks(2, validate, 3)
+    assert whole[0]["clips"] == 10 and parted == whole
+
+
+def test_zero_3_has_no_model_to_average(tmp_path, data):
+    recipe = write_recipe(tmp_path, data)
+    words = ["--engine", "{name: deepspeed, zero: 3}", "--training.ema-decay", "0.9"]
+    with pytest.raises(AssertionError, match=r"training\.ema_decay: .* use engine\.zero 2"):
+        run_ranks(2, train_rank, str(recipe), str(tmp_path / "run"), {"overrides": words})
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
 def test_the_users_json_is_merged_and_contradictions_are_refused(tmp_path):
