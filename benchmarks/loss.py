@@ -36,8 +36,10 @@ from cacl.types import Clips, Embeddings
 from cacl.world import World
 
 CHANNELS, SIDE, CLASSES, TAU = 512, 7, 100, 0.03
-LARGEST_TENSOR = 1 << 30
-"""Values of [N, N, P] above which the full-tensor form is left out: it would not fit beside its gradients."""
+SECONDS, MOST_REPEATS = 5.0, 30
+"""A comparison of short runs goes on for so long, in so many turns at most."""
+COPIES = 8
+"""Tensors [N, N, P] that a full-tensor form holds at once with its gradients, at most."""
 
 
 @dataclass(frozen=True)
@@ -193,17 +195,26 @@ def peak_memory(side: Side) -> int:
     return max(e["args"]["Total Allocated"] for e in memory) - before - gradients
 
 
+def available_memory() -> int:
+    """Bytes that this machine can still give; a full-tensor form that needs more is left out."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+
+
 def compare(name: str, n: int, repeats: int) -> list[dict[str, object]]:
     """Measure memory in the first run of each side, which warms up too, then time in turns."""
     similarity, rival, builds = RIVALS[name]
     options, heads = options_of(similarity)
-    fits = not builds or n * n * SIDE * SIDE <= LARGEST_TENSOR
+    fits = not builds or COPIES * 4 * n * n * SIDE * SIDE <= available_memory()
     sides = {"ours": ours(n, heads, options)} | ({"reference": rival(n)} if fits else {})
     memory = {key: peak_memory(side) for key, side in sides.items()}
     seconds: dict[str, list[float]] = {key: [] for key in sides}
     processor: dict[str, list[float]] = {key: [] for key in sides}
     values: dict[str, float] = {}
-    for _ in range(repeats):
+    until = time.perf_counter() + SECONDS
+    while len(seconds["ours"]) < repeats or (
+        time.perf_counter() < until and len(seconds["ours"]) < MOST_REPEATS
+    ):
         for key, side in sides.items():
             start, start_processor = time.perf_counter(), time.process_time()
             values[key] = side.run()
@@ -212,6 +223,8 @@ def compare(name: str, n: int, repeats: int) -> list[dict[str, object]]:
     middle = {key: statistics.median(found) for key, found in seconds.items()}
     spread = {f"{key}_spread": [min(found), max(found)] for key, found in seconds.items()}
     busy = {f"{key}_processor_seconds": statistics.median(found) for key, found in processor.items()}
+    if "reference" in sides:
+        busy["processor_ratio"] = busy["reference_processor_seconds"] / busy["ours_processor_seconds"]
     rows = [
         row(f"loss/{name}/N={n}/time", middle, "s", {**spread, **busy, "value": values}),
         row(f"loss/{name}/N={n}/memory", memory, "bytes", {}),
@@ -261,7 +274,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--only", help="rows of these names, by commas: " + ", ".join([*RIVALS, "bytes"]))
     parser.add_argument("--sizes", default="256,1024,2048,4096", help="clips N, by commas")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="turns at least")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
