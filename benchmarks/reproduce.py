@@ -8,8 +8,8 @@ Fixed before any result was seen: the rows, the levels, the metrics, the recipe 
 recipe in launch/recipes/), five seeds, and one test draw that is measured once a training. Table 1 trains on
 clips of which a third show one object alone (`easy`), Table 2 on clips that all show two (`two-object`); both
 are tested on the same clips, in which a silent object of another class stands beside the sounding one, and on
-their Extended form. Table 3 changes the labels. Temperature and global batch are swept for the baseline,
-SLAVC, and for our best recipe. Intervals resample seeds and clips.
+their Extended form. Table 3 changes the labels. Temperature and global batch are swept for own clips alone
+and for class awareness, both with `max`. Intervals resample seeds and clips.
 
 What is done already is not done again, and trainings that the study of labels has made are shared. Results
 go, whatever their sign, to docs/results.json, docs/results.md and plots beside them.
@@ -66,16 +66,14 @@ LABELS = {
     "fused, unsupervised": "fused",
     "true classes (ceiling)": "true",
 }
-TABLE_3 = {"SLAVC": ("slavc", "slavc-class-aware"), "max": ("miniature", "miniature")}
-"""Of each similarity the recipe for own clips alone, and that for labels."""
-SWEPT = (SLAVC, METHODS[-1])
-SWEEP_LEVEL, TEMPERATURES, BATCHES, SWEEP_SEEDS = "two-object", (0.03, 0.07, 0.2), (48, 120, 240), (0, 1, 2)
+SWEPT = (Row("max, own clip alone", "miniature", None), METHODS[-1])
+SWEEP_LEVEL, TEMPERATURES, BATCHES, SWEEP_SEEDS = "two-object", (0.03, 0.07, 0.2), (48, 120, 240), (0, 1)
 PROTOCOL, MAIN = get_protocol("stamps"), "peak_in_box"
 METRICS = ("peak_in_box", "pixel_ap", "ciou", "auc")
 EXTENDED = replace(get_protocol("extended-stamps"), judged_by="peak_in_box")
 EXTENDED_METRICS = ("ap", "max_f1", "silent_false_positives")
 """Of all clips, sounding and not: a sounding clip is right where the peak lies in the box."""
-TRAINING_SEED, TEST_SEED = 0, 1
+TRAINING_SEED, TEST_SEED = 0, 2
 """Of the draws of clips; those of the study of labels."""
 
 
@@ -106,7 +104,7 @@ def main() -> None:
         "environment": environment(rows, SLAVC.name(LEVELS["Table 1"])),
         "baselines": baselines,
         "tables": {title: of_level(rows, level) for title, level in LEVELS.items()},
-        "labels": {name: of_labels(rows, *methods) for name, methods in TABLE_3.items()},
+        "labels": of_labels(rows),
         "sweep": {row.title: of_sweep(rows, row) for row in SWEPT},
         "rows": sorted({setting.row for setting in settings}),
         "training_seconds": sum(trained_seconds(setting, folder) for setting in unique(settings)),
@@ -125,12 +123,11 @@ def plan(folder: Path, seeds: list[int]) -> list[Setting]:
         for row in METHODS
         for seed in seeds
     ]
-    for own, labeled in TABLE_3.values():
-        settings += [
-            setting(folder, SWEEP_LEVEL, labeled if labels else own, labels, seed)
-            for labels in LABELS.values()
-            for seed in seeds
-        ]
+    settings += [
+        setting(folder, SWEEP_LEVEL, "miniature", labels, seed)
+        for labels in LABELS.values()
+        for seed in seeds
+    ]
     for row in SWEPT:
         for temperature in TEMPERATURES:
             for batch in BATCHES:
@@ -141,7 +138,7 @@ def plan(folder: Path, seeds: list[int]) -> list[Setting]:
 
 def swept(folder: Path, row: Row, temperature: float, batch: int, seed: int) -> Setting:
     """Return a training of the sweep: the same epochs and learning rate at every batch size."""
-    training = {"global_batch_size": batch, "micro_batch_size": batch}
+    training = {"global_batch_size": batch, "micro_batch_size": min(batch, 120)}
     loss, tag = {"temperature": temperature}, sweep_tag(temperature, batch)
     return setting(folder, SWEEP_LEVEL, row.method, row.labels, seed, tag, loss, training)
 
@@ -194,11 +191,9 @@ def control(rows: Rows, row: str) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
-def of_labels(rows: Rows, own: str, labeled: str) -> dict[str, Any]:
+def of_labels(rows: Rows) -> dict[str, Any]:
     """Return the main number for every kind of label, its difference to none, and the labels' quality."""
-    names = {
-        title: name_of(SWEEP_LEVEL, labeled if labels else own, labels) for title, labels in LABELS.items()
-    }
+    names = {title: name_of(SWEEP_LEVEL, "miniature", labels) for title, labels in LABELS.items()}
     train = rows.folder / SWEEP_LEVEL / "train"
     return {
         title: {
@@ -249,7 +244,7 @@ def page(record: dict[str, Any]) -> str:
         "## Beside every model",
         baselines_table(record["baselines"]),
         "## Table 3: which labels (level `two-object`)",
-        *[labels_table(name, found) for name, found in record["labels"].items()],
+        labels_table(record["labels"]),
         "![peak_in_box against the precision of same-label pairs](results-labels.svg)",
         f"## Temperature and global batch (level `{SWEEP_LEVEL}`, {len(SWEEP_SEEDS)} seeds)",
         "The same epochs and learning rate everywhere, so a larger batch takes fewer steps.",
@@ -288,8 +283,8 @@ def baselines_table(found: dict[str, Any]) -> str:
     return table(["", *METRICS], lines)
 
 
-def labels_table(name: str, found: dict[str, Any]) -> str:
-    """Return Table 3 of one similarity."""
+def labels_table(found: dict[str, Any]) -> str:
+    """Return Table 3."""
     lines = []
     for title, one in found.items():
         precision = one["pair_precision"]
@@ -301,7 +296,7 @@ def labels_table(name: str, found: dict[str, Any]) -> str:
                 "" if precision is None else show_difference(one["minus_none"]),
             ]
         )
-    return table([f"{name}: labels", "pair precision", MAIN, "less none"], lines)
+    return table(["labels", "pair precision", MAIN, "less none"], lines)
 
 
 def sweep_table(name: str, found: list[dict[str, Any]]) -> str:
@@ -316,15 +311,10 @@ def sweep_table(name: str, found: list[dict[str, Any]]) -> str:
 def plot_labels(found: dict[str, Any], path: Path) -> None:
     """Draw the main number against the precision of the labels' pairs."""
     figure, axes = pyplot.subplots(figsize=(6.4, 4.2))
-    for number, (name, rows) in enumerate(found.items()):
-        color = f"C{number}"
-        axes.axhline(
-            rows["none"]["metric"]["value"], color=color, linestyle=":", label=f"{name}: own clip alone"
-        )
-        labeled = [one for one in rows.values() if one["pair_precision"] is not None]
-        labeled.sort(key=lambda one: one["pair_precision"])
-        x = [one["pair_precision"] for one in labeled]
-        errorbars(axes, x, [one["metric"] for one in labeled], color=color, fmt="o-", label=name)
+    axes.axhline(found["none"]["metric"]["value"], color="gray", linestyle=":", label="own clip alone")
+    for title, one in found.items():
+        if one["pair_precision"] is not None:
+            errorbars(axes, [one["pair_precision"]], [one["metric"]], fmt="o", label=title)
     axes.set(xlabel="precision of same-label pairs", ylabel=MAIN, title=f"level {SWEEP_LEVEL}")
     axes.legend(fontsize=8)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
