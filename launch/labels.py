@@ -38,7 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     cluster.add_argument("--weights", metavar="FILE", help="the classifier's weights")
     cluster.add_argument("--tagger", metavar="MODULE:FUNCTION", help="a frozen sound tagger (docs/labels.md)")
-    cluster.add_argument("--run", metavar="RUN", help="use this trained run's embeddings, for both views")
+    # torchrun takes --run for an abbreviation of an option of its own: --run-dir is the name for it.
+    cluster.add_argument(
+        "--run",
+        "--run-dir",
+        metavar="RUN",
+        help="use the embeddings of this trained run or exported file, for both views",
+    )
     cluster.add_argument(
         "--workers", type=int, default=2, metavar="N", help="decoding processes (default: 2)"
     )
@@ -52,9 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("--seed", type=int, default=0)
     relabel = verbs.add_parser("relabel", help="let a trained model's nearest neighbors vote")
     relabel.add_argument("table", metavar="TABLE")
-    relabel.add_argument("--run", required=True, metavar="RUN", help="the trained run")
-    relabel.add_argument("--neighbors", type=int, default=20, metavar="K", help="default: 20")
-    relabel.add_argument("--majority", type=float, default=0.5, metavar="SHARE", help="default: 0.5")
+    relabel.add_argument(
+        "--run", "--run-dir", required=True, metavar="RUN", help="the trained run, or an exported file"
+    )
+    relabel.add_argument("--neighbors", type=int, default=20, metavar="K", help="that vote (default: 20)")
+    relabel.add_argument(
+        "--majority",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="of the vote, above which a clip takes its neighbors' label (default: 0.5)",
+    )
     relabel.add_argument(
         "--workers", type=int, default=2, metavar="N", help="decoding processes (default: 2)"
     )
