@@ -54,12 +54,12 @@ def main(arguments: argparse.Namespace) -> None:
 def picture(finder: SoundFinder, path: Path, sound: str, out: Path, maps: str | None) -> None:
     """Write one picture's overlay. Raises UserError for a picture or a sound that cannot be read."""
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     from cacl.evaluation.localize import localize_picture, read_recording
 
     try:
-        frame = np.asarray(Image.open(path).convert("RGB"))
+        frame = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
     except (OSError, UnidentifiedImageError) as error:
         raise UserError(f"{path}: cannot be read as a picture: {error}") from error
     drawn, raw = localize_picture(finder, frame, read_recording(finder, sound))

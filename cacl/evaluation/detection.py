@@ -76,6 +76,13 @@ class Detections:
             for name, rows in kinds.items()
         }
 
+    def summary(self, points: int = 101) -> dict[str, list[float]]:
+        """Return precision and recall at up to `points` thresholds, for a record."""
+        curve = self.curve()
+        rows = np.unique(np.linspace(0, len(curve[0]) - 1, points).round().astype(int))
+        names = ("confidence", "precision", "recall")
+        return {name: values[rows].tolist() for name, values in zip(names, curve, strict=True)}
+
     def curve(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return thresholds [t], each confidence once from the highest down, precision [t] and recall [t]."""
         thresholds = self.confidence.unique().flip(0)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
@@ -35,13 +36,17 @@ def open_film(path: str | Path) -> av.container.InputContainer:
 
 
 def frames(path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield (seconds, frame [H, W, 3] uint8) of a film, in the order of their showing."""
+    """Yield (seconds, frame [H, W, 3] uint8) of a film, upright, in the order of their showing.
+
+    Raises UserError where it cannot be decoded.
+    """
     with open_film(path) as film:
         stream = film.streams.video[0]
         stream.thread_type = "AUTO"
-        for frame in film.decode(stream):
+        for frame in _decoded(film, stream, path):
             if frame.time is not None:
-                yield float(frame.time), frame.to_ndarray(format="rgb24")
+                upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+                yield float(frame.time), np.ascontiguousarray(upright)
 
 
 class SlidingSound:
@@ -50,6 +55,7 @@ class SlidingSound:
     def __init__(self, path: str | Path, rate: int, samples: int) -> None:
         self.rate, self.samples = rate, samples
         self._chunks = _mono(path, rate)
+        self._first_second = _begin_of_sound(path)
         self._start = 0
         self._held = np.zeros(0, np.float32)
         self._ended = False
@@ -60,7 +66,7 @@ class SlidingSound:
         A film shorter than the window is repeated, as the field does. Raises UserError where there is no
         sound.
         """
-        first = max(0, round(time * self.rate) - self.samples // 2)
+        first = max(0, round((time - self._first_second) * self.rate) - self.samples // 2)
         while not self._ended and self._start + len(self._held) < first + self.samples:
             self._pull()
         end = self._start + len(self._held)
@@ -86,18 +92,21 @@ class SlidingSound:
 
 
 class FilmWriter:
-    """An H.264 film with the sound of another one. Use it in a `with` statement."""
+    """An H.264 film with the sound of another one, complete or absent. Use it in a `with` statement."""
 
     def __init__(self, path: str | Path, sound_of: str | Path, width: int, height: int) -> None:
+        self._path = Path(path)
+        self._partial = self._path.with_name(f".{self._path.stem}.partial{self._path.suffix}")
         self._sound_film = open_film(sound_of)
-        self._sound = self._sound_film.decode(self._sound_film.streams.audio[0])
+        self._sound = _decoded(self._sound_film, self._sound_film.streams.audio[0], sound_of)
         try:
-            self._film = av.open(str(path), "w")
+            self._film = av.open(str(self._partial), "w")
             self._video = self._film.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
             rate = self._sound_film.streams.audio[0].rate
             self._audio = self._film.add_stream("aac", rate=rate)
         except (OSError, av.FFmpegError, ValueError) as error:
             self._sound_film.close()
+            self._partial.unlink(missing_ok=True)
             raise UserError(
                 f"{path}: cannot be written as a film ({error}); name a file such as out.mp4"
             ) from error
@@ -127,14 +136,26 @@ class FilmWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._add_sound(float("inf"))
-            for frame in self._resampler.resample(None):
-                self._film.mux(self._audio.encode(frame))
-            self._film.mux(self._audio.encode(None))
-            self._film.mux(self._video.encode(None))
-        self._film.close()
-        self._sound_film.close()
+        complete = False
+        try:
+            if kind is None:
+                self._finish()
+                complete = True
+        finally:
+            self._film.close()
+            self._sound_film.close()
+            if complete:
+                self._partial.replace(self._path)
+            else:
+                self._partial.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        """Write the rest of the sound and what the encoders still hold."""
+        self._add_sound(float("inf"))
+        for frame in self._resampler.resample(None):
+            self._film.mux(self._audio.encode(frame))
+        self._film.mux(self._audio.encode(None))
+        self._film.mux(self._video.encode(None))
 
 
 def read_sound(path: str | Path, rate: int) -> np.ndarray:
@@ -145,18 +166,48 @@ def read_sound(path: str | Path, rate: int) -> np.ndarray:
     return np.concatenate(chunks)
 
 
-def _mono(path: str | Path, rate: int) -> Iterator[np.ndarray]:
+def _open_sound(path: str | Path) -> av.container.InputContainer:
+    """Open whatever holds a sound. Raises UserError, naming the file, where there is none."""
     try:
         film = av.open(str(path))
     except (OSError, av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a recording that can be read"
-        raise UserError(f"{path}: {reason}") from error
-    with film:
-        if not film.streams.audio:
-            raise UserError(f"{path}: has no sound")
+        raise UserError(f"{path}: {reason}; give a video or a recording with sound") from error
+    if not film.streams.audio:
+        film.close()
+        raise UserError(f"{path}: has no sound; give a video or a recording with sound")
+    return film
+
+
+def _mono(path: str | Path, rate: int) -> Iterator[np.ndarray]:
+    """Yield the sound in pieces [t] float32, mono at `rate` Hz."""
+    with _open_sound(path) as film:
         resampler = AudioResampler(format="flt", layout="mono", rate=rate)
-        for decoded in film.decode(film.streams.audio[0]):
+        for decoded in _decoded(film, film.streams.audio[0], path):
             for frame in resampler.resample(decoded):
                 yield frame.to_ndarray()[0]
         for frame in resampler.resample(None):
             yield frame.to_ndarray()[0]
+
+
+def _decoded(film: av.container.InputContainer, stream: Any, path: str | Path) -> Iterator[Any]:
+    """Yield a stream's frames. Raises UserError, naming the file and the moment, where they are broken."""
+    time = 0.0
+    try:
+        for frame in film.decode(stream):
+            time = frame.time or time
+            yield frame
+    except av.FFmpegError as error:
+        raise UserError(
+            f"{path}: the {stream.type} cannot be decoded after {time:.2f} s ({error.strerror}); "
+            "cut the film there or convert it anew"
+        ) from error
+
+
+def _begin_of_sound(path: str | Path) -> float:
+    """Return the moment of the first sample on the film's clock, seconds."""
+    with _open_sound(path) as film:
+        stream = film.streams.audio[0]
+        if stream.start_time is None or stream.time_base is None:
+            return 0.0
+        return float(stream.start_time * stream.time_base)

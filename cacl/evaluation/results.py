@@ -62,6 +62,7 @@ def summarize(tested: Tested, systems: Mapping[str, Columns]) -> dict[str, Any]:
     for name, columns in systems.items():
         record[name] = _finite(controls.get(name, protocol).summarize(columns))
     record["intervals"] = _intervals(protocol, systems["model"])
+    record["curve"] = protocol.detections(systems["model"]).summary()
     return {**record, "breakdown": protocol.breakdown(systems["model"])}
 
 

@@ -1,5 +1,6 @@
 """One's own film, picture and sound: written whole, in constant memory, refused in one sentence."""
 
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,8 +42,8 @@ def finder():
     return SoundFinder(LoudAbove(), sample_rate=RATE)
 
 
-def make_film(path, seconds=4, sound=True, picture=True):
-    """A film whose sound is positive in its first half and negative in its second."""
+def make_film(path, seconds=4, sound=True, picture=True, start=0):
+    """A film whose sound is positive in its first half and negative in its second; its clock begins at `start`."""
     with av.open(str(path), "w") as film:
         if picture:
             video = film.add_stream("libx264", rate=10)
@@ -52,13 +53,15 @@ def make_film(path, seconds=4, sound=True, picture=True):
             samples = np.full((1, RATE * seconds), 8000, np.int16)
             samples[:, samples.shape[1] // 2 :] *= -1
             frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-            frame.rate, frame.pts = RATE, 0
+            frame.rate, frame.pts, frame.time_base = RATE, start * RATE, Fraction(1, RATE)
             film.mux(audio.encode(frame))
             film.mux(audio.encode(None))
         if picture:
             for number in range(10 * seconds):
                 pixels = np.full((48, 64, 3), number % 256, np.uint8)
-                film.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = 10 * start + number, Fraction(1, 10)
+                film.mux(video.encode(frame))
             film.mux(video.encode(None))
     return path
 
@@ -102,6 +105,31 @@ def test_windows_are_the_sound_around_the_moment(tmp_path):
     for time in (0.0, 0.7, 1.5, 4.0, 8.0, 8.5, 9.9):
         first = min(max(round((time - 1.5) * RATE), 0), 7 * RATE)
         np.testing.assert_allclose(sound.around(time), ramp[first : first + 3 * RATE], atol=1e-6)
+
+
+def test_a_film_whose_clock_does_not_begin_at_zero_is_heard_at_the_right_moments(tmp_path):
+    """Cut films keep their clock: the first frame of this one stands at 7 s."""
+    path = make_film(tmp_path / "cut.mkv", seconds=8, start=7)
+    assert next(frames(path))[0] == pytest.approx(7, abs=0.01)
+    sound = SlidingSound(path, RATE, 2 * RATE)
+    for time, sign in ((7.0, 1), (9.9, 1), (12.1, -1), (14.9, -1)):
+        assert np.sign(sound.around(time)).tolist() == [sign] * 2 * RATE, time
+
+
+def test_a_film_that_fails_half_way_leaves_what_was_there_before(tmp_path):
+    class Fails(LoudAbove):
+        def forward(self, images, sounds):
+            self.calls = getattr(self, "calls", 0) + 1
+            if self.calls > 1:
+                raise RuntimeError("out of memory")
+            return super().forward(images, sounds)
+
+    source, out = make_film(tmp_path / "in.mkv"), tmp_path / "out.mp4"
+    out.write_text("an earlier film")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        localize_film(SoundFinder(Fails(), sample_rate=RATE), source, out)
+    assert out.read_text() == "an earlier film"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mkv", "out.mp4"}
 
 
 def test_a_short_sound_is_repeated_and_of_a_long_one_the_middle_is_heard():
