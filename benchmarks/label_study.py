@@ -24,7 +24,6 @@ docs/labels.md and docs/labels-precision.svg.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +41,7 @@ from benchmarks.miniature.analysis import (
     show_difference,
     table,
 )
-from benchmarks.miniature.plan import name_of, setting
+from benchmarks.miniature.plan import name_of, setting, study_arguments
 from benchmarks.miniature.training import Setting, run_all, trained_seconds, unique, warm_up
 from cacl.evaluation.protocols import get_protocol
 
@@ -74,16 +73,7 @@ TRAINING_SEED, TEST_SEED = 0, 2
 
 def main() -> None:
     """Run the study, or what is left of it, and write what it found."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", default="stamps", help="stamps, or generated for a trial")
-    parser.add_argument("--clips", type=int, default=2000)
-    parser.add_argument("--test-clips", type=int, default=400)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--folder", type=Path, default=Path("runs/miniature"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
-    arguments = parser.parse_args()
+    arguments = study_arguments(__doc__)
     folder = arguments.folder
     data.pack_test(folder, arguments.source, arguments.test_clips, TEST_SEED)
     for level in LEVELS:

@@ -17,7 +17,6 @@ go, whatever their sign, to docs/results.json, docs/results.md and plots beside 
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from matplotlib import pyplot
 
 from benchmarks.miniature import data
 from benchmarks.miniature.analysis import Rows, environment, errorbars, show, show_difference, table
-from benchmarks.miniature.plan import name_of, setting
+from benchmarks.miniature.plan import name_of, setting, study_arguments
 from benchmarks.miniature.training import TESTS, Setting, run_all, trained_seconds, unique, warm_up
 from cacl.evaluation.protocols import get_protocol
 
@@ -79,16 +78,7 @@ TRAINING_SEED, TEST_SEED = 0, 2
 
 def main() -> None:
     """Run what is left of the trainings, and write what they found."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", default="stamps", help="stamps, or generated for a trial")
-    parser.add_argument("--clips", type=int, default=2000)
-    parser.add_argument("--test-clips", type=int, default=400)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--folder", type=Path, default=Path("runs/miniature"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
-    arguments = parser.parse_args()
+    arguments = study_arguments(__doc__)
     folder = arguments.folder
     data.pack_test(folder, arguments.source, arguments.test_clips, TEST_SEED)
     for level in LEVELS.values():

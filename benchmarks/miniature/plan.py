@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,17 @@ def setting(
 def name_of(level: str, method: str, labels: str | None, tag: str = "") -> str:
     """Return where the runs of a row lie, a folder a seed."""
     return f"{level}/{method}-{labels or 'none'}" + (f"-{tag}" if tag else "")
+
+
+def study_arguments(description: str | None) -> argparse.Namespace:
+    """Return what both studies ask on the command line."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", default="stamps", help="stamps, or generated for a trial")
+    parser.add_argument("--clips", type=int, default=2000, help="training clips a level (default: 2000)")
+    parser.add_argument("--test-clips", type=int, default=400, help="default: 400")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="default: 0 to 4")
+    parser.add_argument("--folder", type=Path, default=Path("runs/miniature"), help="where all is kept")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where pages and figures go")
+    return parser.parse_args()
