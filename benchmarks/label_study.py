@@ -237,16 +237,12 @@ def plot(record: dict[str, Any], path: Path) -> None:
     for name, title in (("plain", "true labels with noise"), ("curriculum", "the same, curriculum")):
         marks = [one[name] for one in noise.values()]
         errorbars(axes, precision, marks, fmt="o-", label=title)
-    arms = [arm for arm in ARMS if arm in level["quality"]]
-    precision = [level["quality"][arm]["pair_precision"] for arm in arms]
-    errorbars(axes, precision, [level["metric"][arm] for arm in arms], fmt="s", color="black", label="labels")
-    for arm, x in zip(arms, precision, strict=True):
-        axes.annotate(
-            TITLES[arm], (x, level["metric"][arm]["value"]), xytext=(6, -11), textcoords="offset points"
-        )
+    for arm, quality in level["quality"].items():
+        style = {"fmt": "s", "label": TITLES[arm]}
+        errorbars(axes, [quality["pair_precision"]], [level["metric"][arm]], **style)
     axes.axhline(level["metric"]["none"]["value"], color="gray", linestyle=":", label=TITLES["none"])
     axes.set(xlabel="precision of same-label pairs", ylabel=METRIC, title=f"level {NOISE_LEVEL}")
-    axes.legend(loc="upper left", fontsize=8)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 

@@ -5,10 +5,9 @@
 
 Fixed before any result was seen: the rows, the levels, the metrics, the recipe that all rows share
 (launch/recipes/miniature.yaml; only loss, heads, dropout and moving average are a method's own, from its
-recipe in launch/recipes/), five seeds, and one test draw that is measured once a training. Table 1 trains on
-clips of which a third show one object alone (`easy`), Table 2 on clips that all show two (`two-object`); both
-are tested on the same clips, in which a silent object of another class stands beside the sounding one, and on
-their Extended form. Table 3 changes the labels. Temperature and global batch are swept for own clips alone
+recipe in launch/recipes/), five seeds, and one test draw that is measured once a training. Training clips show
+two objects of one size (`two-object`), and so do test clips, one of them silent. Table 1 measures on these,
+Table 2 on their Extended form. Table 3 changes the labels. Temperature and global batch are swept for own clips alone
 and for class awareness, both with `max`. Intervals resample seeds and clips.
 
 What is done already is not done again, and trainings that the study of labels has made are shared. Results
@@ -40,9 +39,9 @@ class Row:
     method: str
     labels: str | None
 
-    def name(self, level: str, tag: str = "") -> str:
+    def name(self, tag: str = "") -> str:
         """Return where its runs lie."""
-        return name_of(level, self.method, self.labels, tag)
+        return name_of(LEVEL, self.method, self.labels, tag)
 
 
 SLAVC = Row("SLAVC", "slavc", None)
@@ -56,7 +55,7 @@ METHODS = (
     Row("SLAVC + class aware, fused labels", "slavc-class-aware", "fused"),
     Row("max + class aware, fused labels (ours)", "miniature", "fused"),
 )
-LEVELS = {"Table 1": "easy", "Table 2": "two-object"}
+LEVEL = "two-object"
 LABELS = {
     "none": None,
     "weak image labels": data.WEAK,
@@ -66,7 +65,7 @@ LABELS = {
     "true classes (ceiling)": "true",
 }
 SWEPT = (Row("max, own clip alone", "miniature", None), METHODS[-1])
-SWEEP_LEVEL, TEMPERATURES, BATCHES, SWEEP_SEEDS = "two-object", (0.03, 0.07, 0.2), (48, 120, 240), (0, 1)
+TEMPERATURES, BATCHES, SWEEP_SEEDS = (0.03, 0.07, 0.2), (48, 120, 240), (0, 1)
 PROTOCOL, MAIN = get_protocol("stamps"), "peak_in_box"
 METRICS = ("peak_in_box", "pixel_ap", "ciou", "auc")
 EXTENDED = replace(get_protocol("extended-stamps"), judged_by="peak_in_box")
@@ -81,19 +80,18 @@ def main() -> None:
     arguments = study_arguments(__doc__)
     folder = arguments.folder
     data.pack_test(folder, arguments.source, arguments.test_clips, TEST_SEED)
-    for level in LEVELS.values():
-        data.pack_level(folder, arguments.source, level, arguments.clips, TRAINING_SEED)
+    data.pack_level(folder, arguments.source, LEVEL, arguments.clips, TRAINING_SEED)
     settings = plan(folder, arguments.seeds)
     warm_up(settings, folder)
     run_all(settings, folder)
-    baselines = measure_baselines(folder, SLAVC.name(LEVELS["Table 1"]), arguments.seeds[0])
+    baselines = measure_baselines(folder, SLAVC.name(), arguments.seeds[0])
     rows = Rows(folder, arguments.seeds)
     record = {
         "seeds": arguments.seeds,
         "clips": {"training": arguments.clips, "test": arguments.test_clips},
-        "environment": environment(rows, SLAVC.name(LEVELS["Table 1"])),
+        "environment": environment(rows, SLAVC.name()),
         "baselines": baselines,
-        "tables": {title: of_level(rows, level) for title, level in LEVELS.items()},
+        "methods": of_methods(rows),
         "labels": of_labels(rows),
         "sweep": {row.title: of_sweep(rows, row) for row in SWEPT},
         "rows": sorted({setting.row for setting in settings}),
@@ -108,15 +106,12 @@ def main() -> None:
 def plan(folder: Path, seeds: list[int]) -> list[Setting]:
     """Return every training of the tables and of the sweep."""
     settings = [
-        setting(folder, level, row.method, row.labels, seed, protocols=(PROTOCOL.name, EXTENDED.name))
-        for level in LEVELS.values()
+        setting(folder, LEVEL, row.method, row.labels, seed, protocols=(PROTOCOL.name, EXTENDED.name))
         for row in METHODS
         for seed in seeds
     ]
     settings += [
-        setting(folder, SWEEP_LEVEL, "miniature", labels, seed)
-        for labels in LABELS.values()
-        for seed in seeds
+        setting(folder, LEVEL, "miniature", labels, seed) for labels in LABELS.values() for seed in seeds
     ]
     for row in SWEPT:
         for temperature in TEMPERATURES:
@@ -130,7 +125,7 @@ def swept(folder: Path, row: Row, temperature: float, batch: int, seed: int) -> 
     """Return a training of the sweep: the same epochs and learning rate at every batch size."""
     training = {"global_batch_size": batch, "micro_batch_size": min(batch, 120)}
     loss, tag = {"temperature": temperature}, sweep_tag(temperature, batch)
-    return setting(folder, SWEEP_LEVEL, row.method, row.labels, seed, tag, loss, training)
+    return setting(folder, LEVEL, row.method, row.labels, seed, tag, loss, training)
 
 
 def sweep_tag(temperature: float, batch: int) -> str:
@@ -159,19 +154,19 @@ def measure_baselines(folder: Path, row: str, seed: int) -> dict[str, Any]:
     return {protocol: {name: found[protocol].get(name) for name in names} for protocol in TESTS}
 
 
-def of_level(rows: Rows, level: str) -> dict[str, Any]:
-    """Return every method's numbers on one level, and its difference to SLAVC in the main one."""
-    base = SLAVC.name(level)
+def of_methods(rows: Rows) -> dict[str, Any]:
+    """Return every method's numbers, and its difference to SLAVC in the main one."""
+    base = SLAVC.name()
     found: dict[str, Any] = {}
     for row in METHODS:
-        name = row.name(level)
+        name = row.name()
         numbers = {metric: rows.estimate(name, PROTOCOL, metric) for metric in METRICS}
         numbers |= {
             f"extended {metric}": rows.estimate(name, EXTENDED, metric) for metric in EXTENDED_METRICS
         }
         difference = rows.difference(base, name, PROTOCOL, MAIN)
         found[row.title] = {"numbers": numbers, "minus_slavc": difference, "control": control(rows, name)}
-    return {"level": level, "rows": found}
+    return found
 
 
 def control(rows: Rows, row: str) -> dict[str, float]:
@@ -183,8 +178,8 @@ def control(rows: Rows, row: str) -> dict[str, float]:
 
 def of_labels(rows: Rows) -> dict[str, Any]:
     """Return the main number for every kind of label, its difference to none, and the labels' quality."""
-    names = {title: name_of(SWEEP_LEVEL, "miniature", labels) for title, labels in LABELS.items()}
-    train = rows.folder / SWEEP_LEVEL / "train"
+    names = {title: name_of(LEVEL, "miniature", labels) for title, labels in LABELS.items()}
+    train = rows.folder / LEVEL / "train"
     return {
         title: {
             "metric": rows.estimate(name, PROTOCOL, MAIN),
@@ -202,9 +197,7 @@ def of_sweep(rows: Rows, row: Row) -> list[dict[str, Any]]:
         {
             "temperature": temperature,
             "global_batch_size": batch,
-            "metric": over_seeds.estimate(
-                row.name(SWEEP_LEVEL, sweep_tag(temperature, batch)), PROTOCOL, MAIN
-            ),
+            "metric": over_seeds.estimate(row.name(sweep_tag(temperature, batch)), PROTOCOL, MAIN),
         }
         for temperature in TEMPERATURES
         for batch in BATCHES
@@ -220,23 +213,26 @@ def page(record: dict[str, Any]) -> str:
         "committed before the run. What it means: [does class awareness help?](class-awareness.md)",
         f"Commit {made['commit']}; {made['platform']}, 2 processor cores, one a training; torch "
         f"{made['versions']['torch']}; {len(record['rows'])} rows, {record['training_seconds'] / 60:.0f} "
-        f"minutes of training. Stamps: {clips['training']:,} training clips, {clips['test']} test "
+        f"minutes of training. Stamps, level `{LEVEL}`: {clips['training']:,} training clips, {clips['test']} test "
         f"clips (twice as many in the Extended form). Means over {len(seeds)} seeds in per cent, with 95 % "
         "intervals that resample seeds and clips. Every frame holds a silent object of another class; "
         "`other sound` plays that object's sound: the peak in its box / still in the first object's box.",
     ]
-    for title, found in record["tables"].items():
-        parts += [f"## {title}: trained on the level `{found['level']}`", methods_table(found)]
     parts += [
-        "Less SLAVC is `peak_in_box` in points, paired over seeds and clips; bold where 0 is left out. "
-        "Extended: every frame again in silence or with the sound of an absent object; a sounding clip is "
-        "right where the peak lies in the box, and F1 is the highest over all thresholds of confidence.",
+        "## Table 1: methods",
+        methods_table(record["methods"]),
+        "Less SLAVC is `peak_in_box` in points, paired over seeds and clips; bold where 0 is left out.",
+        "## Table 2: the Extended form",
+        extended_table(record["methods"]),
+        "Every frame again in silence or with the sound of an absent object. A sounding clip is right where "
+        "the peak lies in the box; F1 is the highest over all thresholds of confidence, false positives are "
+        "silent clips taken for sounding at that threshold.",
         "## Beside every model",
         baselines_table(record["baselines"]),
-        "## Table 3: which labels (level `two-object`)",
+        "## Table 3: which labels",
         labels_table(record["labels"]),
         "![peak_in_box against the precision of same-label pairs](results-labels.svg)",
-        f"## Temperature and global batch (level `{SWEEP_LEVEL}`, {len(SWEEP_SEEDS)} seeds)",
+        f"## Temperature and global batch ({len(SWEEP_SEEDS)} seeds)",
         "The same epochs and learning rate everywhere, so a larger batch takes fewer steps.",
         *[sweep_table(name, found) for name, found in record["sweep"].items()],
         "![peak_in_box over temperature and global batch](results-sweep.svg)",
@@ -245,15 +241,23 @@ def page(record: dict[str, Any]) -> str:
 
 
 def methods_table(found: dict[str, Any]) -> str:
-    """Return Table 1 or 2."""
-    names = [*METRICS, *(f"extended {metric}" for metric in EXTENDED_METRICS)]
+    """Return Table 1."""
     lines = []
-    for title, row in found["rows"].items():
+    for title, row in found.items():
         one = row["control"]
         other = f"{100 * one['peak_in_sounding_box']:.1f} / {100 * one['peak_in_first_box']:.1f}"
         less = "" if title == SLAVC.title else show_difference(row["minus_slavc"])
-        lines.append([title, *(show(row["numbers"][name]) for name in names), less, other])
-    return table(["method", *names, "less SLAVC", "other sound"], lines)
+        lines.append([title, *(show(row["numbers"][name]) for name in METRICS), less, other])
+    return table(["method", *METRICS, "less SLAVC", "other sound"], lines)
+
+
+def extended_table(found: dict[str, Any]) -> str:
+    """Return Table 2."""
+    cells = {
+        title: [show(row["numbers"][f"extended {name}"]) for name in EXTENDED_METRICS]
+        for title, row in found.items()
+    }
+    return table(["method", *EXTENDED_METRICS], [[title, *row] for title, row in cells.items()])
 
 
 def baselines_table(found: dict[str, Any]) -> str:
@@ -262,7 +266,7 @@ def baselines_table(found: dict[str, Any]) -> str:
         "centered_box": "centered box",
         "untrained": "untrained model",
         "objects": "objects alone (OGL)",
-        "model": "SLAVC, Table 1, first seed",
+        "model": "SLAVC, first seed",
         "guided": "the same with objects (OGL, min-max, α 0.4)",
     }
     lines = []
@@ -305,8 +309,8 @@ def plot_labels(found: dict[str, Any], path: Path) -> None:
     for title, one in found.items():
         if one["pair_precision"] is not None:
             errorbars(axes, [one["pair_precision"]], [one["metric"]], fmt="o", label=title)
-    axes.set(xlabel="precision of same-label pairs", ylabel=MAIN, title=f"level {SWEEP_LEVEL}")
-    axes.legend(fontsize=8)
+    axes.set(xlabel="precision of same-label pairs", ylabel=MAIN, title=f"level {LEVEL}")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
