@@ -5,10 +5,10 @@
 
 Fixed before any result was seen: the rows, the levels, the metrics, the recipe that all rows share
 (launch/recipes/miniature.yaml; only loss, heads, dropout and moving average are a method's own, from its
-recipe in launch/recipes/), five seeds, and one test draw that is measured once a training. Training clips show
-two objects of one size (`two-object`), and so do test clips, one of them silent. Table 1 measures on these,
-Table 2 on their Extended form. Table 3 changes the labels. Temperature and global batch are swept for own clips alone
-and for class awareness, both with `max`. Intervals resample seeds and clips.
+recipe in launch/recipes/), five seeds, and one test draw that is measured once a training. Training clips
+show two objects of one size (`two-object`), and so do test clips, one of them silent. Table 1 measures on
+these, Table 2 on their Extended form. Table 3 changes the labels. Temperature and global batch are swept for
+own clips alone and for class awareness, both with `max`. Intervals resample seeds and clips.
 
 What is done already is not done again, and trainings that the study of labels has made are shared. Results
 go, whatever their sign, to docs/results.json, docs/results.md and plots beside them.
@@ -213,8 +213,8 @@ def page(record: dict[str, Any]) -> str:
         "committed before the run. What it means: [does class awareness help?](class-awareness.md)",
         f"Commit {made['commit']}; {made['platform']}, 2 processor cores, one a training; torch "
         f"{made['versions']['torch']}; {len(record['rows'])} rows, {record['training_seconds'] / 60:.0f} "
-        f"minutes of training. Stamps, level `{LEVEL}`: {clips['training']:,} training clips, {clips['test']} test "
-        f"clips (twice as many in the Extended form). Means over {len(seeds)} seeds in per cent, with 95 % "
+        f"minutes of training. Stamps, level `{LEVEL}`: {clips['training']:,} training clips, "
+        f"{clips['test']} test clips (twice as many in the Extended form). Means over {len(seeds)} seeds in per cent, with 95 % "
         "intervals that resample seeds and clips. Every frame holds a silent object of another class; "
         "`other sound` plays that object's sound: the peak in its box / still in the first object's box.",
     ]
