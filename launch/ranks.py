@@ -1,4 +1,10 @@
-"""Several ranks on this machine: torchrun, with signals passed on to it."""
+"""Several ranks on this machine: torchrun, with signals passed on to it.
+
+    python -m launch.ranks --nproc-per-node 2 -m launch.train launch/recipes/demo.yaml
+
+is torchrun with the same arguments, which ends as the rank did that failed first: with its exit code, and
+without a traceback of torchrun's own under what that rank has said.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +32,14 @@ def check_number(nproc_per_node: int) -> None:
 
 
 def run_ranks(nproc_per_node: int, module: str, words: list[str], max_restarts: int = 0) -> int:
-    """Run `python -m module words` as so many ranks and return torchrun's exit code after the last has ended.
+    """Run `python -m module words` as so many ranks and return the exit code after the last has ended.
+
+    It is 0, or that of the rank that failed first: 2 for bad input, 1 where a signal has ended it.
 
     The first SIGTERM or SIGUSR1 to this process goes on to torchrun, which hands it to every rank.
     """
     command = [
-        sys.executable, "-m", "torch.distributed.run",
+        sys.executable, "-m", "launch.ranks",
         "--nproc-per-node", str(nproc_per_node), "--max-restarts", str(max_restarts),
         "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",
         "--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
@@ -74,3 +82,23 @@ def end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def torchrun() -> int:
+    """Be torchrun, with the arguments of this process, and return the exit code."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+
+    try:
+        main()
+    except ChildFailedError as error:
+        _, first = error.get_first_failure()
+        return first.exitcode if first.exitcode > 0 else 1
+    except SignalException:  # told to stop; the ranks have ended
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(torchrun())

@@ -46,7 +46,7 @@ class Job:
 
     def torchrun(self) -> int:
         """Return the process id of torchrun."""
-        return next(p.pid for p in self.family() if "torch.distributed.run" in p.cmdline())
+        return next(p.pid for p in self.family() if "launch.ranks" in p.cmdline())
 
     def rank(self, number: int) -> int:
         """Return the process id of a rank, which its heartbeat says."""
