@@ -37,10 +37,11 @@ class Boxes(Protocol):
     def measure(self, scores: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return CIoU, relative (top 50 %) and absolute ((cos + 1) / 2 ≥ 0.5), confidence and peak."""
         boxes = truths["boxes"]
+        top50, confidence = metrics.top_prediction_and_confidence(scores)
         return {
-            "ciou_top50": metrics.ciou_per_clip(metrics.top_prediction(scores), boxes),
+            "ciou_top50": metrics.ciou_per_clip(top50, boxes),
             "ciou_absolute": metrics.ciou_per_clip(metrics.at_least(scores, 0.0), boxes),
-            "confidence": (metrics.confidence_per_clip(scores) + 1) / 2,
+            "confidence": (confidence + 1) / 2,
             "peak_in_box": metrics.peak_inside(scores, boxes),
         }
 

@@ -127,7 +127,8 @@ def ceiling_ciou(truth: Tensor, rank_fraction: float = 0.5) -> Tensor:
     """
     pixels = truth[0].numel() if len(truth) else 1
     predicted = pixels - int(pixels * rank_fraction)
-    total, covered = area(truth), area(sounding(truth))
+    total = area(truth)
+    covered = total if truth.dtype == torch.bool else area(sounding(truth))
     inside = total.clamp(max=predicted)
     if truth.dtype != torch.bool:
         for clip in (covered > predicted).nonzero().flatten().tolist():
@@ -142,6 +143,18 @@ def confidence_per_clip(scores: Tensor, fraction: float = 0.25) -> Tensor:
     if flat.device.type == "cpu":
         return torch.tensor([rows.mean_of_highest(row, count) for row in flat.numpy()], dtype=flat.dtype)
     return flat.topk(count, dim=1).values.mean(1)
+
+
+def top_prediction_and_confidence(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `top_prediction` and `confidence_per_clip` of the same maps; on the CPU in one pass for both."""
+    if scores.device.type != "cpu" or not len(scores):
+        return top_prediction(scores), confidence_per_clip(scores)
+    flat = scores.flatten(1).numpy()
+    pixels = flat.shape[1]
+    pairs = [rows.rank_and_mean(row, pixels // 2, -(-pixels // 4)) for row in flat]
+    thresholds, confidences = zip(*pairs, strict=True)
+    limits = torch.from_numpy(np.array(thresholds, dtype=flat.dtype)).reshape(-1, 1, 1)
+    return at_least(scores, limits), torch.tensor(confidences, dtype=scores.dtype)
 
 
 def peak(scores: Tensor) -> Tensor:

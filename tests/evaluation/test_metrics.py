@@ -77,7 +77,7 @@ def test_value_of_rank_and_confidence_equal_a_sort():
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(["smooth", "noise", "ties", "constant", "spike"]))
 def test_order_statistics_of_rows_equal_a_sort(seed, kind):
-    """The fast path against the obvious one, on maps that its sample describes well and badly."""
+    """Partitions against the sort, alone and together."""
     random = np.random.default_rng(seed)
     values = random.random(5000).astype(np.float32)
     if kind == "smooth":
@@ -87,13 +87,27 @@ def test_order_statistics_of_rows_equal_a_sort(seed, kind):
     elif kind == "constant":
         values[:] = 0.25
     elif kind == "spike":
-        values = np.where(np.arange(5000) % 97 == 48, 1, values).astype(np.float32)  # just the sampled pixels
+        values = np.where(np.arange(5000) % 97 == 48, 1, values).astype(np.float32)
     ordered = np.sort(values)
     for rank in (0, 1, values.size // 2, 3 * values.size // 4, values.size - 1):
         assert rows.value_of_rank(values, rank) == ordered[rank]
         count = values.size - rank
         expected = ordered[rank:].mean(dtype=np.float64)
         assert rows.mean_of_highest(values, count) == pytest.approx(expected, rel=1e-12)
+        lower = rank // 2
+        both = rows.rank_and_mean(values, lower, count)
+        assert both == (ordered[lower], pytest.approx(expected, rel=1e-12))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("size", [SIZE, SIZE - 1])
+def test_prediction_and_confidence_together_equal_each_alone(ties, size):
+    scores = random_case(3, ties=ties)[0][:, :size, :size]
+    predicted, confidence = metrics.top_prediction_and_confidence(scores)
+    assert torch.equal(predicted, metrics.top_prediction(scores))
+    # Both are means in float64 of the same values in another order, then rounded to float32.
+    torch.testing.assert_close(confidence, metrics.confidence_per_clip(scores), rtol=2e-7, atol=0)
+    assert metrics.top_prediction_and_confidence(scores[:0])[1].shape == (0,)
 
 
 def test_peak_is_the_highest_pixel():
