@@ -41,7 +41,7 @@ from benchmarks.miniature.analysis import (
     show_difference,
     table,
 )
-from benchmarks.miniature.plan import name_of, setting, study_arguments
+from benchmarks.miniature.plan import name_of, setting, study_parser
 from benchmarks.miniature.training import Setting, run_all, trained_seconds, unique, warm_up
 from cacl.evaluation.protocols import get_protocol
 
@@ -73,7 +73,7 @@ TRAINING_SEED, TEST_SEED = 0, 2
 
 def main() -> None:
     """Run the study, or what is left of it, and write what it found."""
-    arguments = study_arguments(__doc__)
+    arguments = study_parser(__doc__).parse_args()
     folder = arguments.folder
     data.pack_test(folder, arguments.source, arguments.test_clips, TEST_SEED)
     for level in LEVELS:

@@ -58,7 +58,7 @@ def name_of(level: str, method: str, labels: str | None, tag: str = "") -> str:
     return f"{level}/{method}-{labels or 'none'}" + (f"-{tag}" if tag else "")
 
 
-def study_arguments(description: str | None) -> argparse.Namespace:
+def study_parser(description: str | None) -> argparse.ArgumentParser:
     """Return what both studies ask on the command line."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -69,4 +69,4 @@ def study_arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="default: 0 to 4")
     parser.add_argument("--folder", type=Path, default=Path("runs/miniature"), help="where all is kept")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where pages and figures go")
-    return parser.parse_args()
+    return parser
