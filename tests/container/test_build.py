@@ -89,15 +89,12 @@ def test_the_image_says_what_it_is(images: Images) -> None:
 
 
 def test_the_healthcheck_passes(images: Images, container: str) -> None:
-    assert "everything needed is there" in images.run(container, "cacl", "doctor")
+    assert "what every job needs is here" in images.run(container, "cacl", "doctor")
 
 
 def test_nothing_of_the_build_stays(images: Images, container: str) -> None:
-    listed = images.run(
-        container, "sh", "-c", "id -u; ls /source 2>&1; cat /etc/pip.conf 2>&1; pip --version"
-    )
-    assert listed.startswith("1000\n")
-    assert listed.count("No such file") == 2
+    left = images.run(container, "sh", "-c", "id -u; ls -d /source; cat /etc/pip.conf; true")
+    assert left == "1000\n", "no sources, and of the mounted settings at most an empty file"
 
 
 def test_a_tiny_training_runs_as_nobody_special(images: Images, container: str, tmp_path: Path) -> None:
