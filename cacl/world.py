@@ -31,7 +31,7 @@ class World:
     traffic: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     """Bytes that this rank received for each kind of collective, counted as a ring moves them."""
     clock: Clock = field(init=False, compare=False, repr=False)
-    """Where this rank's time goes; collectives are its part "communication"."""
+    """Where this rank's time goes; collectives are its part "communication" (DDP's own count as backward)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clock", Clock(self.device))

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from cacl import checkpoint
@@ -62,7 +60,6 @@ class DDPEngine(Engine):
         self.optimizer = optimizer.build(model.named_parameters())
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.wrapped: nn.Module = self.module
-        self._waiting = contextlib.ExitStack()
         if world.size > 1:
             # A 1×1 kernel may be laid out in two ways that are one; DDP says so at the first step.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
@@ -75,15 +72,6 @@ class DDPEngine(Engine):
                 forward_sync_buffers=False,
                 find_unused_parameters=True,
             )
-            self.wrapped.register_comm_hook(None, lambda _, bucket: self._exchange(bucket))
-
-    def _exchange(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        """Average a bucket over ranks. After the last one the backward only waits."""
-        size = self.world.size
-        self.world.count("gradients", 2 * bucket.buffer().nbytes * (size - 1) // size)
-        if bucket.is_last():
-            self._waiting.enter_context(self.world.clock("communication"))
-        return allreduce_hook(self.world.group, bucket)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -106,8 +94,7 @@ class DDPEngine(Engine):
             return module(images, sounds)
 
     def backward(self, scalar: Tensor) -> None:
-        with self._waiting:
-            scalar.backward()
+        scalar.backward()
 
     def synchronizing(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
         if wanted or not isinstance(self.wrapped, DistributedDataParallel):
@@ -116,6 +103,8 @@ class DDPEngine(Engine):
 
     def update(self, learning_rate_factor: float) -> Tensor:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
+        received = 2 * sum(g.nbytes for g in gradients) * (self.world.size - 1) // self.world.size
+        self.world.count("gradients", received)  # DDP exchanges them by itself, within the backward
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.clip_gradient_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_gradient_norm, norm)

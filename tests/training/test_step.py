@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from cacl.ema import Ema
 from cacl.encoders import image, sound
 from cacl.engines.ddp import DDP, DDPEngine
 from cacl.loss import LossOptions, global_loss
@@ -95,16 +98,10 @@ def test_one_two_three_and_six_ranks_end_in_the_same_model():
     assert any("running_mean" in name for name in state)
     for size in (2, 3, 6):
         for other_losses, other_state in run_ranks(size, step_on):
-            assert other_losses == [*map(lambda value: _close(value, 1e-12), losses)]
+            assert other_losses == pytest.approx(losses, abs=1e-12)
             for name, value in state.items():
                 # Sums over ranks are added in another order: float64 rounding, nothing else.
                 torch.testing.assert_close(other_state[name], value, rtol=1e-9, atol=1e-10, msg=name)
-
-
-def _close(value: float, tolerance: float) -> object:
-    import pytest
-
-    return pytest.approx(value, abs=tolerance)
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing():
@@ -116,6 +113,61 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     assert not torch.isfinite(norm)
     for name, value in engine.module.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+class NeverWaits(TorchDispatchMode):
+    """Refuses what makes the host wait for a GPU: reading a value, or a shape that hangs on values."""
+
+    WAITING = (
+        "aten::_local_scalar_dense",
+        "aten::item",
+        "aten::equal",
+        "aten::is_nonzero",
+        "aten::nonzero",
+        "aten::masked_select",
+        "aten::_unique2",
+        "aten::unique_dim",
+        "aten::repeat_interleave.Tensor",
+        "aten::bincount",
+    )
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        name = function.name()
+        masks = name.startswith("aten::index") and any(
+            isinstance(index, Tensor) and index.dtype == torch.bool
+            for part in arguments[1:]
+            for index in (part if isinstance(part, list | tuple) else [part])
+        )
+        assert name.removesuffix(".default") not in self.WAITING and not masks, f"{name} waits for the device"
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("micro", [MICRO, CLIPS], ids=["cached", "plain"])
+@pytest.mark.parametrize("linear", [False, True], ids=["pairs", "class sums"])
+def test_the_host_never_waits_for_the_device_within_a_step(micro, linear):
+    """Promise 6. A step with clipping, a moving average, learned scalars, and the check for finite gradients."""
+    parts = {"similarity": {"name": "mean"}, "objective": {"name": "contrast"}} if linear else {}
+    loss = parse(LossOptions, {**LOSS, **parts}, "test")
+    model = Localizer(MODEL, loss.scalars(), seed=3).double().train()
+    engine = DDP().build(model, SGD(learning_rate=0.1), World(), clip_gradient_norm=0.1)
+    average = Ema(model, 0.9)
+    images, sounds, clips = inputs()
+    micro_batches = list(zip(images.split(micro), sounds.split(micro), strict=True))
+    for step in range(2):  # the second has an optimizer's state
+        with NeverWaits():
+            record = train_step(
+                engine,
+                micro_batches,
+                clips,
+                lambda embeddings, own: global_loss(embeddings, own, loss, World()),
+                seed=0,
+                step=step,
+                learning_rate_factor=1.0,
+                average=average,
+            )
+            loss.clamp_(dict(model.scalars))
+    with pytest.raises(AssertionError, match="waits for the device"), NeverWaits():
+        record.terms.mean.item()
 
 
 def test_random_parts_of_the_model_are_keyed_by_step_and_micro_batch():
