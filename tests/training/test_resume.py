@@ -58,6 +58,18 @@ def test_a_checkpoint_carries_all_that_it_came_from(trained, recipe):
     assert set(state["validation"]) >= {"recall_at_1", "recall_at_5", "clips"}
 
 
+def test_two_ranks_one_rank_four_ranks_in_the_middle_of_an_epoch(tmp_path, data):
+    """Three batches an epoch: both changes of the world's size fall into one."""
+    sizes = {"global_batch_size": 24, "micro_batch_size": 2, "epochs": 4}
+    recipe = str(write_recipe(tmp_path, data, data={"order": {"name": "lanes", "lanes": 12}}, training=sizes))
+    train(recipe, tmp_path / "whole", max_steps=10)
+    for size, last in ((2, 4), (1, 7), (4, 10)):
+        train(recipe, tmp_path / "run", size=size, resume=True, max_steps=last)
+    # float32 sums in another order, amplified by ten steps of Adam.
+    assert steps(tmp_path / "run") == pytest.approx(steps(tmp_path / "whole"), rel=2e-4)
+    assert [line["world_size"] for line in Run(tmp_path / "run").records()] == [2] * 4 + [1] * 3 + [4] * 3
+
+
 CHANGES = {
     "model": ("--model.dimension", "8", "model.dimension 16 → 8"),
     "loss": ("--loss.temperature", "0.5", "loss.temperature 0.07 → 0.5"),
