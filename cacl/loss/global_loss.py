@@ -121,7 +121,7 @@ def _collect(
             "rows_without_positives": no_positives,
             "positive_similarity": near / positive.clamp(min=1e-12),
             "negative_similarity": far / negative.clamp(min=1e-12),
-            "temperature": torch.zeros_like(total) + temperature,
+            "temperature": (torch.zeros_like(total) + temperature).detach(),
         },
     )
 
