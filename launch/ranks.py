@@ -41,7 +41,7 @@ def run_ranks(nproc_per_node: int, module: str, words: list[str], max_restarts: 
     command = [
         sys.executable, "-m", "launch.ranks",
         "--nproc-per-node", str(nproc_per_node), "--max-restarts", str(max_restarts),
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "localhost",
         "--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
         "--shutdown-timeout", str(GRACE_SECONDS),
         "-m", module, *words,
