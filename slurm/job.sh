@@ -48,3 +48,11 @@ requeue_if_asked() { # RUN STATUS CHECKPOINTS-BEFORE
 checkpoints() { # RUN   the names of its checkpoints
     if [ -d "$1/checkpoints" ]; then ls "$1/checkpoints"; fi
 }
+
+# `ray symmetric-run` ends with 0 where Ray does not start; what it runs takes the file `starting` away.
+check_ray_started() { # SWEEP
+    if [ -e "$1/starting" ]; then
+        echo "$1: Ray did not start, its reason stands above: submit the sweep again" >&2
+        exit 1
+    fi
+}
