@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
     except Exception:
         requeue.unlink()
         raise
-    return conclude(out, recipe, space, settings, failed)
+    return conclude(out, arguments.recipe, space, settings, failed)
 
 
 def claim(out: Path, resume: bool, recipe: str, space: Space, settings: list[Setting]) -> None:
