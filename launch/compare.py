@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 from cacl.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from cacl.evaluation.protocols import Columns, Protocol
 
 
@@ -89,14 +87,6 @@ def read_columns(runs: list[Path], protocol: Protocol, system: str) -> list[Colu
         if not np.array_equal(found[0]["index"], found[-1]["index"]):
             raise UserError(f"{run}: has results for other clips than {runs[0]}; evaluate both alike")
     return found
-
-
-def values(runs: list[Path], protocol: Protocol, system: str) -> dict[str, np.ndarray]:
-    """Return [R, N] per-clip values of the runs for every number that is a mean over clips."""
-    import numpy as np
-
-    found = [protocol.per_clip(columns) for columns in read_columns(runs, protocol, system)]
-    return {metric: np.stack([one[metric] for one in found]) for metric in found[0]}
 
 
 def compared(first: list[Columns], second: list[Columns], protocol: Protocol) -> dict[str, dict[str, Any]]:

@@ -23,17 +23,7 @@ from tests.loss.batches import embed, random_clips, random_parameters, take
 from tests.loss.combinations import SIMILARITIES, combinations, every_part, heads_of
 from tests.loss.test_ranks import N
 from tests.ranks import run_ranks
-
-WAITS = ("_local_scalar_dense", "nonzero", "_unique2", "masked_select", "is_nonzero", "equal")
-
-
-class NoWaiting(TorchDispatchMode):
-    """Raises where the host would wait for the device, or a shape would depend on values."""
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        name = function.name().split("::")[1].split(".")[0]
-        assert name not in WAITS, f"{name} makes the host wait for the device"
-        return function(*arguments, **(keywords or {}))
+from tests.waiting import NeverWaits
 
 
 def leaves(options: LossOptions, n: int = N, dtype=torch.float64) -> Embeddings:
@@ -58,13 +48,13 @@ def loss_without_waiting(world: World, every: list[LossOptions]) -> None:
         embeddings = leaves(options, n)
         if number % 2:
             embeddings = with_target(embeddings)
-        with NoWaiting():
+        with NeverWaits():
             global_loss(embeddings, clips, options, world, step).backward_scalar.backward()
             options.clamp_(embeddings.scalars)
 
 
 def test_the_check_for_waiting_can_fail() -> None:
-    with NoWaiting(), pytest.raises(AssertionError, match="_local_scalar_dense"):
+    with NeverWaits(), pytest.raises(AssertionError, match="_local_scalar_dense"):
         torch.ones(1).sum().item()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cacl.ema import Ema
 from cacl.encoders import image, sound
@@ -18,6 +17,7 @@ from cacl.step import concatenate, derived_seed, train_step
 from cacl.types import Clips
 from cacl.world import World
 from tests.ranks import run_ranks
+from tests.waiting import NeverWaits
 
 CLIPS, MICRO = 12, 2
 MODEL = ModelOptions(
@@ -113,33 +113,6 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     assert not torch.isfinite(norm)
     for name, value in engine.module.state_dict().items():
         assert torch.equal(value, before[name]), name
-
-
-class NeverWaits(TorchDispatchMode):
-    """Refuses what makes the host wait for a GPU: reading a value, or a shape that hangs on values."""
-
-    WAITING = (
-        "aten::_local_scalar_dense",
-        "aten::item",
-        "aten::equal",
-        "aten::is_nonzero",
-        "aten::nonzero",
-        "aten::masked_select",
-        "aten::_unique2",
-        "aten::unique_dim",
-        "aten::repeat_interleave.Tensor",
-        "aten::bincount",
-    )
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        name = function.name()
-        masks = name.startswith("aten::index") and any(
-            isinstance(index, Tensor) and index.dtype == torch.bool
-            for part in arguments[1:]
-            for index in (part if isinstance(part, list | tuple) else [part])
-        )
-        assert name.removesuffix(".default") not in self.WAITING and not masks, f"{name} waits for the device"
-        return function(*arguments, **(keywords or {}))
 
 
 @pytest.mark.parametrize("micro", [MICRO, CLIPS], ids=["cached", "plain"])
