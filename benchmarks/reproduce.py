@@ -341,7 +341,8 @@ def plot_sweep(found: dict[str, Any], path: Path) -> None:
             x = [one["temperature"] for one in row]
             errorbars(axes, x, [one["metric"] for one in row], fmt="o-", label=f"batch {batch}")
         axes.set(xlabel="temperature", xscale="log", title=name)
-        axes.set_xticks(TEMPERATURES, [str(value) for value in TEMPERATURES], minor=False)
+        axes.set_xticks(TEMPERATURES, [str(value) for value in TEMPERATURES])
+        axes.minorticks_off()
     panels[0].set_ylabel(MAIN)
     panels[0].legend(fontsize=8)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})

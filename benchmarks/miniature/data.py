@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch.nn import functional
 
+from cacl.labels.classify import ClassifyFrames, build_classifier
+from cacl.labels.cluster import DIMENSIONS, whiten
 from cacl.labels.features import Features
 from cacl.labels.quality import compare
 from cacl.labels.relabel import relabel
@@ -21,7 +23,7 @@ from shards.store import open_store
 
 STRONG, WEAK = "efficientnet-lite0", "weak"
 WEAK_SIDE = 48
-"""Pixels that the weak classifier sees of a frame's side; the package index holds no weaker network."""
+"""Pixels that the weak classifier sees of a frame's side: the strong network, blinded."""
 NEIGHBORS = 20
 
 
@@ -62,8 +64,6 @@ def pack_level(folder: Path, source: str, level: str, clips: int, seed: int) -> 
 
 def write_weak(data: Path, out: Path) -> None:
     """Write the labels of a weak classifier: the strong one on frames of `WEAK_SIDE` pixels."""
-    from cacl.labels.classify import ClassifyFrames, build_classifier
-
     store, classifier = open_store(data), build_classifier(STRONG)
     classify = ClassifyFrames(classifier)
 
@@ -105,8 +105,6 @@ def write_noisy(data: Path, share: float, seed: int) -> str:
         wrong = random.random(len(true.label)) < share
         others = (true.label + random.integers(1, true.header.classes, len(wrong))) % true.header.classes
         label = np.where(wrong, others, true.label)
-        from cacl.labels.cluster import DIMENSIONS, whiten
-
         vectors = whiten(Features.load(data / "labels" / "features.npz").sound, DIMENSIONS["sound"])
         # Nobody is outvoted by all: labels stay, confidences come.
         _, confidence = relabel(vectors, label, np.ones(len(label), np.float32), NEIGHBORS, majority=1.0)

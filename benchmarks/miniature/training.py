@@ -45,8 +45,6 @@ VIEWS = 3
 """Random crops and flips of every training frame that are cached."""
 WORKERS = 2
 """Trainings side by side, one thread each."""
-
-
 TESTS = {"stamps": "test", "extended-stamps": "extended"}
 """The protocols, and where below the study's folder their clips lie."""
 
@@ -122,7 +120,7 @@ def run_one(setting: Setting, folder: Path) -> None:
     model = new_model(recipe)
     model.load_state_dict(checkpoint.read_tensors(step / MODEL_FILE))
     for name in setting.left(folder):
-        measure(recipe, run, get_protocol(name), model.eval(), folder)
+        measure(recipe, step, get_protocol(name), model.eval(), folder)
 
 
 def trained_seconds(setting: Setting, folder: Path) -> float:
@@ -171,15 +169,17 @@ def train_on_cache(recipe: Recipe, run: Run, cache: Path) -> None:
     )
 
 
-def measure(recipe: Recipe, run: Run, protocol: Protocol, model: PreparedLocalizer, folder: Path) -> None:
-    """Measure a model on the cached test clips and write what `cacl evaluate` writes, less its baselines."""
+def measure(recipe: Recipe, step: Path, protocol: Protocol, model: PreparedLocalizer, folder: Path) -> None:
+    """Measure a checkpoint's model on the cached test clips.
+
+    Writes into its run what `cacl evaluate` writes, less its baselines.
+    """
     data, maps = folder / TESTS[protocol.name], maps_of(model)
     measured = {"model": on_test_clips(maps, data, recipe, protocol, folder / "cache")}
     for name, control in CONTROLS.get(protocol.name, {}).items():
         measured[name] = on_test_clips(maps, data, recipe, control, folder / "cache")
-    step = max(run.checkpoints.glob("step-*")).name
-    tested = results.Tested(protocol, open_store(data).fingerprint, step, missing=[])
-    results.write(run.folder, results.summarize(tested, measured), measured)
+    tested = results.Tested(protocol, open_store(data).fingerprint, step.name, missing=[])
+    results.write(step.parent.parent, results.summarize(tested, measured), measured)
 
 
 def on_test_clips(maps: Maps, data: Path, recipe: Recipe, protocol: Protocol, cache: Path) -> Columns:
