@@ -36,9 +36,19 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
 
 
-def to_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors to the host, so that training may go on while they are written."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+def to_host(tensors: dict[str, Tensor], earlier: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Copy tensors to contiguous ones on the host, so that training may go on while they are written.
+
+    Those of an `earlier` copy that fit are written over: fresh memory costs several times the copy itself,
+    and slows the step that follows.
+    """
+    copies = {}
+    for name, tensor in tensors.items():
+        copy = (earlier or {}).get(name)
+        if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
+            copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        copies[name] = copy.copy_(tensor.detach())
+    return copies
 
 
 class Writer:
@@ -49,6 +59,7 @@ class Writer:
         self.folder, self.keep, self.choice = folder, keep, choice
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._copies: dict[str, dict[str, Tensor]] = {}
 
     def begin(self, step: int) -> Path:
         """Make and return the folder in which checkpoint `step` is written, empty.
@@ -68,11 +79,12 @@ class Writer:
     def save(
         self, step: int, files: dict[str, dict[str, Tensor]], state: dict[str, Any], wait: bool = False
     ) -> None:
-        """Write `files` (path within the checkpoint → tensors on the host) and `state` into the folder begun.
+        """Write `files` (path within the checkpoint → tensors) and `state` into the folder begun.
 
-        Returns while a thread writes, unless `wait`.
+        Returns when the tensors are copied, while a thread writes them, unless `wait`.
         """
-        self._thread = threading.Thread(target=self._write, args=(step, files, state), name="checkpoint")
+        self._copies = {name: to_host(part, self._copies.get(name)) for name, part in files.items()}
+        self._thread = threading.Thread(target=self._write, args=(step, state), name="checkpoint")
         self._thread.start()
         if wait:
             self.wait()
@@ -96,12 +108,13 @@ class Writer:
             exit_code=1,
         )
 
-    def _write(self, step: int, files: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+    def _write(self, step: int, state: dict[str, Any]) -> None:
         try:
             final = self.folder / f"step-{step}"
             temporary = self._unfinished(step)
-            for name, tensors in files.items():
-                write_tensors(temporary / name, tensors)
+            for name, tensors in self._copies.items():
+                (temporary / name).parent.mkdir(exist_ok=True)
+                save_file(tensors, temporary / name)
             body = {"format_version": FORMAT_VERSION, "step": step, **state}
             (temporary / "state.json").write_text(json.dumps(body, indent=2))
             seal(temporary)

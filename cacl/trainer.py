@@ -229,7 +229,7 @@ class Saver:
         files = self.engine.state_files()
         if main:
             if self.average is not None:
-                files[EMA_FILE] = checkpoint.to_host(self.average.state_dict())
+                files[EMA_FILE] = self.average.state_dict()
             self.writer.save(step, files, self._state(step, measured))
         return stopped
 

@@ -74,9 +74,10 @@ class Engine(ABC):
 
     @abstractmethod
     def state_files(self) -> dict[str, dict[str, Tensor]]:
-        """Return what this rank writes into a checkpoint: path in it → tensors, copied to the host.
+        """Return what this rank writes into a checkpoint: path in it → tensors.
 
-        Every rank calls this at the same step.
+        Every rank calls this at the same step. The tensors may be the live ones: copy what is to outlast the
+        next update.
         """
 
     def save_parts(self, folder: Path) -> None:

@@ -119,8 +119,8 @@ class DDPEngine(Engine):
         if not self.world.is_main:
             return {}
         return {
-            MODEL_FILE: checkpoint.to_host(self.module.state_dict()),
-            OPTIMIZER_FILE: checkpoint.to_host(checkpoint.optimizer_tensors(self.optimizer)),
+            MODEL_FILE: self.module.state_dict(),
+            OPTIMIZER_FILE: checkpoint.optimizer_tensors(self.optimizer),
         }
 
     def load(self, folder: Path) -> None:

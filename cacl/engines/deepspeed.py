@@ -173,9 +173,9 @@ class DeepSpeedEngine(Engine):
         return {MODEL_FILE: tensors} if self.world.is_main else {}
 
     def _whole_model(self) -> dict[str, Tensor]:
-        """Return every parameter and buffer as float32 (buffers as they are) on the host, on rank 0."""
+        """Return every parameter and buffer as float32 (whole numbers as they are), on rank 0."""
         if self.stage < 3:
-            return checkpoint.to_host(self._in_float32(self.module.state_dict()))
+            return self._in_float32(self.module.state_dict())
         import deepspeed
 
         with deepspeed.zero.GatheredParameters(list(self.module.parameters())):

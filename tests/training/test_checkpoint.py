@@ -32,6 +32,25 @@ def test_what_was_written_is_read_again(tmp_path):
     assert torch.equal(checkpoint.read_tensors(newest / "model.safetensors")["weight"], torch.arange(1000.0))
 
 
+def test_training_may_change_tensors_as_soon_as_a_save_returns(tmp_path):
+    """Also of a second save, which copies into the memory of the first, and of one that grew."""
+    writer = checkpoint.Writer(tmp_path, keep=3)
+    live = {"weight": torch.zeros(1_000_000), "strided": torch.zeros(4, 3).T}
+    for step, shape in ((1, (2,)), (2, (2,)), (3, (5, 2))):
+        live |= {"grows": torch.full(shape, float(step))}
+        for tensor in live.values():
+            tensor.fill_(step)
+        writer.begin(step)
+        writer.save(step, {"model.safetensors": live}, {"identity": {}})
+        for tensor in live.values():
+            tensor.fill_(-1)
+    writer.wait()
+    for step, folder in zip((3, 2, 1), checkpoint.step_folders(tmp_path), strict=True):
+        read = checkpoint.read_tensors(folder / "model.safetensors")
+        assert read.keys() == live.keys()
+        assert all((tensor == step).all() for tensor in read.values())
+
+
 def test_only_the_newest_are_kept(tmp_path):
     saved(tmp_path, steps=(1, 2, 3, 20), keep=2)
     assert [path.name for path in checkpoint.step_folders(tmp_path)] == ["step-20", "step-3"]

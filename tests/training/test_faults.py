@@ -137,7 +137,7 @@ def test_a_poisoned_clip_is_skipped_without_a_trace(micro):
         return record.gradient_norm
 
     step(0, sounds.float())
-    before = {k: v for part in engine.state_files().values() for k, v in part.items()}
+    before = {k: v.clone() for part in engine.state_files().values() for k, v in part.items()}
     poisoned = sounds.float().clone()
     poisoned[2] = float("nan")
     assert not torch.isfinite(step(1, poisoned))
