@@ -114,7 +114,7 @@ class EfficientNetLite0(Options):
             OrderedDict(conv_stem=network.conv_stem, bn1=network.bn1, blocks=network.blocks[:blocks])
         )
         if self.frozen:
-            fold_batch_norm(body.eval())
+            streamline(body.eval())
         half = (0.5, 0.5, 0.5)
         return Trunk(body, channels=channels, stride=self.stride, frozen=self.frozen, mean=half, std=half)
 
@@ -137,7 +137,7 @@ class ResNet18(Options):
             network.layer4[0].downsample[0].stride = (1, 1)
         body = resnet_body(network)
         if self.frozen:
-            fold_batch_norm(body.eval())
+            streamline(body.eval())
         return Trunk(body, channels=512, stride=self.stride, frozen=self.frozen)
 
 
@@ -202,6 +202,41 @@ def resnet_body(network: Any) -> nn.Sequential:
     """Return a torchvision ResNet up to its last stage, under the same state names."""
     names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
     return nn.Sequential(OrderedDict((name, getattr(network, name)) for name in names))
+
+
+def streamline(module: nn.Module) -> None:
+    """Bring a frozen network in eval mode into a form that computes the same faster, in place.
+
+    Only for networks where the order of definition is the order of execution.
+    """
+    fold_batch_norm(module)
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d) and _is_pointwise(child):
+                setattr(parent, name, Pointwise(child))
+
+
+class Pointwise(nn.Conv2d):
+    """A frozen 1×1 convolution that oneDNN computes on a CPU.
+
+    On one thread, as ranks run there, PyTorch leaves those of a few images to another library, which takes
+    twice the time on some processors.
+    """
+
+    def __init__(self, like: nn.Conv2d) -> None:
+        super().__init__(like.in_channels, like.out_channels, 1, bias=like.bias is not None)
+        self.weight, self.bias = like.weight, like.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [n, C', h, w] of `x` [n, C, h, w]."""
+        if x.device.type != "cpu" or x.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+            return super().forward(x)
+        return torch.mkldnn_convolution(x, self.weight, self.bias, (0, 0), (1, 1), (1, 1), 1)
+
+
+def _is_pointwise(convolution: nn.Conv2d) -> bool:
+    plain = convolution.groups == 1 and convolution.padding in ((0, 0), "same", "valid")
+    return plain and convolution.kernel_size == convolution.stride == (1, 1)
 
 
 def fold_batch_norm(module: nn.Module) -> None:

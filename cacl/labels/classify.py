@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cacl.encoders.image import IMAGENET_MEAN, IMAGENET_STD, fold_batch_norm, resnet_body
+from cacl.encoders.image import IMAGENET_MEAN, IMAGENET_STD, resnet_body, streamline
 from cacl.encoders.weights import (
     TORCHVISION,
     address_command,
@@ -167,7 +167,7 @@ def _of_timm(
 
     classifier = Classifier(name, network.forward_features, read, network, mean, std)
     if fold:
-        fold_batch_norm(network)
+        streamline(network)
     return classifier
 
 
@@ -181,7 +181,7 @@ def _resnet18(name: str, network: Any) -> Classifier:
         return embedding, network.fc(embedding)
 
     classifier = Classifier(name, resnet_body(network), read, network)
-    fold_batch_norm(network)
+    streamline(network)
     return classifier
 
 
