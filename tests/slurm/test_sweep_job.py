@@ -16,7 +16,7 @@ RECIPE = """
 data: {train: shards/train, validation: shards/validation, order: {name: lanes, lanes: 12}, workers: 0}
 model: {image: {name: small-cnn}}
 optimizer: {name: adamw}
-training: {global_batch_size: 24, micro_batch_size: 4, epochs: 10, checkpoint_every: 1}
+training: {global_batch_size: 24, micro_batch_size: 4, epochs: 75, checkpoint_every: 5}
 """
 # Three ranks a trial, so that one trial fills a node of four processors.
 SPACE = """
@@ -24,7 +24,7 @@ vary: {loss.temperature: [0.05, 0.5]}
 objective: {key: validation.recall_at_5}
 processes: 3
 """
-STEPS = 20
+STEPS = 150
 NAMES = ["temperature=0.05,seed=0", "temperature=0.5,seed=0"]
 
 
