@@ -62,6 +62,8 @@ def main(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.max_steps is not None and arguments.max_steps < 1:
         raise UserError(f"--max-steps {arguments.max_steps}: give at least 1")
+    if arguments.max_restarts < 0:
+        raise UserError(f"--max-restarts {arguments.max_restarts}: give 0 or more")
     if arguments.nproc_per_node is not None:
         check_number(arguments.nproc_per_node)
         return start_ranks(recipe, arguments, stop)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cacl.errors import UserError
 from cacl.run import write_json
 from launch.sweeping.space import Asha
 
@@ -30,13 +31,22 @@ class Rungs:
     """Step of a rung → name of a trial → score."""
 
     def __post_init__(self) -> None:
-        """Make the rungs, with the scores that an earlier life of the sweep has left in the file."""
+        """Make the rungs, with the scores that an earlier life of the sweep has left in the file.
+
+        Raises UserError for a file of another format.
+        """
         step = float(self.options.first_step)
         while step <= self.options.last_step:
             self.scores[math.ceil(step)] = {}
             step *= self.options.reduction
         if self.file.exists():
-            for rung, scores in json.loads(self.file.read_text())["scores"].items():
+            body = json.loads(self.file.read_text())
+            if body["format_version"] != FORMAT_VERSION:
+                raise UserError(
+                    f"{self.file}: its format_version is not {FORMAT_VERSION}, which this cacl reads; go on "
+                    "with the cacl that wrote it, or give a new --out"
+                )
+            for rung, scores in body["scores"].items():
                 self.scores[int(rung)].update(scores)
 
     def goes_on(self, trial: str, step: int, score: float) -> bool:

@@ -123,6 +123,7 @@ WRONG = {
     "labels": (["--data.labels", "nowhere.parquet"], "nowhere.parquet"),
     "data": (["--data.train", "nowhere"], "nowhere"),
     "steps": (["--max-steps", "0"], "--max-steps"),
+    "restarts": (["--max-restarts", "-1"], "--max-restarts"),
 }
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from cacl.errors import UserError
 from launch.sweeping.rungs import Rungs
 from launch.sweeping.space import Asha
 
@@ -69,3 +70,10 @@ def test_a_trial_is_counted_once_and_one_that_is_no_number_ends(tmp_path: Path) 
     assert rungs.goes_on("c", 2, 0.6), "what is no number is no rival"
     rungs.save()
     assert not Rungs(rungs.options, rungs.file).goes_on("d", 2, 0.1)
+
+
+def test_rungs_of_another_format_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rungs.json"
+    file.write_text('{"format_version": 0, "scores": {}}')
+    with pytest.raises(UserError, match="its format_version is not 1"):
+        Rungs(Asha(first_step=2, last_step=8, reduction=2), file)
