@@ -224,7 +224,8 @@ class Pointwise(nn.Conv2d):
     """
 
     def __init__(self, like: nn.Conv2d) -> None:
-        super().__init__(like.in_channels, like.out_channels, 1, bias=like.bias is not None)
+        # On "meta" nothing is drawn: the seed's numbers belong to what is learned.
+        super().__init__(like.in_channels, like.out_channels, 1, bias=like.bias is not None, device="meta")
         self.weight, self.bias = like.weight, like.bias
 
     def forward(self, x: Tensor) -> Tensor:

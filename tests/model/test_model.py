@@ -117,6 +117,15 @@ def test_the_frozen_efficientnet_is_timms_up_to_its_fifth_stage():
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
+def test_streamlining_a_frozen_network_draws_no_random_number():
+    """Else whether a trunk is frozen would decide with which weights the rest begins."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).eval()
+    before = torch.random.get_rng_state()
+    image.streamline(network)
+    assert isinstance(network[0], image.Pointwise)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_resnet_trunk_is_torchvisions(tmp_path, frozen):
     torch.manual_seed(0)
