@@ -76,18 +76,14 @@ class Writer:
             raise self._failed(error) from error
         return folder
 
-    def save(
-        self, step: int, files: dict[str, dict[str, Tensor]], state: dict[str, Any], wait: bool = False
-    ) -> None:
+    def save(self, step: int, files: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
         """Write `files` (path within the checkpoint → tensors) and `state` into the folder begun.
 
-        Returns when the tensors are copied, while a thread writes them, unless `wait`.
+        Returns when the tensors are copied, while a thread writes them.
         """
         self._copies = {name: to_host(part, self._copies.get(name)) for name, part in files.items()}
         self._thread = threading.Thread(target=self._write, args=(step, state), name="checkpoint")
         self._thread.start()
-        if wait:
-            self.wait()
 
     def wait(self) -> None:
         """Return when nothing is being written any more; raise what went wrong."""
