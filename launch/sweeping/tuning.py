@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # train.jsonl is the record
 os.environ.setdefault("RAY_worker_niceness", "0")  # a trial is no background work
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# A sweep on this machine leaves a token in the home. `ray start` asks for it from then on; this has it sent.
+if "RAY_AUTH_TOKEN" in os.environ or (Path.home() / ".ray/auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 from ray import tune
@@ -62,6 +66,8 @@ def tune_trials(
 
 def start_ray(address: str | None, cpus: int | None) -> None:
     """Connect to a Ray cluster, or start one on this machine."""
+    if address and address != "auto":
+        check_address(address)
     for attempts_left in reversed(range(_ATTEMPTS)):
         try:
             ray.init(
@@ -80,6 +86,17 @@ def start_ray(address: str | None, cpus: int | None) -> None:
                 raise UserError(
                     f"Ray did not start: {error}; try again when there is less to do", exit_code=1
                 ) from error
+
+
+def check_address(address: str) -> None:
+    """Raise UserError unless somebody listens at HOST:PORT: Ray itself would go on trying for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"--address {address}: expected HOST:PORT, such as node01:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--address {address}: no Ray cluster answers there: {error}") from error
 
 
 def needs(space: Space, machines: list[dict[str, float]]) -> dict[str, float]:

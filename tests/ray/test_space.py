@@ -119,3 +119,19 @@ def test_bad_spaces_are_one_sentence(tmp_path: Path, recipe: str, changes: dict,
     with pytest.raises(UserError, match=sentence) as caught:
         space_of(tmp_path, **changes).settings(recipe)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("node01", "expected HOST:PORT"),
+        ("node01:", "expected HOST:PORT"),
+        ("127.0.0.1:1", "no Ray cluster answers there"),
+        ("127.0.0.1:99999", "no Ray cluster answers there"),
+    ],
+)
+def test_an_address_where_nobody_answers_is_said_at_once(address: str, said: str) -> None:
+    from launch.sweeping.tuning import check_address
+
+    with pytest.raises(UserError, match=f"--address {address}: {said}"):
+        check_address(address)
