@@ -83,7 +83,7 @@ class MeanSimilarity(PairSimilarity):
 
     def prepare(self, maps: Tensor) -> Tensor:
         """[n, H, P, D] → [n, H, D]; the tensor of pixels and sounds is never built."""
-        return maps.mean(2)
+        return maps.sum(2) / maps.shape[2]  # mean(2) would divide its gradient after spreading it over P
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Mean over pixels and heads."""
