@@ -37,10 +37,11 @@ class Boxes(Protocol):
     def measure(self, scores: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return CIoU, relative (top 50 %) and absolute ((cos + 1) / 2 ≥ 0.5), confidence and peak."""
         boxes = truths["boxes"]
-        top50, confidence = metrics.top_prediction_and_confidence(scores)
+        top50, confidence = metrics.threshold_and_confidence(scores)
+        relative, absolute = metrics.ciou_at(scores, torch.stack([top50, torch.zeros_like(top50)]), boxes)
         return {
-            "ciou_top50": metrics.ciou_per_clip(top50, boxes),
-            "ciou_absolute": metrics.ciou_per_clip(metrics.at_least(scores, 0.0), boxes),
+            "ciou_top50": relative,
+            "ciou_absolute": absolute,
             "confidence": (confidence + 1) / 2,
             "peak_in_box": metrics.peak_inside(scores, boxes),
         }

@@ -47,27 +47,25 @@ def validate(maps: Tensor, truth: Tensor) -> None:
 # A value per clip.
 
 
-def value_of_rank(scores: Tensor, rank: int) -> Tensor:
-    """Return [n], the value of each map that has `rank` (0 the smallest) in ascending order."""
+def threshold_of_rank(scores: Tensor, rank: int) -> Tensor:
+    """Return [n], of each map a number that its `rank` lowest pixels are below, and all others are not.
+
+    Where pixels tie with the value of that rank, it is this value, and fewer lie below.
+    """
     flat = scores.flatten(1)
     if flat.device.type == "cpu":
-        values = [rows.value_of_rank(row, rank) for row in flat.numpy()]
-        return torch.from_numpy(np.array(values, dtype=flat.numpy().dtype))
+        return torch.from_numpy(rows.thresholds(flat.numpy(), rank))
     return flat.sort(dim=1).values[:, rank]
+
+
+def top_threshold(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
+    """Return [n], what the pixels of ascending rank `int(P * rank_fraction)` and above are at least."""
+    return threshold_of_rank(scores, int(scores.shape[1] * scores.shape[2] * rank_fraction))
 
 
 def top_prediction(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
     """Return bool [n, S, S]: the pixels at or above the value of ascending rank `int(P * rank_fraction)`."""
-    threshold = value_of_rank(scores, int(scores[0].numel() * rank_fraction)) if len(scores) else scores
-    return at_least(scores, threshold.reshape(-1, 1, 1))
-
-
-def at_least(scores: Tensor, threshold: Tensor | float) -> Tensor:
-    """Return bool [n, S, S], `scores >= threshold`; on the CPU by numpy, several times faster there."""
-    if scores.device.type == "cpu":
-        limit = threshold.numpy() if isinstance(threshold, Tensor) else threshold
-        return torch.from_numpy(np.greater_equal(scores.numpy(), limit))
-    return scores >= threshold
+    return scores >= top_threshold(scores, rank_fraction)[:, None, None]
 
 
 def area_prediction(scores: Tensor, pixels: Tensor) -> Tensor:
@@ -94,12 +92,23 @@ def ciou_per_clip(prediction: Tensor, truth: Tensor) -> Tensor:
 
     Consensus intersection over union (Senocak et al., 2018). Sums are exact: multiples of one half.
     """
-    overlap = _overlap(prediction, sounding(truth))
-    inside = overlap
+    overlap = inside = area(prediction & sounding(truth))
     if truth.dtype != torch.bool:
         inside = torch.linalg.vecdot(prediction.flatten(1).double(), truth.flatten(1).double())
-    union = area(truth) + area(prediction) - overlap
-    return inside / union.clamp(min=0.5)
+    return _consensus(inside, overlap, area(prediction), truth)
+
+
+def ciou_at(scores: Tensor, limits: Tensor, truth: Tensor) -> Tensor:
+    """Return float64 [k, n], `ciou_per_clip` of the pixels of each map that are at least `limits` [k, n]."""
+    if scores.device.type == "cpu" and truth.dtype == torch.bool:
+        maps, boxes = scores.flatten(1).numpy(), truth.flatten(1).numpy()
+        predicted, inside = map(torch.from_numpy, rows.overlaps(maps, limits.numpy(), boxes))
+        return _consensus(inside, inside, predicted, truth)
+    return torch.stack([ciou_per_clip(scores >= limit[:, None, None], truth) for limit in limits])
+
+
+def _consensus(inside: Tensor, overlap: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
+    return inside / (area(truth) + predicted - overlap).clamp(min=0.5)
 
 
 def sounding(truth: Tensor) -> Tensor:
@@ -110,24 +119,19 @@ def sounding(truth: Tensor) -> Tensor:
 def area(truth: Tensor) -> Tensor:
     """Return float64 [n], the sum over pixels of bool or 0..1 maps [n, S, S]."""
     if truth.dtype == torch.bool and truth.device.type == "cpu":
-        return torch.from_numpy(rows.count(truth.numpy())).double()
+        return torch.from_numpy(rows.count(truth.flatten(1).numpy())).double()
     return truth.flatten(1).sum(1, dtype=torch.float64)
 
 
-def _overlap(first: Tensor, second: Tensor) -> Tensor:
-    if first.device.type == "cpu":
-        return torch.from_numpy(rows.count(first.numpy() & second.numpy())).double()
-    return area(first & second)
-
-
-def ceiling_ciou(truth: Tensor, rank_fraction: float = 0.5) -> Tensor:
+def ceiling_ciou(truth: Tensor, rank_fraction: float = 0.5, total: Tensor | None = None) -> Tensor:
     """Return float64 [n], the best CIoU that a prediction of the size of `top_prediction` can reach.
 
+    `total` [n] is the truth's area where it is known already.
     The best prediction takes the truth's highest pixels; where it is larger than the truth, all of them.
     """
     pixels = truth[0].numel() if len(truth) else 1
     predicted = pixels - int(pixels * rank_fraction)
-    total = area(truth)
+    total = area(truth) if total is None else total
     covered = total if truth.dtype == torch.bool else area(sounding(truth))
     inside = total.clamp(max=predicted)
     if truth.dtype != torch.bool:
@@ -138,36 +142,36 @@ def ceiling_ciou(truth: Tensor, rank_fraction: float = 0.5) -> Tensor:
 
 def confidence_per_clip(scores: Tensor, fraction: float = 0.25) -> Tensor:
     """Return [n], the mean of the highest `fraction` of pixels: how sure it is that something sounds."""
+    return threshold_and_confidence(scores, fraction=fraction)[1]
+
+
+def threshold_and_confidence(
+    scores: Tensor, rank_fraction: float = 0.5, fraction: float = 0.25
+) -> tuple[Tensor, Tensor]:
+    """Return `top_threshold` and `confidence_per_clip` of the same maps."""
     flat = scores.flatten(1)
-    count = -(-flat.shape[1] // round(1 / fraction))
+    rank, count = int(flat.shape[1] * rank_fraction), -(-flat.shape[1] // round(1 / fraction))
     if flat.device.type == "cpu":
-        return torch.tensor([rows.mean_of_highest(row, count) for row in flat.numpy()], dtype=flat.dtype)
-    return flat.topk(count, dim=1).values.mean(1)
-
-
-def top_prediction_and_confidence(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `top_prediction` and `confidence_per_clip` of the same maps; on the CPU in one pass for both."""
-    if scores.device.type != "cpu" or not len(scores):
-        return top_prediction(scores), confidence_per_clip(scores)
-    flat = scores.flatten(1).numpy()
-    pixels = flat.shape[1]
-    pairs = [rows.rank_and_mean(row, pixels // 2, -(-pixels // 4)) for row in flat]
-    thresholds, confidences = zip(*pairs, strict=True)
-    limits = torch.from_numpy(np.array(thresholds, dtype=flat.dtype)).reshape(-1, 1, 1)
-    return at_least(scores, limits), torch.tensor(confidences, dtype=scores.dtype)
+        limits, means = map(torch.from_numpy, rows.thresholds_and_means(flat.numpy(), rank, count))
+        return limits, means.to(flat.dtype)
+    ordered = flat.sort(dim=1).values
+    return ordered[:, rank], ordered[:, -count:].mean(1)
 
 
 def peak(scores: Tensor) -> Tensor:
     """Return int64 [n, 2], (x, y) of each map's highest pixel; of several, the first in reading order."""
-    flat = scores.flatten(1)
-    position = torch.from_numpy(flat.numpy().argmax(1)) if flat.device.type == "cpu" else flat.argmax(1)
-    return torch.stack([position % scores.shape[2], position // scores.shape[2]], dim=1)
+    place = _peak_place(scores)
+    return torch.stack([place % scores.shape[2], place // scores.shape[2]], dim=1)
 
 
 def peak_inside(scores: Tensor, truth: Tensor) -> Tensor:
     """Return bool [n]: whether the peak lies where the truth is above 0 (the pointing game)."""
-    x, y = peak(scores).unbind(1)
-    return truth[torch.arange(len(truth), device=truth.device), y, x] > 0
+    return truth.flatten(1).gather(1, _peak_place(scores)[:, None])[:, 0] > 0
+
+
+def _peak_place(scores: Tensor) -> Tensor:
+    flat = scores.flatten(1)
+    return torch.from_numpy(flat.numpy().argmax(1)) if flat.device.type == "cpu" else flat.argmax(1)
 
 
 def pixel_ap_per_clip(scores: Tensor, truth: Tensor) -> Tensor:

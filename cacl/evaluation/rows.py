@@ -1,33 +1,147 @@
-"""Exact order statistics of one map on the processor, by partitions: a rank needs no sort.
+"""Passes over the pixels of each map on the processor: compiled, and without Python's lock.
 
-Axes: `P` pixels of a map.
+A rank needs neither a sort nor a partition: only how many pixels lie below a threshold, which a processor
+counts many at a time. Few counts find the threshold, since a sample of the pixels says roughly where it lies.
+
+Axes: `n` maps, `P` pixels of a map.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
+from numba import njit
+
+_STRIDE, _MARGIN = 29, 0.006
+"""Every so many pixels one is in the sample; the share of it that is allowed for its error."""
 
 
-def value_of_rank(values: np.ndarray, rank: int) -> np.floating:
-    """Return the value [] of `rank` (0 the smallest) among `values` [P]."""
-    return np.partition(values, rank)[rank]
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile a function when it is first called, and keep the result on disk where a folder allows it."""
+    try:
+        return njit(function, nogil=True, cache=True, **options)
+    except RuntimeError:  # no such folder
+        return njit(function, nogil=True, **options)
 
 
-def mean_of_highest(values: np.ndarray, count: int) -> float:
-    """Return the mean of the `count` highest of `values` [P], summed in float64."""
-    first = values.size - count
-    return float(np.partition(values, first)[first:].mean(dtype=np.float64))
+@compiled
+def thresholds(maps: np.ndarray, rank: int) -> np.ndarray:
+    """Return [n], of each of `maps` [n, P] a number that `rank` pixels are below, all others not.
 
-
-def rank_and_mean(values: np.ndarray, rank: int, count: int) -> tuple[np.floating, float]:
-    """Return `value_of_rank` and `mean_of_highest` together, for `rank` ≤ P − `count`.
-
-    All that the mean needs lies above the rank, so the second partition is of that part alone.
+    Where pixels tie with the value of that rank (0 the smallest), it is this value.
     """
-    upper = np.partition(values, rank)[rank:]
-    return upper[0], mean_of_highest(upper, count)
+    found = np.empty(len(maps), maps.dtype)
+    for row in range(len(maps)):
+        found[row] = _threshold(maps[row], _sample(maps[row]), rank)
+    return found
 
 
-def count(rows: np.ndarray) -> np.ndarray:
-    """Return int64 [n], how many are true in each of `rows` [n, ...] bool."""
-    return np.array([np.count_nonzero(row) for row in rows], dtype=np.int64)
+@compiled
+def thresholds_and_means(maps: np.ndarray, rank: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `thresholds` [n], and float64 [n], the mean of the `count` highest pixels of each map."""
+    found, means = np.empty(len(maps), maps.dtype), np.empty(len(maps))
+    for row in range(len(maps)):
+        values, sample = maps[row], _sample(maps[row])
+        found[row] = _threshold(values, sample, rank)
+        lowest = _threshold(values, sample, len(values) - count)
+        above, total = _above(values, lowest)
+        means[row] = (total + (count - above) * lowest) / count
+    return found, means
+
+
+@compiled
+def overlaps(maps: np.ndarray, limits: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return int64 [k, n] twice: how many pixels of `maps` [n, P] are at least `limits` [k, n], and how many
+    of these are true in `truth` [n, P] bool.
+    """
+    predicted, inside = np.empty(limits.shape, np.int64), np.empty(limits.shape, np.int64)
+    for row in range(len(maps)):
+        for k in range(len(limits)):
+            predicted[k, row], inside[k, row] = _overlap(maps[row], limits[k, row], truth[row])
+    return predicted, inside
+
+
+@compiled
+def count(truth: np.ndarray) -> np.ndarray:
+    """Return int64 [n], how many are true in each of `truth` [n, P] bool."""
+    found = np.empty(len(truth), np.int64)
+    for row in range(len(truth)):
+        total = 0
+        for one in truth[row]:
+            total += one
+        found[row] = total
+    return found
+
+
+@compiled
+def _sample(values: np.ndarray) -> np.ndarray:
+    return values[::_STRIDE].copy()
+
+
+@compiled
+def _threshold(values: np.ndarray, sample: np.ndarray, rank: int) -> float:
+    low, high = _span(sample[::_STRIDE])
+    middle, margin = rank // _STRIDE, int(_MARGIN * len(sample)) + 1
+    first = _search(sample, max(middle - margin, 0), low, high)
+    last = _search(sample, min(middle + margin, len(sample) - 1), first, high)
+    return _search(values, rank, first, last)
+
+
+@compiled
+def _search(values: np.ndarray, rank: int, low: float, high: float) -> float:
+    """Return the threshold of one map; it is quicker where it lies between `low` and `high`."""
+    below_low, below_high, steps = _below(values, low), _below(values, high), 0
+    if below_low > rank:
+        low, below_low = values.min(), 0
+    if below_high <= rank:
+        high, below_high = np.nextafter(values.max(), values.dtype.type(np.inf)), len(values)
+    while below_low < rank:  # at most `rank` values are below `low`, and more are below `high`
+        steps += 1
+        share = 0.5 if steps % 4 == 0 else (rank - below_low) / (below_high - below_low)
+        middle = values.dtype.type(low + (high - low) * share)
+        if not low < middle < high:
+            middle = values.dtype.type(low + (high - low) * 0.5)
+            if not low < middle < high:
+                break
+        below = _below(values, middle)
+        if below <= rank:
+            low, below_low = middle, below
+        else:
+            high, below_high = middle, below
+    return low
+
+
+@compiled
+def _below(values: np.ndarray, threshold: float) -> int:
+    found = 0
+    for pixel in range(len(values)):  # with `for value in values` it would be done one at a time
+        found += values[pixel] < threshold
+    return found
+
+
+@compiled
+def _span(values: np.ndarray) -> tuple[float, float]:
+    """Return the smallest value, and the number next above the largest."""
+    return values.min(), np.nextafter(values.max(), values.dtype.type(np.inf))
+
+
+@partial(compiled, fastmath={"reassoc", "nsz"})
+def _above(values: np.ndarray, threshold: float) -> tuple[int, float]:
+    """Return how many values are above the threshold, and their sum in float64."""
+    found, total = 0, 0.0
+    for pixel in range(len(values)):
+        found += values[pixel] > threshold
+        total += values[pixel] if values[pixel] > threshold else 0.0
+    return found, total
+
+
+@compiled
+def _overlap(values: np.ndarray, limit: float, truth: np.ndarray) -> tuple[int, int]:
+    predicted, inside = 0, 0
+    for pixel in range(len(values)):
+        predicted += values[pixel] >= limit
+        inside += (values[pixel] >= limit) & truth[pixel]
+    return predicted, inside

@@ -160,7 +160,7 @@ class SlavcCompat(Boxes):
         if self.relative:
             predicted = relative_prediction(scores, self.rank_fraction)
         else:
-            predicted = metrics.at_least(scores, self.absolute_threshold)
+            predicted = scores >= self.absolute_threshold
         return {
             "ciou_top50": ciou_per_clip(predicted, boxes, self.quirks),
             "confidence": metrics.confidence_per_clip(scores),

@@ -65,49 +65,58 @@ def test_area_prediction_predicts_exactly_the_area():
     assert predicted[1].flatten().nonzero().item() == scores[1].argmax().item()
 
 
-def test_value_of_rank_and_confidence_equal_a_sort():
+def test_confidence_is_the_mean_of_the_highest_quarter():
     scores, _ = random_case(3)
     ordered = scores.flatten(1).sort(dim=1).values
-    pixels = ordered.shape[1]
-    assert torch.equal(metrics.value_of_rank(scores, pixels // 2), ordered[:, pixels // 2])
-    expected = ordered[:, -math.ceil(pixels / 4) :].mean(1)
+    expected = ordered[:, -math.ceil(ordered.shape[1] / 4) :].mean(1)
     torch.testing.assert_close(metrics.confidence_per_clip(scores), expected)
 
 
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10**6), kind=st.sampled_from(["smooth", "noise", "ties", "constant", "spike"]))
-def test_order_statistics_of_rows_equal_a_sort(seed, kind):
-    """Partitions against the sort, alone and together."""
-    random = np.random.default_rng(seed)
-    values = random.random(5000).astype(np.float32)
-    if kind == "smooth":
-        values = upsample(torch.from_numpy(random.random((1, 7, 7))), 71, "bicubic").flatten().float().numpy()
-    elif kind == "ties":
-        values = np.round(values * 3) / 3
-    elif kind == "constant":
-        values[:] = 0.25
-    elif kind == "spike":
-        values = np.where(np.arange(5000) % 97 == 48, 1, values).astype(np.float32)
-    ordered = np.sort(values)
-    for rank in (0, 1, values.size // 2, 3 * values.size // 4, values.size - 1):
-        assert rows.value_of_rank(values, rank) == ordered[rank]
-        count = values.size - rank
-        expected = ordered[rank:].mean(dtype=np.float64)
-        assert rows.mean_of_highest(values, count) == pytest.approx(expected, rel=1e-12)
-        lower = rank // 2
-        both = rows.rank_and_mean(values, lower, count)
-        assert both == (ordered[lower], pytest.approx(expected, rel=1e-12))
+KINDS = ("smooth", "cells", "noise", "ties", "constant", "zeros", "spike", "wide", "one")
 
 
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("size", [SIZE, SIZE - 1])
-def test_prediction_and_confidence_together_equal_each_alone(ties, size):
-    scores = random_case(3, ties=ties)[0][:, :size, :size]
-    predicted, confidence = metrics.top_prediction_and_confidence(scores)
-    assert torch.equal(predicted, metrics.top_prediction(scores))
-    # Both are means in float64 of the same values in another order, then rounded to float32.
-    torch.testing.assert_close(confidence, metrics.confidence_per_clip(scores), rtol=2e-7, atol=0)
-    assert metrics.top_prediction_and_confidence(scores[:0])[1].shape == (0,)
+def values_of(kind, random):
+    """Pixels whose thresholds are easy or hard to find."""
+    values = random.standard_normal(5000).astype(np.float32)
+    upsampling = {"smooth": "bicubic", "cells": "nearest"}.get(kind)
+    if upsampling:
+        cells = torch.from_numpy(random.standard_normal((1, 7, 7)))
+        values = upsample(cells, 71, upsampling).flatten().float().numpy()
+    special = {
+        "ties": lambda: np.round(values * 3) / 3,
+        "constant": lambda: np.full_like(values, 0.25),
+        "zeros": lambda: np.where(values < 1, 0, values).astype(np.float32),
+        "spike": lambda: np.where(np.arange(5000) % 97 == 48, 100, values).astype(np.float32),
+        "wide": lambda: values * np.float32(10) ** random.integers(-37, 37, 5000).astype(np.float32),
+        "one": lambda: values[:1],
+    }
+    return special[kind]() if kind in special else values
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10**6), kind=st.sampled_from(KINDS))
+def test_thresholds_and_means_of_rows_equal_a_sort(seed, kind):
+    """Counting against the sort, ties and extremes included."""
+    maps = np.stack([values_of(kind, np.random.default_rng(seed + row)) for row in range(2)])
+    pixels = maps.shape[1]
+    for rank in {0, 1 % pixels, pixels // 2, 3 * pixels // 4, pixels - 1}:
+        thresholds, means = rows.thresholds_and_means(maps, rank, pixels - rank)
+        assert (thresholds == rows.thresholds(maps, rank)).all()
+        for values, threshold, mean in zip(maps, thresholds, means, strict=True):
+            ordered = np.sort(values)
+            assert ((values >= threshold) == (values >= ordered[rank])).all()
+            assert (values < threshold).sum() == rank or threshold == ordered[rank]
+            size = np.abs(ordered[rank:]).mean(dtype=np.float64)  # sums in another order round so far apart
+            assert mean == pytest.approx(ordered[rank:].mean(dtype=np.float64), abs=1e-12 * size)
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.4])
+def test_ciou_at_a_threshold_is_the_ciou_of_its_prediction(limit):
+    scores, truth = random_case(4)
+    limits = torch.stack([torch.linspace(limit, 1, len(scores)), torch.zeros(len(scores))])
+    for boxes in (truth, truth > 0):
+        expected = [metrics.ciou_per_clip(scores >= one[:, None, None], boxes) for one in limits]
+        assert torch.equal(metrics.ciou_at(scores, limits, boxes), torch.stack(expected))
 
 
 def test_peak_is_the_highest_pixel():
