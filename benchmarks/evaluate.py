@@ -5,7 +5,7 @@
 
 `evaluate/all`: 5,158 maps of 7×7 to all metrics of a protocol (CIoU at the top 50 % and absolute, AUC, AP,
 max-F1, precision, sizes). Both sides start from the same maps and ground truth and must report the same CIoU,
-AUC and confidence. Both may use `--threads` (all cores by default); a loop over clips finds little use for them.
+AUC and confidence. Both may use all cores (`--threads`); the loop over clips finds little use for them.
 
 Axes: `N` clips, `S` pixels of an image's side.
 """
