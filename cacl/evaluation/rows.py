@@ -99,13 +99,13 @@ def _search(values: np.ndarray, rank: int, low: float, high: float) -> float:
     if below_high <= rank:
         high, below_high = np.nextafter(values.max(), values.dtype.type(np.inf)), len(values)
     while below_low < rank:  # at most `rank` values are below `low`, and more are below `high`
-        steps += 1
+        steps += 1  # every fourth one halves: interpolation alone may creep along
         share = 0.5 if steps % 4 == 0 else (rank - below_low) / (below_high - below_low)
-        middle = values.dtype.type(low + (high - low) * share)
+        middle = values.dtype.type((1 - share) * low + share * high)
         if not low < middle < high:
-            middle = values.dtype.type(low + (high - low) * 0.5)
+            middle = values.dtype.type(0.5 * low + 0.5 * high)
             if not low < middle < high:
-                break
+                break  # no number lies between: all that are left tie with `low`
         below = _below(values, middle)
         if below <= rank:
             low, below_low = middle, below

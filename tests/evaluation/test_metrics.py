@@ -87,7 +87,7 @@ def values_of(kind, random):
         "constant": lambda: np.full_like(values, 0.25),
         "zeros": lambda: np.where(values < 1, 0, values).astype(np.float32),
         "spike": lambda: np.where(np.arange(5000) % 97 == 48, 100, values).astype(np.float32),
-        "wide": lambda: values * np.float32(10) ** random.integers(-37, 37, 5000).astype(np.float32),
+        "wide": lambda: values * np.float32(10) ** random.integers(-45, 38, 5000).astype(np.float32),
         "one": lambda: values[:1],
     }
     return special[kind]() if kind in special else values
