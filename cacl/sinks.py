@@ -54,7 +54,9 @@ class WeightsAndBiases(Sink):
         try:
             import wandb
         except ImportError as error:
-            raise UserError("training.log: wandb is not installed; pip install 'cacl[wandb]'") from error
+            raise UserError(
+                "training.log: wandb is not installed; in cacl's folder: pip install '.[wandb]'"
+            ) from error
         kept = folder / "wandb-id"
         if not kept.exists():
             kept.write_text(secrets.token_hex(4))

@@ -58,7 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         from launch.sweeping.tuning import tune_trials
     except ImportError as error:
-        raise UserError(f"Ray is missing ({error}); install it: pip install 'cacl[ray]'") from error
+        raise UserError(f"Ray is missing ({error}); in cacl's folder: pip install '.[ray]'") from error
     requeue = out / "requeue"  # until the end: a batch script whose job is cut off starts it again
     requeue.touch()
     try:

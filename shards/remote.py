@@ -52,7 +52,9 @@ class RemoteFiles:
         try:
             fsspec.get_filesystem_class(fsspec.utils.get_protocol(location))
         except (ImportError, ValueError) as error:
-            raise UserError(f"{location}: {error}; the extra cacl[s3] serves s3:// and http://") from None
+            raise UserError(
+                f"{location}: {error}; for s3:// and http://, in cacl's folder: pip install '.[s3]'"
+            ) from None
         self.location = location.rstrip("/")
         self.cache = cache or default_cache()
         self.first_pause = first_pause

@@ -110,7 +110,9 @@ class DeepSpeedEngine(Engine):
         try:
             import deepspeed
         except ImportError as error:
-            raise UserError("engine: deepspeed is not installed; pip install 'cacl[deepspeed]'") from error
+            raise UserError(
+                "engine: deepspeed is not installed; in cacl's folder: pip install '.[deepspeed]'"
+            ) from error
 
         deepspeed.logger.setLevel("WARNING")
         if not dist.is_initialized():  # DeepSpeed wants a process group even for one process

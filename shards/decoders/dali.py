@@ -127,7 +127,7 @@ def _pipeline(
         from nvidia.dali.pipeline import Pipeline
     except ImportError:
         raise UserError(
-            "data.decoder: dali is not installed; install the extra: pip install 'cacl[dali]', or take torch"
+            "data.decoder: dali is not installed; in cacl's folder: pip install '.[dali]'; or take torch"
         ) from None
     pipeline = Pipeline(
         batch_size=batch_size,
