@@ -16,6 +16,7 @@ from cacl.evaluation.protocols import Protocol
 from launch.compare import read_columns
 
 matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "cacl"  # the same figure is the same file
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def start_ray(address: str | None, cpus: int | None) -> None:
     for attempts_left in reversed(range(_ATTEMPTS)):
         try:
             ray.init(
-                address=address,
+                address=address or "local",  # None would be any cluster that ran here last, a dead one too
                 num_cpus=None if address else cpus,
                 include_dashboard=None if address else False,
                 logging_level=logging.ERROR,

@@ -152,6 +152,10 @@ def test_a_cluster_that_runs_already_is_used(swept: Swept) -> None:
         head.wait()
     assert done.returncode == 0, done.stderr
     assert "best recipe: cacl train" in done.stdout and (folder / "elsewhere/best.yaml").exists()
+    # Ray remembers the ended cluster as this machine's; a sweep without an address asks nothing of it.
+    words = ["tiny.yaml", "--space", "one.yaml", "--out", "here", "--cpus", "2"]
+    done = subprocess.run([CACL, "sweep", *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_another_space_is_refused(swept: Swept) -> None:
