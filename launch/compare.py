@@ -53,7 +53,16 @@ def main(arguments: argparse.Namespace) -> None:
         )
         return
     for metric, one in found.items():
-        print(sentence(names, metric, one))
+        print(sentence(unlike(*names), metric, one))
+
+
+def unlike(first: str, second: str) -> tuple[str, str]:
+    """Return two paths without the folders at the beginning that both have."""
+    parts = Path(first).parts, Path(second).parts
+    shared = 0
+    while parts[0][shared] == parts[1][shared] and shared + 1 < min(map(len, parts)):
+        shared += 1
+    return str(Path(*parts[0][shared:])), str(Path(*parts[1][shared:]))
 
 
 def named(name: str, seeds: list[str] | None) -> list[Path]:

@@ -94,7 +94,7 @@ def test_compare_says_which_run_is_better(tmp_path, capsys):
     weak, strong = evaluated(tmp_path / "weak", 0.3), evaluated(tmp_path / "strong", 0.6)
     assert main(["compare", weak, strong]) == 0
     first = capsys.readouterr().out.splitlines()[0]
-    assert f"ciou: {strong} is better than {weak} by" in first
+    assert "ciou: strong is better than weak by" in first
     assert "120 clips, one seed" in first
     assert "McNemar: right in" in first
     assert main(["compare", weak, weak, "--json"]) == 0
