@@ -47,20 +47,16 @@ def validate(maps: Tensor, truth: Tensor) -> None:
 # A value per clip.
 
 
-def threshold_of_rank(scores: Tensor, rank: int) -> Tensor:
-    """Return [n], of each map a number that its `rank` lowest pixels are below, and all others are not.
+def top_threshold(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
+    """Return [n], a number that the `int(P * rank_fraction)` lowest pixels of each map are below, others not.
 
     Where pixels tie with the value of that rank, it is this value, and fewer lie below.
     """
     flat = scores.flatten(1)
+    rank = int(flat.shape[1] * rank_fraction)
     if flat.device.type == "cpu":
         return torch.from_numpy(rows.thresholds(flat.numpy(), rank))
     return flat.sort(dim=1).values[:, rank]
-
-
-def top_threshold(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
-    """Return [n], what the pixels of ascending rank `int(P * rank_fraction)` and above are at least."""
-    return threshold_of_rank(scores, int(scores.shape[1] * scores.shape[2] * rank_fraction))
 
 
 def top_prediction(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:

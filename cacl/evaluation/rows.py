@@ -83,6 +83,7 @@ def _sample(values: np.ndarray) -> np.ndarray:
 
 @compiled
 def _threshold(values: np.ndarray, sample: np.ndarray, rank: int) -> float:
+    """Find two numbers in the sample that enclose the threshold in all likelihood, then it between them."""
     low, high = _span(sample[::_STRIDE])
     middle, margin = rank // _STRIDE, int(_MARGIN * len(sample)) + 1
     first = _search(sample, max(middle - margin, 0), low, high)
