@@ -324,12 +324,12 @@ def labels_table(found: dict[str, Any]) -> str:
     return table(["labels", "pair precision", MAIN, "less none"], lines)
 
 
-def sweep_table(name: str, found: list[dict[str, Any]], show: Callable[[dict[str, float]], str]) -> str:
+def sweep_table(name: str, found: list[dict[str, Any]], cell: Callable[[dict[str, float]], str]) -> str:
     """Return temperatures against batches."""
     lines = []
     for temperature in TEMPERATURES:
         row = [one for one in found if one["temperature"] == temperature]
-        lines.append([str(temperature), *(show(one["metric"]) for one in row)])
+        lines.append([str(temperature), *(cell(one["metric"]) for one in row)])
     return table([f"{name}: temperature", *(f"batch {batch}" for batch in BATCHES)], lines)
 
 

@@ -52,8 +52,9 @@ def main(arguments: argparse.Namespace) -> None:
             json.dumps({"first": names[0], "second": names[1], "protocol": protocol.name, "metrics": found})
         )
         return
+    shown = unlike(*names)
     for metric, one in found.items():
-        print(sentence(unlike(*names), metric, one))
+        print(sentence(shown, metric, one))
 
 
 def unlike(first: str, second: str) -> tuple[str, str]:

@@ -27,8 +27,8 @@ from cacl.errors import UserError
 from cacl.evaluation import metrics
 from cacl.evaluation.compare import Statistic, mean_over_clips
 from cacl.evaluation.detection import Detections
-from cacl.evaluation.threads import over_threads
 from cacl.evaluation.upsampling import Upsampling, upsample
+from cacl.threads import over_threads
 
 _CPU_PIECE = 16
 """Clips whose pixels are measured at once on a CPU."""
@@ -137,7 +137,6 @@ class Protocol(ABC):
         ValueError for maps that are not finite or not of the same clips.
         """
         metrics.validate(maps, truths[self.compared[0]])
-
         if maps.device.type != "cpu":
             return self._columns(maps, truths)
 

@@ -95,10 +95,8 @@ def _threshold(values: np.ndarray, sample: np.ndarray, rank: int) -> float:
 def _search(values: np.ndarray, rank: int, low: float, high: float) -> float:
     """Return the threshold of one map; it is quicker where it lies between `low` and `high`."""
     below_low, below_high, steps = _below(values, low), _below(values, high), 0
-    if below_low > rank:
-        low, below_low = values.min(), 0
-    if below_high <= rank:
-        high, below_high = np.nextafter(values.max(), values.dtype.type(np.inf)), len(values)
+    if below_low > rank or below_high <= rank:
+        (low, high), below_low, below_high = _span(values), 0, len(values)
     while below_low < rank:  # at most `rank` values are below `low`, and more are below `high`
         steps += 1  # every fourth one halves: interpolation alone may creep along
         share = 0.5 if steps % 4 == 0 else (rank - below_low) / (below_high - below_low)

@@ -41,12 +41,13 @@ class Stamps(Protocol):
         """Return peak, pixels' ranking, CIoU at the mask's area and in the field's way, and confidence."""
         boxes, mask = truths["boxes"], truths["mask"]
         area = metrics.area(mask)
+        top50, confidence = metrics.threshold_and_confidence(scores)
         return {
             "peak_in_box": metrics.peak_inside(scores, boxes),
             "pixel_ap": metrics.pixel_ap_per_clip(scores, mask),
             "ciou": metrics.ciou_per_clip(metrics.area_prediction(scores, area), mask),
-            "ciou_top50": metrics.ciou_per_clip(metrics.top_prediction(scores), boxes),
-            "confidence": (metrics.confidence_per_clip(scores) + 1) / 2,
+            "ciou_top50": metrics.ciou_at(scores, top50[None], boxes)[0],
+            "confidence": (confidence + 1) / 2,
         }
 
     def summarize(self, columns: Columns) -> dict[str, float]:

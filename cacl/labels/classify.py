@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ from cacl.encoders.weights import (
 from cacl.errors import UserError
 from cacl.labels.regions import Region, cut
 from cacl.labels.units import Arrays, require_finite
+from cacl.threads import over_threads
 from cacl.types import Batch
 
 KEPT = 5
@@ -65,8 +65,7 @@ class Classifier(nn.Module):
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         if pixels.device.type != "cpu":
             return self._part(pixels)
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            parts = list(pool.map(self._part, pixels.split(_CPU_CHUNK)))
+        parts = over_threads(self._part, pixels.split(_CPU_CHUNK), len(os.sched_getaffinity(0)))
         maps, embeddings, probabilities = (torch.cat(column) for column in zip(*parts, strict=True))
         return maps, embeddings, probabilities
 

@@ -10,15 +10,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cacl.errors import UserError
+from cacl.threads import torch_threads
 from cacl.types import Batch
 from cacl.world import World
 
@@ -54,7 +53,7 @@ def map_units(
     todo = left[world.rank :: world.size]
     progress(sum(map(len, units[world.rank :: world.size])) - sum(len(units[number]) for number in todo))
     asked = np.concatenate([units[number] for number in todo]) if todo else indices[:0]
-    with _threads(_THREADS):
+    with torch_threads(_THREADS):
         for number, batch in zip(todo, batches(asked), strict=True):
             index = batch.index.cpu().numpy()
             if not np.array_equal(index, units[number]):
@@ -86,16 +85,6 @@ def require_finite(arrays: Arrays, batch: Batch, maker: str) -> None:
 def discard(folder: Path) -> None:
     """Remove what `map_units` kept, once its result is written."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _open_folder(folder: Path, identity: Mapping[str, Any]) -> None:

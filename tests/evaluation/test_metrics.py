@@ -108,6 +108,22 @@ def test_thresholds_and_means_of_rows_equal_a_sort(seed, kind):
             assert (values < threshold).sum() == rank or threshold == ordered[rank]
             size = np.abs(ordered[rank:]).mean(dtype=np.float64)  # sums in another order round so far apart
             assert mean == pytest.approx(ordered[rank:].mean(dtype=np.float64), abs=1e-12 * size)
+        lower, same_means = rows.thresholds_and_means(maps, rank // 2, pixels - rank)
+        assert (lower == rows.thresholds(maps, rank // 2)).all() and (same_means == means).all()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("size", [SIZE, SIZE - 1])
+def test_threshold_and_confidence_together_equal_each_alone(ties, size):
+    scores = random_case(3, ties=ties)[0][:, :size, :size]
+    threshold, confidence = metrics.threshold_and_confidence(scores)
+    ordered = scores.flatten(1).sort(dim=1).values
+    predicted = scores >= ordered[:, int(size * size * 0.5), None, None]
+    assert torch.equal(scores >= threshold[:, None, None], predicted)
+    assert torch.equal(metrics.top_prediction(scores), predicted)
+    # Both are means in float64 of the same values in another order, then rounded to float32.
+    torch.testing.assert_close(confidence, metrics.confidence_per_clip(scores), rtol=2e-7, atol=0)
+    assert metrics.threshold_and_confidence(scores[:0])[1].shape == (0,)
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.4])
