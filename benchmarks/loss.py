@@ -36,7 +36,7 @@ from cacl.types import Clips, Embeddings
 from cacl.world import World
 
 CHANNELS, SIDE, CLASSES, TAU = 512, 7, 100, 0.03
-SECONDS, MOST_REPEATS = 5.0, 30
+SECONDS, MOST_REPEATS = 5.0, 500
 """A comparison of short runs goes on for so long, in so many turns at most."""
 COPIES = 8
 """Tensors [N, N, P] that a full-tensor form holds at once with its gradients, at most."""
@@ -50,11 +50,12 @@ class Side:
     loss: Callable[[], Tensor]
 
     def run(self) -> float:
-        """Forward and backward; return the loss."""
-        for tensor in self.inputs:
-            tensor.grad = None
+        """Forward and backward; return the loss. The gradients are freed, so the next run, of either side,
+        finds the allocator as this one did."""
         value = self.loss()
         value.backward()
+        for tensor in self.inputs:
+            tensor.grad = None
         return value.item()
 
 

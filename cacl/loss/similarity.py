@@ -82,12 +82,13 @@ class MeanSimilarity(PairSimilarity):
     floats_per_score: ClassVar[int] = 0
 
     def prepare(self, maps: Tensor) -> Tensor:
-        """[n, H, P, D] → [n, H, D]; the tensor of pixels and sounds is never built."""
-        return maps.sum(2) / maps.shape[2]  # mean(2) would divide its gradient after spreading it over P
+        """[n, H, P, D] → [n, H, D], sums over pixels of maps / (H P); pixels never meet sounds."""
+        _, heads, pixels, _ = maps.shape
+        return maps.sum(2) / (heads * pixels)  # mean(2) would divide its gradient after spreading it over P
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Mean over pixels and heads."""
-        return Scores(rows.flatten(1) @ audio.flatten(1).T / rows.shape[1], scale)
+        return Scores(rows.flatten(1) @ audio.flatten(1).T, scale)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,9 +37,9 @@ def bytes_received(
         return known + logged + sounds + options.by_column * (shifts + 2 * n * sums * itemsize * others)
     classes = _number_of_classes(options, clips)
     if sums_are_smaller(classes, clips, options, world_size):
-        message = 2 * (classes + 1) * (width + 1) * itemsize * others // world_size
+        message = 2 * (classes + 1) * width * itemsize * others // world_size
         return known + logged + (options.by_row + options.by_column) * 2 * message
-    sounds = 2 * n * (width + 1) * itemsize * others
+    sounds = 2 * n * width * itemsize * others
     return known + logged + sounds + options.by_column * 2 * n * sums * itemsize * others
 
 
