@@ -9,6 +9,9 @@ tensor of all pixels and sounds that public code builds with einsum; `max-matmul
 by one matrix product, `mean-pooled` beside pooling first and multiplying then: the honest rivals.
 `loss/bytes/...` counts what two ranks exchange.
 
+Every comparison has a process of its own, whose allocator keeps what is freed, as a GPU's does: otherwise
+the pages of a gradient of the maps are asked for in each run, which takes longer than the small losses do.
+
 Axes: `N` clips, `P` = 7 x 7 pixels, `D` = 512 channels.
 """
 
@@ -16,10 +19,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +44,8 @@ from cacl.world import World
 CHANNELS, SIDE, CLASSES, TAU = 512, 7, 100, 0.03
 SECONDS, MOST_REPEATS = 5.0, 500
 """A comparison of short runs goes on for so long, in so many turns at most."""
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+"""Environment of a process whose allocator (glibc's) gives nothing back to the system."""
 COPIES = 8
 """Tensors [N, N, P] that a full-tensor form holds at once with its gradients, at most."""
 
@@ -50,8 +58,10 @@ class Side:
     loss: Callable[[], Tensor]
 
     def run(self) -> float:
-        """Forward and backward; return the loss. The gradients are freed, so the next run, of either side,
-        finds the allocator as this one did."""
+        """Forward and backward; return the loss.
+
+        The gradients are freed, so that the next run, of either side, finds the allocator as this one did.
+        """
         value = self.loss()
         value.backward()
         for tensor in self.inputs:
@@ -202,8 +212,9 @@ def available_memory() -> int:
     return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
 
 
-def compare(name: str, n: int, repeats: int) -> list[dict[str, object]]:
+def compare(name: str, n: int, repeats: int, threads: int) -> list[dict[str, object]]:
     """Measure memory in the first run of each side, which warms up too, then time in turns."""
+    torch.set_num_threads(threads)
     similarity, rival, builds = RIVALS[name]
     options, heads = options_of(similarity)
     fits = not builds or COPIES * 4 * n * n * SIDE * SIDE <= available_memory()
@@ -278,7 +289,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="turns at least")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    os.environ.update(KEEP_MEMORY)
+    fresh = multiprocessing.get_context("spawn")
     names = arguments.only.split(",") if arguments.only else [*RIVALS, "bytes"]
     for name in names:
         if name == "bytes":
@@ -286,7 +298,9 @@ def main() -> None:
             print_rows(found, arguments.json)
             continue
         for n in map(int, arguments.sizes.split(",")):
-            print_rows(compare(name, n, arguments.repeats), arguments.json)
+            with ProcessPoolExecutor(1, fresh) as process:
+                found = process.submit(compare, name, n, arguments.repeats, arguments.threads).result()
+            print_rows(found, arguments.json)
 
 
 def print_rows(rows: list[dict[str, object]], as_json: bool) -> None:

@@ -101,7 +101,7 @@ class MaxSimilarity(PairSimilarity):
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """`amax` shares the gradient among equal pixels, whichever way the batch is cut."""
-        return Scores(_mean_of_heads(cosines(rows, audio).amax(2)), scale)
+        return Scores(_mean([cosine.amax(1) for cosine in cosines(rows, audio)]), scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +118,8 @@ class LogSumExpSimilarity(PairSimilarity):
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Mean over heads."""
-        peaks = (cosines(rows, audio) * self.sharpness).logsumexp(2) - math.log(rows.shape[2])
-        return Scores(_mean_of_heads(peaks / self.sharpness), scale)
+        peaks = _mean([(cosine * self.sharpness).logsumexp(1) for cosine in cosines(rows, audio)])
+        return Scores((peaks - math.log(rows.shape[2])) / self.sharpness, scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class AttentionSimilarity(PairSimilarity):
     name: Literal["attention"] = "attention"
 
     heads: ClassVar[int | None] = 2
-    floats_per_score: ClassVar[int] = 6
+    floats_per_score: ClassVar[int] = 3
 
     def check(self, options: LossOptions) -> None:
         """Raise UserError where positives ask for a score that a logarithm of a probability never has."""
@@ -146,10 +146,9 @@ class AttentionSimilarity(PairSimilarity):
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps of two heads [b, 2, P, D] against sounds [N, 2, D]."""
-        identity, place = cosines(rows, audio).unbind()
-        identity = (identity * scale).masked_fill(~columns.valid, LOWEST)
-        together = identity.log_softmax(2) + (place * scale).log_softmax(1)
-        return Scores(together.logsumexp(1), 1.0)
+        identity, place = cosines(rows, audio * scale)
+        identity = identity.masked_fill(~columns.valid, LOWEST)
+        return Scores((identity.log_softmax(2) + place).logsumexp(1) - place.logsumexp(1), 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +168,7 @@ class TriMapSimilarity(PairSimilarity):
     """LVS means to mask the own pair among the negatives, but multiplies it by -99: the quirk by name."""
 
     heads: ClassVar[int | None] = 1
-    floats_per_score: ClassVar[int] = 5
+    floats_per_score: ClassVar[int] = 6
 
     def __post_init__(self) -> None:
         require(self.softness > 0, f"softness must be above 0, got {self.softness}")
@@ -192,14 +191,11 @@ class TriMapSimilarity(PairSimilarity):
         return Scores(pair, scale, torch.stack(extra, 1))
 
 
-def cosines(maps: Tensor, audio: Tensor) -> Tensor:
-    """[b, H, P, D] and [N, H, D] → [H, b, P, N], the cosine of every pixel and every sound, head by head."""
-    b, heads, pixels, channels = maps.shape
-    by_head = [
-        (maps[:, head].reshape(b * pixels, channels) @ audio[:, head].T).view(b, pixels, len(audio))
-        for head in range(heads)
-    ]
-    return by_head[0][None] if heads == 1 else torch.stack(by_head)
+def cosines(maps: Tensor, audio: Tensor) -> list[Tensor]:
+    """[b, H, P, D] and [N, H, D] → H times [b, P, N], the cosine of every pixel and every sound."""
+    b, _, pixels, _ = maps.shape
+    by_head = zip(maps.unbind(1), audio.unbind(1), strict=True)
+    return [(images.flatten(0, 1) @ sounds.T).view(b, pixels, len(audio)) for images, sounds in by_head]
 
 
 def _weighted_mean(x: Tensor, logits: Tensor) -> Tensor:
@@ -207,8 +203,8 @@ def _weighted_mean(x: Tensor, logits: Tensor) -> Tensor:
     return (F.logsigmoid(logits).softmax(1) * x).sum(1)
 
 
-def _mean_of_heads(x: Tensor) -> Tensor:
-    return x[0] if len(x) == 1 else x.mean(0)
+def _mean(by_head: list[Tensor]) -> Tensor:
+    return by_head[0] if len(by_head) == 1 else torch.stack(by_head).mean(0)
 
 
 Similarity = Annotated[
