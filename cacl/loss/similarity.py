@@ -146,8 +146,9 @@ class AttentionSimilarity(PairSimilarity):
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps of two heads [b, 2, P, D] against sounds [N, 2, D]."""
-        identity, place = cosines(rows, audio * scale)
-        identity = identity.masked_fill(~columns.valid, LOWEST)
+        first, second = zip(rows.unbind(1), (audio * scale).unbind(1), strict=True)
+        ignored = audio.new_zeros(len(audio)).masked_fill(~columns.valid, LOWEST)
+        identity, place = _products(*first, ignored), _products(*second)
         return Scores((identity.log_softmax(2) + place).logsumexp(1) - place.logsumexp(1), 1.0)
 
 
@@ -193,9 +194,14 @@ class TriMapSimilarity(PairSimilarity):
 
 def cosines(maps: Tensor, audio: Tensor) -> list[Tensor]:
     """[b, H, P, D] and [N, H, D] → H times [b, P, N], the cosine of every pixel and every sound."""
-    b, _, pixels, _ = maps.shape
-    by_head = zip(maps.unbind(1), audio.unbind(1), strict=True)
-    return [(images.flatten(0, 1) @ sounds.T).view(b, pixels, len(audio)) for images, sounds in by_head]
+    return [_products(*head) for head in zip(maps.unbind(1), audio.unbind(1), strict=True)]
+
+
+def _products(images: Tensor, sounds: Tensor, offset: Tensor | None = None) -> Tensor:
+    """[b, P, D] and [N, D] → [b, P, N]; `offset` [N] is added to every pixel's row."""
+    pixels = images.flatten(0, 1)
+    found = pixels @ sounds.T if offset is None else torch.addmm(offset, pixels, sounds.T)
+    return found.view(*images.shape[:2], len(sounds))
 
 
 def _weighted_mean(x: Tensor, logits: Tensor) -> Tensor:
