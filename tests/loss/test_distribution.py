@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from cacl.loss import LossOptions, global_loss
 from cacl.loss.objective import Contrast, InfoNCE, Sigmoid, SupCon
+from cacl.loss.pairs import FLOATS_OF_OBJECTIVE
 from cacl.loss.positives import OwnClip, SameClass, SoftOverlap
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarity import MaxSimilarity
@@ -142,11 +143,12 @@ def test_under_bf16_autocast_reductions_stay_in_float32(similarity: str) -> None
         assert torch.equal(half.audio.grad, single.audio.grad.bfloat16())
 
 
-def peak_of(options: LossOptions, n: int, folder: Path) -> int:
+def peak_of(options: LossOptions, n: int, folder: Path, pixels: int = 9) -> int:
     """Bytes allocated at most during forward and backward, less the gradients."""
-    maps, audio, _ = random_parameters(n, 1, 9, 8)
-    units = embed(maps, audio)
-    embeddings = Embeddings(units.maps.requires_grad_(), units.audio.requires_grad_())
+    maps, audio, _ = random_parameters(n, options.similarity.heads or 1, pixels, 8)
+    scalars = {name: torch.tensor(value).requires_grad_() for name, value in options.scalars().items()}
+    units = embed(maps, audio, scalars)
+    embeddings = Embeddings(units.maps.requires_grad_(), units.audio.requires_grad_(), scalars)
     clips = random_clips(n)
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
@@ -170,6 +172,17 @@ def test_peak_memory_is_linear_in_the_batch_and_keeps_to_its_budget(similarity, 
     assert large - 2 * 2**20 <= 2.5 * max(small - 2 * 2**20, linear)
     unbounded = peak_of(replace(options, memory_mib=4096), 600, tmp_path)
     assert unbounded > 4 * large
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_a_block_holds_no_more_than_the_budget_takes_it_for(name: str, tmp_path: Path) -> None:
+    """`floats_per_score` of each similarity, with a learned temperature: all rows are one block here."""
+    n, pixels, similarity = 100, 49, SIMILARITIES[name]
+    options = LossOptions(similarity=similarity, objective=InfoNCE(), learn_temperature=True, memory_mib=4096)
+    heads = similarity.heads or 1
+    floats = similarity.floats_per_score * heads * pixels + FLOATS_OF_OBJECTIVE
+    linear = 2 * n * 8 * heads * (pixels + 1) * 8
+    assert peak_of(options, n, tmp_path, pixels) <= n * n * floats * 8 + linear
 
 
 class LargestTensor(TorchDispatchMode):
