@@ -78,10 +78,10 @@ def start_ray(address: str | None, cpus: int | None) -> None:
                 log_to_driver=False,
             )
             return
-        except ConnectionError as error:
-            raise UserError(f"--address {address}: no Ray cluster answers there: {error}") from error
-        except Exception as error:  # Ray's own type
+        except Exception as error:  # Ray's own types
             ray.shutdown()
+            if address and isinstance(error, ConnectionError):
+                raise UserError(f"--address {address}: no Ray cluster answers there: {error}") from error
             if not attempts_left:
                 raise UserError(
                     f"Ray did not start: {error}; try again when there is less to do", exit_code=1
