@@ -26,7 +26,7 @@ from cacl.loss.pairs import GlobalBatch, merge_over_ranks
 
 
 @dataclass(frozen=True)
-class View:
+class Counted:
     """Images or sounds: of clips, or summed over those of a class."""
 
     vectors: Tensor
@@ -34,10 +34,10 @@ class View:
     counts: Tensor
     """[m, 1], how many valid clips a vector stands for: a clip's own is 1 or 0."""
 
-    def by_class(self, labels: Tensor, classes: int) -> View:
+    def by_class(self, labels: Tensor, classes: int) -> Counted:
         """Sum the valid clips of each class, [C + 1, ...]."""
         vectors = self.vectors * self.counts
-        return View(_by_class(vectors, labels, classes), _by_class(self.counts, labels, classes))
+        return Counted(_by_class(vectors, labels, classes), _by_class(self.counts, labels, classes))
 
 
 def class_sums(
@@ -50,8 +50,8 @@ def class_sums(
     """
     world, scale = batch.world, options.scale(scalars)
     valid, every_valid = (clips.valid[:, None].to(maps.dtype) for clips in (batch.clips, batch.columns))
-    images = View(options.similarity.prepare(maps).flatten(1), valid)
-    sounds = View(audio.flatten(1), valid)
+    images = Counted(options.similarity.prepare(maps).flatten(1), valid)
+    sounds = Counted(audio.flatten(1), valid)
     every, classes = options.positives.classes(batch.columns)
     mine = every[batch.first : batch.first + len(valid)]
     rows = columns = Partial.nothing(maps)
@@ -59,17 +59,17 @@ def class_sums(
         counts = _by_class(every_valid, every, classes)
         if options.by_row:
             over_sounds = world.sum_with_gradient(sounds.by_class(mine, classes).vectors)
-            rows = _query(images, mine, sounds, View(over_sounds, counts), scale)
+            rows = _query(images, mine, sounds, Counted(over_sounds, counts), scale)
         if options.by_column:
             over_images = world.sum_with_gradient(images.by_class(mine, classes).vectors)
-            columns = _query(sounds, mine, images, View(over_images, counts), scale)
+            columns = _query(sounds, mine, images, Counted(over_images, counts), scale)
         return rows, columns
-    gathered = View(world.gather_rows(sounds.vectors, batch.shares), every_valid)
+    gathered = Counted(world.gather_rows(sounds.vectors, batch.shares), every_valid)
     if options.by_row:
         rows = _query(images, mine, sounds, gathered.by_class(every, classes), scale)
     if options.by_column:
         around = (0, 0, batch.first, len(every) - batch.first - len(valid))
-        own = View(F.pad(images.vectors, around), F.pad(valid, around))
+        own = Counted(F.pad(images.vectors, around), F.pad(valid, around))
         part = _query(gathered, every, own, images.by_class(mine, classes), scale)
         columns = merge_over_ranks(part, batch, exponentials=0)
     return rows, columns
@@ -86,20 +86,20 @@ def _by_class(x: Tensor, labels: Tensor, classes: int) -> Tensor:
     return x.new_zeros(classes + 1, x.shape[1]).index_add(0, where, x)
 
 
-def _query(queries: View, labels: Tensor, own: View, sums: View, scale: Tensor | float) -> Partial:
+def _query(queries: Counted, labels: Tensor, own: Counted, sums: Counted, scale: Tensor | float) -> Partial:
     """Sum the similarities of queries [q, D] over their classes and over the rest.
 
     `own` [q, D] stands for the class of a query that is alone in it.
     """
-    near, far = _products(queries.vectors, labels, own.vectors, sums.vectors)
-    positive, negative = _products(queries.counts, labels, own.counts, sums.counts)
+    near, far = _near_and_far(queries.vectors, labels, own.vectors, sums.vectors)
+    positive, negative = _near_and_far(queries.counts, labels, own.counts, sums.counts)
     weigh = queries.counts.squeeze(1)
     weighed_near, weighed_far = near.detach() * weigh, far.detach() * weigh
     stacked = torch.stack((positive, negative, weighed_near, weighed_far, near * scale, far * scale), 1)
     return Partial(stacked, torch.zeros_like(stacked))
 
 
-def _products(queries: Tensor, labels: Tensor, own: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+def _near_and_far(queries: Tensor, labels: Tensor, own: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
     """Multiply each query [q, D] by the sum of its class and by that of all others, [q] each."""
     alone = (labels < 0)[:, None].to(own.dtype)
     # lerp by 0 or 1 is exact; a `where` whose mask spreads over columns takes four times as long on a CPU
