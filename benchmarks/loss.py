@@ -22,7 +22,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -40,6 +39,8 @@ from cacl.loss.similarity import AttentionSimilarity, MaxSimilarity
 from cacl.loss.traffic import bytes_of_gathering_everything, bytes_of_gathering_pooled, bytes_received
 from cacl.types import Clips, Embeddings
 from cacl.world import World
+from tests.memory import peak_memory
+from tests.ranks import run_ranks
 
 CHANNELS, SIDE, CLASSES, TAU = 512, 7, 100, 0.03
 SECONDS, MOST_REPEATS = 5.0, 500
@@ -188,24 +189,6 @@ RIVALS: dict[str, tuple[str, Callable[[int], Side], bool]] = {
 """Name of the row → our similarity, the rival, and whether the rival builds the tensor [N, N, P]."""
 
 
-def peak_memory(side: Side) -> int:
-    """Bytes allocated at most during forward and backward, less the gradients of the inputs."""
-    for tensor in side.inputs:
-        tensor.grad = None
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        with torch.profiler.profile(
-            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-        ) as profile:
-            side.loss().backward()
-        profile.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
-    memory = sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"])
-    before = memory[0]["args"]["Total Allocated"] - memory[0]["args"]["Bytes"]
-    gradients = sum(tensor.nbytes for tensor in side.inputs)
-    return max(e["args"]["Total Allocated"] for e in memory) - before - gradients
-
-
 def available_memory() -> int:
     """Bytes that this machine can still give; a full-tensor form that needs more is left out."""
     lines = Path("/proc/meminfo").read_text().splitlines()
@@ -219,7 +202,7 @@ def compare(name: str, n: int, repeats: int, threads: int) -> list[dict[str, obj
     options, heads = options_of(similarity)
     fits = not builds or COPIES * 4 * n * n * SIDE * SIDE <= available_memory()
     sides = {"ours": ours(n, heads, options)} | ({"reference": rival(n)} if fits else {})
-    memory = {key: peak_memory(side) for key, side in sides.items()}
+    memory = {key: peak_memory(side.loss, side.inputs) for key, side in sides.items()}
     seconds: dict[str, list[float]] = {key: [] for key in sides}
     processor: dict[str, list[float]] = {key: [] for key in sides}
     values: dict[str, float] = {}
@@ -262,8 +245,6 @@ def traffic(world: World, options: LossOptions, n: int) -> int:
 
 def exchanged(clips: int) -> list[dict[str, object]]:
     """Count on two gloo ranks, and assert the formula."""
-    from tests.ranks import run_ranks
-
     by_class = LossOptions(positives=SameClass(number_of_classes=CLASSES))
     cases = {"max": options_of("max")[0], "mean": options_of("mean")[0], "mean-class-sums": by_class}
     rows = []

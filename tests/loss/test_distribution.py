@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +21,7 @@ from cacl.world import World
 from tests.loss.batches import embed, random_clips, random_parameters, take
 from tests.loss.combinations import SIMILARITIES, combinations, every_part, heads_of
 from tests.loss.test_ranks import N
+from tests.memory import peak_memory
 from tests.ranks import run_ranks
 from tests.waiting import NeverWaits
 
@@ -143,46 +142,39 @@ def test_under_bf16_autocast_reductions_stay_in_float32(similarity: str) -> None
         assert torch.equal(half.audio.grad, single.audio.grad.bfloat16())
 
 
-def peak_of(options: LossOptions, n: int, folder: Path, pixels: int = 9) -> int:
+def peak_of(options: LossOptions, n: int, pixels: int = 9) -> int:
     """Bytes allocated at most during forward and backward, less the gradients."""
     maps, audio, _ = random_parameters(n, options.similarity.heads or 1, pixels, 8)
     scalars = {name: torch.tensor(value).requires_grad_() for name, value in options.scalars().items()}
     units = embed(maps, audio, scalars)
     embeddings = Embeddings(units.maps.requires_grad_(), units.audio.requires_grad_(), scalars)
     clips = random_clips(n)
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        global_loss(embeddings, clips, options, World()).backward_scalar.backward()
-    profile.export_chrome_trace(str(folder / "trace.json"))
-    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
-    memory = [event for event in events if event.get("name") == "[memory]"]
-    memory.sort(key=lambda event: event["ts"])
-    first = memory[0]["args"]["Total Allocated"] - memory[0]["args"]["Bytes"]
-    gradients = embeddings.maps.nbytes + embeddings.audio.nbytes
-    return max(event["args"]["Total Allocated"] for event in memory) - first - gradients
+    return peak_memory(
+        lambda: global_loss(embeddings, clips, options, World()).backward_scalar,
+        [embeddings.maps, embeddings.audio],
+    )
 
 
 @pytest.mark.parametrize("similarity", [MaxSimilarity(), SIMILARITIES["mean"]])
-def test_peak_memory_is_linear_in_the_batch_and_keeps_to_its_budget(similarity, tmp_path: Path) -> None:
+def test_peak_memory_is_linear_in_the_batch_and_keeps_to_its_budget(similarity) -> None:
     options = LossOptions(similarity=similarity, objective=InfoNCE(), direction="both", memory_mib=2)
-    small, large = (peak_of(options, n, tmp_path) for n in (300, 600))
+    small, large = (peak_of(options, n) for n in (300, 600))
     linear = 600 * (9 * 8 + 8 + 64) * 8
     assert large <= 2 * 2**20 + 4 * linear
     assert large - 2 * 2**20 <= 2.5 * max(small - 2 * 2**20, linear)
-    unbounded = peak_of(replace(options, memory_mib=4096), 600, tmp_path)
+    unbounded = peak_of(replace(options, memory_mib=4096), 600)
     assert unbounded > 4 * large
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
-def test_a_block_holds_no_more_than_the_budget_takes_it_for(name: str, tmp_path: Path) -> None:
+def test_a_block_holds_no_more_than_the_budget_takes_it_for(name: str) -> None:
     """`floats_per_score` of each similarity, with a learned temperature: all rows are one block here."""
     n, pixels, similarity = 100, 49, SIMILARITIES[name]
     options = LossOptions(similarity=similarity, objective=InfoNCE(), learn_temperature=True, memory_mib=4096)
     heads = similarity.heads or 1
     floats = similarity.floats_per_score * heads * pixels + FLOATS_OF_OBJECTIVE
     linear = 2 * n * 8 * heads * (pixels + 1) * 8
-    assert peak_of(options, n, tmp_path, pixels) <= n * n * floats * 8 + linear
+    assert peak_of(options, n, pixels) <= n * n * floats * 8 + linear
 
 
 class LargestTensor(TorchDispatchMode):
