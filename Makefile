@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help demo demo-sweep test test-slow test-faults test-network test-slurm install-slurm test-ray test-container \
+.PHONY: help demo demo-sweep test test-slow test-faults test-network test-slurm install-slurm test-mutants test-ray test-container \
 	reproduce reproduce-labels bench-pack setup lint clean
 
 help: ## show the targets
@@ -40,6 +40,9 @@ test-slurm: .venv/.all install-slurm ## the job scripts on a real SLURM (root: a
 
 install-slurm: # with it, `make test` runs a part of test-slurm
 	@$(call apt,slurmctld ip,slurm-wlm munge iproute2)
+
+test-mutants: .venv/.all ## break the code in many places, one at a time, and see that tests notice
+	@$(BIN)/python -m tests.mutants
 
 test-ray: .venv/.all ## sweeps with Ray Tune, killed and restored
 	@$(BIN)/python -m pytest -m ray
