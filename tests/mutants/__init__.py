@@ -36,7 +36,9 @@ class Mutant:
     def broken(self, text: str) -> str:
         """Return `text` of the file with the break. Raises ValueError unless the place is there once."""
         if (count := text.count(self.find)) != 1:
-            raise ValueError(f"{self}: its place occurs {count} times in {self.file}; give one that is unique")
+            raise ValueError(
+                f"{self}: its place occurs {count} times in {self.file}; give one that is unique"
+            )
         return text.replace(self.find, self.replace)
 
 

@@ -22,7 +22,9 @@ from pathlib import Path
 
 from tests.mutants import ROOT, Mutant, load_mutants
 
-_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".cache", "__pycache__", "data", "runs", "build", "*.egg-info")
+_LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".cache", "__pycache__", "data", "runs", "build", "*.egg-info"
+)
 _FAILED = 1
 """Pytest's exit code when tests ran and failed; a break that cannot be imported has another one."""
 
@@ -37,7 +39,11 @@ def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
     """Run tests in a copy until the first failure; return pytest's exit code and the end of its output."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
     # No byte code: a break of the same length within the same second would run as the file it replaced.
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, (done.stdout + done.stderr)[-2000:]
 
@@ -53,7 +59,9 @@ def verdict_on(mutant: Mutant, folder: Path) -> str:
         path.write_text(text)
     if code == _FAILED:
         return ""
-    return "survived" if code == 0 else f"pytest ended with {code}, which says nothing of the tests:\n{output}"
+    return (
+        "survived" if code == 0 else f"pytest ended with {code}, which says nothing of the tests:\n{output}"
+    )
 
 
 def main() -> int:
@@ -91,7 +99,9 @@ def main() -> int:
     for mutant, verdict in survivors:
         print(f"\n{mutant}\n  {mutant.file}: {mutant.find!r} → {mutant.replace!r}\n  {verdict}")
     minutes = (time.monotonic() - start) / 60
-    print(f"\n{len(mutants)} breaks, {len(survivors)} survive, {minutes:.1f} minutes on {arguments.workers} workers")
+    print(
+        f"\n{len(mutants)} breaks, {len(survivors)} survive, {minutes:.1f} minutes on {arguments.workers} workers"
+    )
     return 1 if survivors else 0
 
 

@@ -22,7 +22,11 @@ def test_the_tests_of_a_break_exist_in_the_folder_of_its_list(mutant):
     for node in mutant.tests:
         file, _, function = node.partition("::")
         assert file.startswith(f"tests/{mutant.folder}/"), node
-        names = {part.name for part in ast.parse((ROOT / file).read_text()).body if isinstance(part, ast.FunctionDef)}
+        names = {
+            part.name
+            for part in ast.parse((ROOT / file).read_text()).body
+            if isinstance(part, ast.FunctionDef)
+        }
         assert not function or function.partition("[")[0] in names, node
 
 
