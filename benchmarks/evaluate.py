@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cacl.evaluation import slavc
-from cacl.evaluation.boxes import Boxes
-from cacl.evaluation.truth import pixel_boxes, union_map
+from cacl.evaluation.ground_truth import pixel_boxes, union_map
+from cacl.evaluation.protocols import slavc
+from cacl.evaluation.protocols.boxes import Boxes
 
 PROTOCOL = Boxes("vggss", version=1, upsampling="bicubic-corners")
 SIZE = PROTOCOL.size

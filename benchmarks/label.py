@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cacl.encoders.weights import efficientnet_file
 from cacl.labels.classify import ClassifyFrames, build_classifier
+from cacl.model.weights import efficientnet_file
 from cacl.world import World
 from launch.clips import IMAGE_SIZE, over_clips
 from launch.main import main as cacl

@@ -31,7 +31,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from cacl.audio import LogSpectrogram
+from cacl.model.spectrograms import LogSpectrogram
 from shards.decoders import DecoderOptions
 from shards.decoders.augmentation import Augmentation
 from shards.decoders.dali import DaliDecoder

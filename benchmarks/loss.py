@@ -32,11 +32,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.traffic import bytes_of_gathering_everything, bytes_of_gathering_pooled, bytes_received
 from cacl.loss import LossOptions, global_loss
-from cacl.loss.objective import InfoNCE
+from cacl.loss.objectives import InfoNCE
 from cacl.loss.positives import OwnClip, SameClass
-from cacl.loss.similarity import AttentionSimilarity, MaxSimilarity
-from cacl.loss.traffic import bytes_of_gathering_everything, bytes_of_gathering_pooled, bytes_received
+from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity
 from cacl.types import Clips, Embeddings
 from cacl.world import World
 from tests.memory import peak_memory

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchmarks.traffic import bytes_received
 from cacl.loss import LossOptions
-from cacl.loss.objective import InfoNCE
-from cacl.loss.similarity import MaxSimilarity
-from cacl.loss.traffic import bytes_received
+from cacl.loss.objectives import InfoNCE
+from cacl.loss.similarities import MaxSimilarity
 
 FORWARD_FLOP = 5.02e9
 """Of one clip, counted by torch's FlopCounterMode: frame 224 x 224 and log-mel 64 x 301."""

@@ -4,8 +4,8 @@
     python -m benchmarks.step --json --only overhead,checkpoint --batch 8 --side 160
 
 Fixed model (the ResNet-18 pair), fixed batch, float32, AdamW, one thread a process. Rows:
-`step/overhead`: seconds of a step of `cacl.trainer.train` beside a bare loop of prepare, forward, loss,
-backward and optimizer on the same tensors, segments of both in turns in one process (at least 0.95);
+`step/overhead`: seconds of a step of `cacl.training.trainer.train` beside a bare loop of prepare, forward,
+loss, backward and optimizer on the same tensors, segments of both in turns in one process (at least 0.95);
 processor seconds beside, for a machine that does other work too.
 `step/ranks=2`: clips a second of two ranks beside two independent processes side by side, in turns in the
 same two processes (at least 0.95).
@@ -32,14 +32,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from cacl.encoders import image, sound
-from cacl.engines import DDP
-from cacl.engines.ddp import DDPEngine
 from cacl.loss import LossOptions, global_loss
-from cacl.model import Localizer, ModelOptions
-from cacl.optimization import AdamW, Constant
-from cacl.run import Run
-from cacl.trainer import Plan, Task, TrainingOptions, train
+from cacl.model import audio as sound
+from cacl.model import image
+from cacl.model.localizer import Localizer, ModelOptions
+from cacl.runs.directory import Run
+from cacl.training.engines import DDP
+from cacl.training.engines.ddp import DDPEngine
+from cacl.training.optimization import AdamW, Constant
+from cacl.training.trainer import Plan, Task, TrainingOptions, train
 from cacl.types import Batch, Clips
 from cacl.world import World
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from cacl.evaluation.localize import SoundFinder
+    from cacl.viewing.localize import SoundFinder
 
 
 def load(run: str | Path, which: Literal["model", "ema"] = "model") -> SoundFinder:
@@ -18,9 +18,9 @@ def load(run: str | Path, which: Literal["model", "ema"] = "model") -> SoundFind
     `which` weights of a run; a file holds what was exported. Raises UserError where the run has no valid
     checkpoint, or the file is not an exported model or holds other weights than the ema that was asked for.
     """
-    from cacl.evaluation.localize import SoundFinder
-    from cacl.export import open_export
-    from cacl.run import open_model
+    from cacl.runs.export import open_export
+    from cacl.runs.load import open_model
+    from cacl.viewing.localize import SoundFinder
 
     path = Path(run)
     model, recipe = open_export(path, which) if path.is_file() else open_model(path, which)

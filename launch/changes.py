@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cacl.errors import UserError
 
 if TYPE_CHECKING:
-    from cacl.run import Run
+    from cacl.runs.directory import Run
     from launch.recipe import Recipe
 
 FIXED = (

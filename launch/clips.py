@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cacl.errors import UserError
 
 if TYPE_CHECKING:
-    from cacl.labels.tagger import Tagger
-    from cacl.labels.units import Arrays
-    from cacl.model import Localizer
+    from cacl.labels.tag import Tagger
+    from cacl.model.localizer import Localizer
+    from cacl.resumable import Arrays
     from cacl.types import Batch
     from cacl.world import World
     from shards.decoders.augmentation import Augmentation
@@ -35,7 +35,7 @@ def over_clips(
 
     What is done is kept beside `out`, so that a killed run goes on; `identity` is what decides the result.
     """
-    from cacl.labels.units import UNIT, map_units
+    from cacl.resumable import UNIT, map_units
     from shards.decoders.torch import TorchDecoder
     from shards.loader import evaluation_batches
     from shards.progress import progress
@@ -67,7 +67,7 @@ def user_tagger(name: str, store: Store, device: Any) -> Tagger:
     import os
     import sys
 
-    from cacl.labels.tagger import load_tagger
+    from cacl.labels.tag import load_tagger
 
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -78,7 +78,7 @@ def user_tagger(name: str, store: Store, device: Any) -> Tagger:
 def trained_model(run: str, device: Any) -> tuple[Localizer, str]:
     """Return the model of a run directory or an exported file, and the sha256 of its weights."""
     import cacl
-    from cacl.encoders.weights import sha256
+    from cacl.model.weights import sha256
 
     model = cacl.load(run).model
     return model.to(device), sha256(model.state_dict())
@@ -95,7 +95,7 @@ def true_classes(store: Store, indices: Any) -> list[str] | None:
 
 def forget_parts(out: Path) -> None:
     """Remove what `over_clips` kept, once the table at `out` is written."""
-    from cacl.labels.units import discard
+    from cacl.resumable import discard
 
     discard(_parts(out))
 

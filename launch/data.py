@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.engines import Engine
 from cacl.errors import UserError
 from cacl.labels.table import LabelTable
-from cacl.trainer import Validation
+from cacl.training.engines import Engine
+from cacl.training.trainer import Validation
+from cacl.training.validation import retrieval
 from cacl.types import Batch, Clips
-from cacl.validation import retrieval
 from cacl.world import World
 from launch.recipe import Recipe
 from shards.loader import evaluation_batches, training_batches

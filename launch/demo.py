@@ -45,8 +45,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 def is_measured(test: str) -> bool:
     """Say whether the newest checkpoint has been evaluated on these clips, by the protocol as it is now."""
-    from cacl import checkpoint
     from cacl.evaluation.protocols import get_protocol
+    from cacl.runs import checkpoint
     from shards.store import open_store
 
     newest, summary = checkpoint.latest_valid(RUN / "checkpoints"), RUN / "metrics.json"

@@ -12,7 +12,7 @@ from typing import Any
 
 from cacl.errors import UserError
 
-# torch's C++ side would warn at every start that find_unused_parameters found none; see cacl/engines/ddp.py.
+# torch's C++ side would warn at every start that find_unused_parameters found none (see DDPEngine).
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 

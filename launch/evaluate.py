@@ -87,10 +87,11 @@ def main(arguments: argparse.Namespace) -> int:
 def evaluate_rank(arguments: argparse.Namespace, world: World) -> None:
     """Measure this rank's share; rank 0 writes and prints the whole."""
     from cacl.evaluation import results
-    from cacl.evaluation.object_guidance import once_a_batch
     from cacl.evaluation.protocols import CONTROLS
-    from cacl.labels.units import discard
-    from cacl.run import Run, find_checkpoint
+    from cacl.evaluation.refinement import once_a_batch
+    from cacl.resumable import discard
+    from cacl.runs.directory import Run
+    from cacl.runs.load import find_checkpoint
 
     recipe, store, protocol = opened(arguments)
     ids = read_ids(arguments.ids) if arguments.ids else None

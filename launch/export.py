@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the file and say what is in it."""
-    from cacl.export import export
-    from cacl.run import Run
+    from cacl.runs.directory import Run
+    from cacl.runs.export import export
 
     run = Run(arguments.run)
     out = Path(arguments.out or f"{run.folder}.safetensors")

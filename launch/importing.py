@@ -24,12 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Write recipe and checkpoint. Raises UserError where the file does not match a model that we know."""
-    from cacl.checkpoint import FORMAT_VERSION, seal, write_tensors
-    from cacl.encoders.weights import read_state
     from cacl.evaluation.protocols import get_protocol
-    from cacl.evaluation.released import recognize
+    from cacl.files import write_json
+    from cacl.model.weights import read_state
     from cacl.options import plain
-    from cacl.run import Run, write_json
+    from cacl.released.recognize import recognize
+    from cacl.runs.checkpoint import FORMAT_VERSION, seal, write_tensors
+    from cacl.runs.directory import Run
     from launch.environment import describe
     from launch.recipe import DataOptions, Recipe
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cacl.labels.classify import ClassifyFrames
     from cacl.labels.regions import Region
     from cacl.labels.table import LabelHeader
-    from cacl.labels.tagger import ClassifySounds
+    from cacl.labels.tag import ClassifySounds
     from cacl.world import World
     from shards.store import Store
 
@@ -135,7 +135,7 @@ def frames(arguments: argparse.Namespace, store: Store, world: World) -> tuple[C
 def sounds(arguments: argparse.Namespace, store: Store, world: World) -> tuple[ClassifySounds, LabelHeader]:
     """Return the work of labeling sounds, and the header of its table."""
     from cacl.labels.table import LabelHeader
-    from cacl.labels.tagger import ClassifySounds
+    from cacl.labels.tag import ClassifySounds
 
     view = whole_clips(store)
     tagger = user_tagger(arguments.tagger, store, world.device)

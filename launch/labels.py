@@ -21,7 +21,7 @@ from launch.clusters import cluster, fuse
 from launch.environment import start_world, stop_world
 
 if TYPE_CHECKING:
-    from cacl.labels.units import Arrays
+    from cacl.resumable import Arrays
     from shards.store import Store
 
 
@@ -151,8 +151,9 @@ def short_names(paths: list[Path]) -> dict[str, Path]:
 
 def report(arguments: argparse.Namespace) -> None:
     """Write report.json and report.html of one table or several."""
-    from cacl.labels.report import build_report, write_html
+    from cacl.labels.report import build_report, count_labels
     from cacl.labels.table import LabelTable
+    from cacl.viewing.label_report import write_label_report
     from shards.store import open_store
 
     if arguments.batch_size < 2:
@@ -165,7 +166,7 @@ def report(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.out) if arguments.out else table_path(arguments.data, None, "report").parent
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(record, indent=1) + "\n")
-    write_html(folder / "report.html", record, tables, truth)
+    write_label_report(folder / "report.html", record, count_labels(tables, truth))
     for name, part in record["tables"].items():
         line = f"{name}: {part['classes']} classes, {part['positives_per_clip']:.2f} positives a clip"
         if "pair_f1" in part:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cacl.errors import UserError
 
 if TYPE_CHECKING:
-    from cacl.evaluation.localize import SoundFinder
+    from cacl.viewing.localize import SoundFinder
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -56,7 +56,7 @@ def picture(finder: SoundFinder, path: Path, sound: str, out: Path, maps: str | 
     import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    from cacl.evaluation.localize import localize_picture, read_recording
+    from cacl.viewing.localize import localize_picture, read_recording
 
     try:
         frame = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
@@ -70,7 +70,7 @@ def picture(finder: SoundFinder, path: Path, sound: str, out: Path, maps: str | 
 
 def film(finder: SoundFinder, path: Path, out: Path, maps: str | None) -> None:
     """Write a film's overlay."""
-    from cacl.evaluation.localize import localize_film
+    from cacl.viewing.localize import localize_film
 
     count = localize_film(finder, path, out, maps)
     print(f"{count} frames")

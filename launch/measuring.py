@@ -50,7 +50,7 @@ def open_test(
     """
     from cacl.evaluation.protocols import get_protocol
     from cacl.options import parse
-    from cacl.run import Run
+    from cacl.runs.directory import Run
     from launch.recipe import Recipe
     from shards.store import open_store
 
@@ -79,7 +79,7 @@ class Work:
     ) -> dict[str, Columns]:
         """Return per-clip columns of the systems and of the centered box on rank 0, nothing elsewhere."""
         from cacl.evaluation.predict import by_system, measure_batch
-        from cacl.labels.units import UNIT, map_units
+        from cacl.resumable import UNIT, map_units
         from shards.progress import progress
 
         world = self.world

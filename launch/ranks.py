@@ -8,7 +8,6 @@ without a traceback of torchrun's own under what that rank has said.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -16,9 +15,9 @@ import sys
 from types import FrameType
 
 from cacl.errors import UserError
+from cacl.processes import end_with_parent
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-_PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 110
 """How long ranks that were told to stop may finish their step and write; then torchrun kills them."""
 
@@ -73,15 +72,6 @@ def run_ranks(nproc_per_node: int, module: str, words: list[str], max_restarts: 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def end_with_parent() -> None:
-    """Have Linux send SIGTERM to this process when its parent is gone: a killed one leaves no orphans.
-
-    To be called between fork and exec.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def torchrun() -> int:

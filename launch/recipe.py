@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import NonNegativeInt
 
-from cacl.engines import DDP, EngineOptions
 from cacl.errors import UserError
 from cacl.loss import LossOptions
-from cacl.model import ModelOptions
-from cacl.optimization import AdamW, Cosine, OptimizerOptions, ScheduleOptions
+from cacl.model.localizer import ModelOptions
 from cacl.options import Options
-from cacl.trainer import TrainingOptions
+from cacl.training.engines import DDP, EngineOptions
+from cacl.training.optimization import AdamW, Cosine, OptimizerOptions, ScheduleOptions
+from cacl.training.trainer import TrainingOptions
 from shards.decoders import DecoderOptions
 from shards.decoders.augmentation import Augmentation
 from shards.decoders.torch import TorchDecoder

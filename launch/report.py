@@ -19,8 +19,8 @@ from launch.measuring import open_test, test_batches
 if TYPE_CHECKING:
     from cacl.evaluation.predict import Maps
     from cacl.evaluation.protocols import Protocol
-    from cacl.gallery import Example
-    from cacl.report import Beside, Measured
+    from cacl.viewing.gallery import Example
+    from cacl.viewing.report import Beside, Measured
     from launch.recipe import Recipe
     from shards.store import Store
 
@@ -46,9 +46,10 @@ def main(arguments: argparse.Namespace) -> None:
     """Read the evaluation, draw the gallery's clips anew, and write the page."""
     from cacl.evaluation.predict import maps_of
     from cacl.evaluation.results import read_record
-    from cacl.gallery import choose
-    from cacl.report import Page, write_report
-    from cacl.run import Run, open_model
+    from cacl.runs.directory import Run
+    from cacl.runs.load import open_model
+    from cacl.viewing.gallery import choose
+    from cacl.viewing.report import Page, write_report
 
     run = Run(arguments.run)
     record = read_record(run.folder, arguments.protocol)
@@ -74,7 +75,7 @@ def main(arguments: argparse.Namespace) -> None:
 def read_measured(folder: Path, record: Mapping[str, Any]) -> Measured:
     """Return a run's evaluation."""
     from cacl.evaluation.results import read_clips
-    from cacl.report import Measured
+    from cacl.viewing.report import Measured
 
     return Measured(folder.name, record, read_clips(folder, record["protocol"]))
 
@@ -86,7 +87,7 @@ def read_beside(folder: Path, measured: Measured, protocol: Protocol) -> Beside:
     """
     from cacl.errors import UserError
     from cacl.evaluation.results import read_record
-    from cacl.report import Beside
+    from cacl.viewing.report import Beside
 
     record = read_record(folder, protocol.name)
     if folder.name == measured.name:
@@ -108,7 +109,7 @@ def examples(
     """
     import numpy as np
 
-    from cacl.gallery import Example, View
+    from cacl.viewing.gallery import Example, View
 
     found: dict[int, Example] = {}
     for sound, title in list(SOUNDS.items())[: 1 if len(models) > 1 else 2]:

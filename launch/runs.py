@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print a table."""
-    from cacl.run import Run
+    from cacl.runs.directory import Run
 
     if arguments.compare:
         runs = [Run(folder) for folder in arguments.compare]

@@ -271,7 +271,7 @@ def as_shell(jobs: list[Job], environment: dict[str, str]) -> list[str]:
 
 def status() -> str:
     """Return a table of this user's cacl jobs, with the last step that each run has logged."""
-    from cacl.run import Run
+    from cacl.runs.directory import Run
 
     rows = [["job", "name", "state", "time", "nodes", "where or why", "step", "loss", "folder"]]
     for number, name, state, time, nodes, where, folder in slurm.queue():

@@ -71,7 +71,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def claim(out: Path, resume: bool, recipe: str, space: Space, settings: list[Setting]) -> None:
     """Record what this sweep is; refuse a folder that holds another one."""
-    from cacl.run import write_json
+    from cacl.files import write_json
     from launch.config import read_yaml
 
     record = {"recipe": read_yaml(recipe), "space": asdict(space), "settings": settings}

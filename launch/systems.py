@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def trained_and_untrained(arguments: argparse.Namespace, work: Work) -> dict[str, Maps]:
     """Return the maps of the run's model and of the same architecture with no step taken."""
     from cacl.evaluation.predict import maps_of
-    from cacl.run import open_model
+    from cacl.runs.load import open_model
 
     return {
         name: maps_of(open_model(arguments.run, which, arguments.checkpoint)[0].to(work.world.device))
@@ -54,8 +54,8 @@ def trained_and_untrained(arguments: argparse.Namespace, work: Work) -> dict[str
 
 def object_maps(arguments: argparse.Namespace, work: Work) -> tuple[Maps, str]:
     """Return the maps of where any object is, and the network's name. Raises UserError without weights."""
-    from cacl.encoders.image import EfficientNetLite0, ResNet18
-    from cacl.evaluation import object_guidance
+    from cacl.evaluation import refinement as object_guidance
+    from cacl.model.image import EfficientNetLite0, ResNet18
 
     weights = arguments.object_weights
     options = ResNet18(weights=weights, frozen=True) if weights else EfficientNetLite0(stride=32)
@@ -69,7 +69,7 @@ def mixed(
 
     With `--alpha choose` the clips of the choice are no part of any number.
     """
-    from cacl.evaluation.object_guidance import MIXINGS, guided
+    from cacl.evaluation.refinement import MIXINGS, guided
 
     mixing = MIXINGS[arguments.object_guidance]
     record: dict[str, Any] = {"mixing": arguments.object_guidance}
@@ -105,7 +105,7 @@ def _best(trials: dict[float, Maps], work: Work, indices: np.ndarray, protocol: 
     """Return the alpha whose maps are the best on `indices`, on every rank."""
     import numpy as np
 
-    from cacl.evaluation.object_guidance import best_alpha
+    from cacl.evaluation.refinement import best_alpha
 
     found = work.measure({f"alpha-{alpha}": maps for alpha, maps in trials.items()}, protocol, indices)
     quality = {

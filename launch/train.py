@@ -24,9 +24,9 @@ from launch.environment import describe, lost_contact, start_world, stop_world
 from launch.ranks import SIGNALS, check_number, run_ranks
 
 if TYPE_CHECKING:
-    from cacl.ema import Ema
-    from cacl.engines import Engine
-    from cacl.run import Run
+    from cacl.runs.directory import Run
+    from cacl.training.ema import Ema
+    from cacl.training.engines import Engine
     from cacl.world import World
     from launch.data import TrainingData
     from launch.recipe import Recipe
@@ -84,7 +84,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def start_ranks(recipe: Recipe, arguments: argparse.Namespace, stop: StopRequest) -> int:
     """Run torchrun with the same arguments, pass signals on to it, and return after its last rank."""
-    from cacl.run import Run
+    from cacl.runs.directory import Run
     from launch.data import open_data
 
     run_dir = arguments.run_dir or default_run_dir(arguments.recipe)
@@ -108,7 +108,7 @@ def check_run(run: Run, recipe: Recipe, going_on: bool) -> list[str]:
 
     Raises UserError where the run directory is taken, or holds a run of another recipe.
     """
-    from cacl import checkpoint
+    from cacl.runs import checkpoint
     from launch.changes import check_changes
 
     if not run.is_used():
@@ -124,7 +124,7 @@ def check_run(run: Run, recipe: Recipe, going_on: bool) -> list[str]:
 
 def claim_run(recipe: Recipe, arguments: argparse.Namespace, world: World, going_on: bool) -> Run:
     """Return the run directory, locked by rank 0. Every rank raises UserError where it is not to be had."""
-    from cacl.run import Run
+    from cacl.runs.directory import Run
 
     if arguments.run_dir is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0):
         raise UserError("--run-dir is needed with --max-restarts, so that a restart finds its checkpoints")
@@ -170,7 +170,7 @@ def train_run(
     """Build what the recipe names, take up the newest checkpoint, and train."""
     from cacl.loss import global_loss
     from cacl.options import plain
-    from cacl.trainer import Plan, Task, newest_checkpoint, resume, train
+    from cacl.training.trainer import Plan, Task, newest_checkpoint, resume, train
     from launch.data import validation_of
 
     found = newest_checkpoint(run, world) if going_on else None
@@ -205,9 +205,9 @@ def train_run(
 
 def build(recipe: Recipe, world: World, weights: str | None) -> tuple[Engine, Ema | None]:
     """Return the recipe's model in its engine, with `weights` where they are given, and its average."""
-    from cacl.ema import Ema
-    from cacl.run import build_model, load_weights
-    from cacl.speed import speed_up
+    from cacl.model.acceleration import speed_up
+    from cacl.runs.load import build_model, load_weights
+    from cacl.training.ema import Ema
 
     training = recipe.training
     model = build_model(recipe.model, recipe.loss, training.seed)

@@ -7,15 +7,14 @@ the files that were asked for longest ago are deleted; who has one open reads on
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cacl.errors import UserError
+from cacl.files import locked
 
 _GRACE = 5.0
 """Seconds that a file stays at least after it was asked for, so that the asker can open it."""
@@ -44,7 +43,7 @@ class Cache:
                 f"{self.folder}: the cache is limited to {self.limit} bytes and {name} has {size}; "
                 "raise CACL_CACHE_GIGABYTES"
             )
-        with _lock(self._lock_of(name)):
+        with locked(self._lock_of(name)):
             if not _touched(path):  # else another process fetched it while this one waited
                 part = self.folder / f"{name}.{size}.part"
                 self._make_room(size, part)
@@ -60,7 +59,7 @@ class Cache:
     def _make_room(self, size: int, part: Path) -> None:
         """Create `part` where it is missing, once its `size` bytes fit."""
         while True:
-            with _lock(self._lock_of("room")):
+            with locked(self._lock_of("room")):
                 others = {path: held for path, held in self._contents() if path != part}
                 excess = sum(held for held, _ in others.values()) + size - self.limit
                 for path, (held, _) in sorted(others.items(), key=lambda item: item[1][1]):
@@ -89,10 +88,10 @@ class Cache:
             name = name.rsplit(".", 2)[0]
         elif time.time() - path.stat().st_mtime < _GRACE:
             return False
-        with _lock(self._lock_of(name), wait=False) as locked:
-            if locked:
+        with locked(self._lock_of(name), wait=False) as free:
+            if free:
                 path.unlink(missing_ok=True)
-            return locked
+            return free
 
 
 def _touched(path: Path) -> bool:
@@ -102,19 +101,3 @@ def _touched(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-@contextmanager
-def _lock(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock `path` among processes and threads; yield False where it is held and `wait` is False."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)

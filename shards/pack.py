@@ -7,8 +7,6 @@ and `rejected.jsonl` when all are there, and removes `.packing/`.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -17,13 +15,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from cacl.errors import UserError
+from cacl.files import locked, sha256_file, write_text
 from shards import manifest as manifests
 from shards.clip import Rejected
 from shards.manifest import Manifest, Shard, shard_name
 from shards.plan import Plan, refuse_other
 from shards.progress import progress
 from shards.workers import Done, run_jobs
-from shards.writer import WORK, ShardWriter, finished, write_text
+from shards.writer import WORK, ShardWriter, finished
 
 REJECTED = "rejected.jsonl"
 _LIMIT = "max-rejected.json"
@@ -128,8 +127,7 @@ def verify_bytes(folder: Path, shard: Shard) -> None:
     for name, expected in ((shard.url, shard.sha256), (shard.index_url, shard.index_sha256)):
         path, fix = folder / name, "copy it again, or remove the folder and pack again"
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256_file(path)
         except FileNotFoundError:
             raise UserError(f"{path}: is missing; {fix}") from None
         if found != expected:
@@ -157,9 +155,7 @@ def _record_plan(plan: Plan, work: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{path}: another process packs this part; wait for it or end it") from None
+    with locked(path, wait=False) as alone:
+        if not alone:
+            raise UserError(f"{path}: another process packs this part; wait for it or end it")
         yield

@@ -7,7 +7,6 @@ fetch their shards ahead.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import random
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from cacl.errors import UserError
+from cacl.files import cache_folder, sha256_file
 from shards.cache import Cache
 
 ATTEMPTS = 8
@@ -34,8 +34,8 @@ Answer = TypeVar("Answer")
 
 
 def default_cache() -> Cache:
-    """Return `$CACL_CACHE/shards`, else `~/.cache/cacl/shards`, of `$CACL_CACHE_GIGABYTES`, else 100, GB."""
-    folder = Path(os.environ.get("CACL_CACHE") or Path.home() / ".cache" / "cacl") / "shards"
+    """Return the shard cache: `shards` in the cache folder, limited to `$CACL_CACHE_GIGABYTES` (100) GB."""
+    folder = cache_folder() / "shards"
     given = os.environ.get("CACL_CACHE_GIGABYTES", "100")
     try:
         limit = int(float(given) * 1e9)
@@ -105,7 +105,7 @@ class RemoteFiles:
         """Complete `part`, twice at most: bytes left by a killed process may be bad."""
         for _ in range(2):
             self._continue(name, size, part)
-            if _sha256(part) == sha256:
+            if sha256_file(part) == sha256:
                 return
             os.truncate(part, 0)
         raise UserError(
@@ -151,8 +151,3 @@ class RemoteFiles:
         raise OSError(
             f"{self.location}/{name}: could not be read in {ATTEMPTS} attempts ({reason!r})"
         ) from reason
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

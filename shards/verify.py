@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from cacl.errors import UserError
+from cacl.files import sha256_file
 from shards.progress import progress
 from shards.sources.media import explain
 from shards.store import Places, Store, open_store, read_index
@@ -64,9 +64,8 @@ def _refuse_other_bytes(store: Store, number: int) -> None:
     tar = files.local(shard.url, shard.sha256, shard.filesize)
     index = files.local(shard.index_url, shard.index_sha256, shard.index_filesize)
     for path, expected in ((tar, shard.sha256), (index, shard.index_sha256)):
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise UserError(f"{path}: is damaged (its sha256 differs); copy it again or pack again")
+        if sha256_file(path) != expected:
+            raise UserError(f"{path}: is damaged (its sha256 differs); copy it again or pack again")
     places = read_index(index, shard.filesize)
     if sorted(places) != store.shards[number].tolist() or places != _places(tar):
         raise UserError(f"{index}: does not say where the clips lie in {tar.name}; pack again")

@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import tarfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cacl.files import write_text
 from shards.clip import Clip, Rejected, members
 from shards.manifest import Shard, shard_name
 from shards.plan import Plan
@@ -78,17 +78,6 @@ def finished(out: Path, number: int) -> Entry | None:
     except (FileNotFoundError, ValueError, KeyError):
         return None
     return Entry(shard, [Rejected(**clip) for clip in values["rejected"]])
-
-
-def write_text(path: Path, text: str, work: Path) -> None:
-    """Write a small file so that it appears whole or not at all."""
-    # Containers on several machines may have the same process ids.
-    partial = work / f"{path.name}.{uuid.uuid4().hex}"
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 class TarWriter:

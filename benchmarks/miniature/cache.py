@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.model import Localizer, ModelOptions
+from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import plain
 from cacl.types import Batch
 from shards.decoders.augmentation import Augmentation

@@ -21,18 +21,19 @@ import numpy as np
 import torch
 
 from benchmarks.miniature.cache import PreparedLocalizer, annotated, prepared
-from cacl import checkpoint
-from cacl.ema import Ema
-from cacl.engines.base import MODEL_FILE
 from cacl.evaluation import results
 from cacl.evaluation.predict import Maps, by_system, maps_of, measure_batch
 from cacl.evaluation.protocols import CONTROLS, Columns, Protocol, get_protocol
-from cacl.labels.units import Arrays
+from cacl.files import write_json
 from cacl.loss import global_loss
-from cacl.model import ModelOptions
+from cacl.model.localizer import ModelOptions
 from cacl.options import parse, plain
-from cacl.run import Run, write_json
-from cacl.trainer import Plan, Task, train
+from cacl.resumable import Arrays
+from cacl.runs import checkpoint
+from cacl.runs.directory import Run
+from cacl.training.ema import Ema
+from cacl.training.engines.base import MODEL_FILE
+from cacl.training.trainer import Plan, Task, train
 from cacl.types import Batch
 from cacl.world import World
 from launch.data import open_data

@@ -4,7 +4,7 @@ Axes: `n` clips, `S` pixels of an image's side, `P = S * S`.
 
 Conventions
 - A *score map* [n, S, S] is real, higher where the model hears the sound; no scale is assumed except where a
-  function says so. A *truth* [n, S, S] is bool or in 0..1 (see `cacl.evaluation.truth`); zeros where
+  function says so. A *truth* [n, S, S] is bool or in 0..1 (see `cacl.evaluation.ground_truth`); zeros where
   nothing sounds.
 - A *prediction* [n, S, S] is bool.
 - A map with NaN or infinity raises ValueError: `validate` stands at the door of `Protocol.measure_maps`.
@@ -14,7 +14,7 @@ Conventions
   `ceiling_ciou` says what can be reached.
 
 The definitions are those of EZ-VSL's and SLAVC's public evaluators, less their quirks; the quirks are in
-`cacl.evaluation.slavc`.
+`cacl.evaluation.protocols.slavc`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.evaluation import rows
+from cacl.evaluation import kernels as rows
 
 SIZE_BINS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 144**2), "huge": (144**2, 10**9)}
 """Bounds of the ground truth's area, in pixels of a 224×224 image."""

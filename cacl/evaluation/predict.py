@@ -16,7 +16,7 @@ from torch import Tensor
 from cacl.errors import UserError
 from cacl.evaluation import protocols
 from cacl.evaluation.protocols import Columns
-from cacl.model import localization_map
+from cacl.model.localizer import localization_map
 from cacl.types import Batch, Embeddings
 from cacl.world import World
 
@@ -26,7 +26,7 @@ Rows = dict[str, np.ndarray]
 
 
 class SoundLocalizer(Protocol):
-    """What is evaluated. `cacl.model.Localizer` is one."""
+    """What is evaluated. `cacl.model.localizer.Localizer` is one."""
 
     def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Turn uint8 frames [n, 3, S, S] and waveforms [n, T] into what the model takes."""

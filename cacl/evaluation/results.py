@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from cacl.errors import UserError
 from cacl.evaluation.protocols import CONTROLS, Columns, Protocol
-from cacl.run import write_json
+from cacl.files import write_json, written
 
 FORMAT_VERSION = 1
 
@@ -70,9 +70,8 @@ def write(run: Path, record: Mapping[str, Any], systems: Mapping[str, Columns]) 
     """Write the files of an evaluation and bring the run's summary up to date."""
     folder = run / "evaluation" / record["protocol"]
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "clips.parquet.tmp"
-    pq.write_table(_table(record, systems), temporary)
-    temporary.replace(folder / "clips.parquet")
+    with written(folder / "clips.parquet") as partial:
+        pq.write_table(_table(record, systems), partial)
     write_json(folder / "metrics.json", record)
     summary_file = run / "metrics.json"
     known = json.loads(summary_file.read_text())["evaluations"] if summary_file.exists() else {}

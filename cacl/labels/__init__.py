@@ -1,0 +1,1 @@
+"""Label tables: frozen classifiers and taggers, clusters, fusion, and how good a table is."""

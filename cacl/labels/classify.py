@@ -15,8 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cacl.encoders.image import IMAGENET_MEAN, IMAGENET_STD, resnet_body, streamline
-from cacl.encoders.weights import (
+from cacl.errors import UserError
+from cacl.labels.regions import Region, cut
+from cacl.model.blocks import resnet_body
+from cacl.model.image import IMAGENET_MEAN, IMAGENET_STD
+from cacl.model.streamline import streamline
+from cacl.model.weights import (
     TORCHVISION,
     address_command,
     efficientnet_lite0,
@@ -24,9 +28,7 @@ from cacl.encoders.weights import (
     timm_network,
     torchvision_network,
 )
-from cacl.errors import UserError
-from cacl.labels.regions import Region, cut
-from cacl.labels.units import Arrays, require_finite
+from cacl.resumable import Arrays, require_finite
 from cacl.threads import over_threads
 from cacl.types import Batch
 

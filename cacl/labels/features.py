@@ -6,7 +6,6 @@ Axes: `n` clips of a batch, `N` of the data set, `T` samples, `D` numbers of a v
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cacl.audio import log_mel
 from cacl.errors import UserError
+from cacl.files import written
 from cacl.labels.classify import ClassifyFrames
-from cacl.labels.units import Arrays, require_finite
-from cacl.model import Localizer
+from cacl.model.localizer import Localizer
+from cacl.model.spectrograms import log_mel
+from cacl.resumable import Arrays, require_finite
 from cacl.types import Batch
 
 FORMAT_VERSION = 1
@@ -46,10 +46,8 @@ class Features:
         """Write one `.npz` file: complete or not at all."""
         header = json.dumps({"format_version": FORMAT_VERSION, **self.header}, sort_keys=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("wb") as stream:
+        with written(path) as partial, partial.open("wb") as stream:
             np.savez(stream, index=self.index, image=self.image, sound=self.sound, header=np.array(header))
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Features:

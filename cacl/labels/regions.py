@@ -12,7 +12,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from cacl.model import Localizer, localization_map
+from cacl.model.localizer import Localizer, localization_map
 from cacl.types import Batch
 
 Region = Callable[[Tensor, Batch], Tensor]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from cacl.errors import UserError
+from cacl.files import written
 from cacl.types import Clips
 
 FORMAT_VERSION = 1
@@ -90,9 +90,8 @@ class LabelTable:
         header = json.dumps({"format_version": FORMAT_VERSION, **asdict(self.header)}, sort_keys=True)
         table = pa.table(columns).replace_schema_metadata({_METADATA: header.encode()})
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        pq.write_table(table, partial)
-        partial.replace(path)
+        with written(path) as partial:
+            pq.write_table(table, partial)
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: str | None = None) -> LabelTable:

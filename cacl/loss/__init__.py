@@ -1,6 +1,6 @@
 """The loss of the global batch: similarity × positives × objective, exact on any number of ranks."""
 
-from cacl.loss.global_loss import LossTerms, global_loss
+from cacl.loss.distributed import LossTerms, global_loss
 from cacl.loss.options import LossOptions
 
 __all__ = ["LossOptions", "LossTerms", "global_loss"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from cacl.loss.blocks import sums_in_blocks
-from cacl.loss.objective import Partial
+from cacl.loss.objectives import Partial
 from cacl.loss.options import LossOptions
 from cacl.loss.pairs import GlobalBatch, block_size, wide
 from cacl.loss.regularizers import Regularizer, Views
-from cacl.loss.similarity import Columns
+from cacl.loss.similarities import Columns
 from cacl.types import Embeddings
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cacl.loss.objective import Partial, merge
+from cacl.loss.objectives import Partial, merge
 
 Block = Callable[[slice, list[Tensor], list[Tensor], Tensor | None, Tensor | None], tuple[Partial, Partial]]
 """block(where, rows, shared, row shift, column shift) → sums of its rows [b, k] and of all columns [N, k].

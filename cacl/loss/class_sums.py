@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cacl.loss.objective import Partial
+from cacl.loss.objectives import Partial
 from cacl.loss.options import LossOptions
 from cacl.loss.pairs import GlobalBatch, merge_over_ranks
 

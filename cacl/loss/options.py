@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from cacl.loss.checks import require
-from cacl.loss.objective import Contrast, Objective, PairObjective
+from cacl.loss.objectives import Contrast, Objective, PairObjective
 from cacl.loss.positives import Positives, SameClass
 from cacl.loss.regularizers import Regularizer
-from cacl.loss.similarity import MeanSimilarity, Similarity
+from cacl.loss.similarities import MeanSimilarity, Similarity
 from cacl.options import Options
 
 

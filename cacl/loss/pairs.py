@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from cacl.loss.blocks import sums_in_blocks
-from cacl.loss.objective import PairObjective, Partial, partial
+from cacl.loss.objectives import PairObjective, Partial, partial
 from cacl.loss.options import LossOptions
 from cacl.loss.positives import Pairs, Relation
-from cacl.loss.similarity import Columns, Scores
+from cacl.loss.similarities import Columns, Scores
 from cacl.types import Clips
 from cacl.world import World
 

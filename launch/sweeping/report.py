@@ -5,19 +5,19 @@ Everything is read from the trials' run directories, so the report can be writte
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from scipy import stats
 
-from cacl.run import Run
+from cacl.files import write_json, write_text
+from cacl.runs.directory import Run
+from cacl.viewing.pages import render
+from cacl.viewing.pictures import figure_url
 from launch.sweeping.space import FINISHED, STOPPED, Setting, Space, setting_name
 
 FORMAT_VERSION = 1
@@ -82,11 +82,10 @@ def write_report(out: Path, space: Space, rows: list[Row], recipe: str) -> Path:
         "objective": asdict(space.objective),
         "settings": [asdict(row) for row in rows],
     }
-    (out / "results.json").write_text(json.dumps(body, indent=2) + "\n")
-    page = jinja2.Environment(autoescape=True).from_string(_TEMPLATE.read_text())
-    report = out / "report.html"
-    report.write_text(page.render(space=space, rows=rows, recipe=recipe, heat_map=_heat_map(space, rows)))
-    return report
+    write_json(out / "results.json", body)
+    page = render(_TEMPLATE, space=space, rows=rows, recipe=recipe, heat_map=_heat_map(space, rows))
+    write_text(out / "report.html", page)
+    return out / "report.html"
 
 
 def _outcome(folder: Path, seed: int, space: Space) -> Outcome:
@@ -106,7 +105,7 @@ def _interval(values: list[float]) -> tuple[float, float] | None:
 
 
 def _heat_map(space: Space, rows: list[Row]) -> str | None:
-    """Return a picture over two keys as base64 PNG, the mean over whatever else varies; None with fewer."""
+    """Return a picture over two keys as a data URL, the mean over whatever else varies; None with fewer."""
     listed = [key for key, values in space.vary.items() if isinstance(values, list) and len(values) > 1]
     keys = HEAT_MAP_KEYS if set(HEAT_MAP_KEYS) <= set(listed) else tuple(listed[:2])
     if len(keys) < 2:
@@ -140,9 +139,7 @@ def _heat_map(space: Space, rows: list[Row]) -> str | None:
     axes.set_xlabel(keys[1])
     axes.set_ylabel(keys[0])
     figure.colorbar(image, label=space.objective.key)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return figure_url(figure)
 
 
 def _label(value: Any) -> str:

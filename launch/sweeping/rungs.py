@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cacl.errors import UserError
-from cacl.run import write_json
+from cacl.files import write_json
 from launch.sweeping.space import Asha
 
 FORMAT_VERSION = 1

@@ -6,17 +6,16 @@ counts a trial once) and goes on from its newest valid checkpoint.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from launch.ranks import end_with_parent
+from cacl.files import lock_with_children
+from cacl.processes import end_with_parent
+from cacl.runs import log
 from launch.sweeping.space import FINISHED, STOPPED, Objective
 
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -39,7 +38,7 @@ def run_trial(config: dict[str, Any]) -> None:
 
     def report() -> None:
         nonlocal reported
-        for line in whole_lines(run / "train.jsonl"):
+        for line in log.read(run / "train.jsonl"):
             value = objective.read(line)
             if value is not None and line["step"] > reported:
                 reported = line["step"]
@@ -48,12 +47,12 @@ def run_trial(config: dict[str, Any]) -> None:
     report()
     if (run / STOPPED).exists() or (run / FINISHED).exists():
         return
-    with (run / "trial.log").open("ab") as log:
-        wait_for_earlier_life(log)
+    with (run / "trial.log").open("ab") as output:
+        lock_with_children(output)  # no rank of an earlier start of this trial is left: they would hold it
         process = subprocess.Popen(
             command(trial),
             cwd=trial["folder"],
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             preexec_fn=end_with_parent,
             env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
@@ -75,21 +74,9 @@ def run_trial(config: dict[str, Any]) -> None:
     (run / FINISHED).touch()
 
 
-def wait_for_earlier_life(log: BinaryIO) -> None:
-    """Return when no rank of an earlier start of this trial is left: they hold `log`, and its lock, open."""
-    with contextlib.suppress(OSError):  # some shared file systems know no locks
-        fcntl.flock(log, fcntl.LOCK_EX)
-
-
 def command(trial: dict[str, Any]) -> list[str]:
     """Return the command of a trial's training."""
     return [
         sys.executable, "-m", "launch.train", trial["recipe"], "--resume", "--run-dir", trial["run_dir"],
         "--nproc-per-node", str(trial["processes"]), *trial["overrides"],
     ]  # fmt: skip
-
-
-def whole_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the JSON lines of a log in the making. (`cacl.run` knows it too, but loads torch.)"""
-    lines = file.read_text().split("\n")[:-1] if file.exists() else []
-    return [json.loads(line) for line in lines]

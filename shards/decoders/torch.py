@@ -5,9 +5,7 @@ Axes: `n` clips of a batch on this rank, `S` pixels of an image's side, `T` samp
 
 from __future__ import annotations
 
-import ctypes
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +19,7 @@ from torchvision.transforms.v2.functional import horizontal_flip_image, resize_i
 
 from cacl.errors import UserError
 from cacl.options import Options
+from cacl.processes import end_with_parent
 from cacl.types import Batch
 from shards.decoders.augmentation import Augmentation, View, corner, resized
 from shards.decoders.clip import (
@@ -37,7 +36,6 @@ from shards.decoders.clip import (
 )
 from shards.decoders.sound import waveform
 
-_PR_SET_PDEATHSIG = 1
 _PREFETCHED_BATCHES = 2
 """Batches that each worker process has ready."""
 
@@ -160,5 +158,4 @@ def _live_and_die_with_the_trainer(worker: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)

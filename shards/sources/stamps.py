@@ -6,9 +6,7 @@ those of `lomiri-wallpapers-*`. They are fetched once into the cache folder, `$C
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from cacl.files import cache_folder, locked
 from shards.clip import Array
 from shards.progress import progress
 from shards.sources import debian
@@ -64,13 +63,6 @@ class Stamps(Scenes):
         return {**super().parameters(), "packages": _load_bank(self.storage.sample_rate).versions}
 
 
-def cache_folder() -> Path:
-    """Return the folder for what is fetched once: `$CACL_CACHE`, or `cacl` in the user's cache folder."""
-    named = os.environ.get("CACL_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(home) / "cacl"
-
-
 class _Stamps:
     """The bank as it lies in the cache: `versions.json` and `bank.npz`, decoded and reduced."""
 
@@ -110,9 +102,7 @@ class _Stamps:
 @lru_cache(maxsize=1)
 def _load_bank(sample_rate: int) -> _Stamps:
     folder = cache_folder() / f"stamps-1-{sample_rate}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "stamps.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder.parent / "stamps.lock"):
         if not folder.exists():
             _make_bank(folder, sample_rate)
     return _Stamps(folder)

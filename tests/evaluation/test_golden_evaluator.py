@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from cacl.evaluation import metrics, slavc
-from cacl.evaluation.slavc import QUIRKS, SlavcCompat
-from cacl.evaluation.truth import consensus_map, union_map
+from cacl.evaluation import metrics
+from cacl.evaluation.ground_truth import consensus_map, union_map
+from cacl.evaluation.protocols import slavc
+from cacl.evaluation.protocols.slavc import QUIRKS, SlavcCompat
 
 
 def golden_cases(golden_dir):

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from cacl.errors import UserError
-from cacl.evaluation import localize
-from cacl.evaluation.film import SlidingSound, frames, open_film
-from cacl.evaluation.localize import ColorScale, SoundFinder, localize_film, localize_picture, middle
 from cacl.types import Embeddings
+from cacl.viewing import localize
+from cacl.viewing.film import SlidingSound, frames, open_film
+from cacl.viewing.localize import ColorScale, SoundFinder, localize_film, localize_picture, middle
 
 RATE = 16000
 

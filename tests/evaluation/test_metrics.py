@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from cacl.evaluation import metrics, rows
+from cacl.evaluation import kernels as rows
+from cacl.evaluation import metrics
 from cacl.evaluation.detection import Detections
-from cacl.evaluation.truth import consensus_map, mask_map, pixel_boxes, union_map
+from cacl.evaluation.ground_truth import consensus_map, mask_map, pixel_boxes, union_map
 from cacl.evaluation.upsampling import _INTERPOLATE, upsample, upsample_by_interpolation
 
 SIZE = 24

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cacl.encoders.image import SmallCnn
-from cacl.evaluation.object_guidance import FixedRange, MinMax, best_alpha, guided, object_maps
 from cacl.evaluation.protocols import PROTOCOLS
+from cacl.evaluation.refinement import FixedRange, MinMax, best_alpha, guided, object_maps
 from cacl.evaluation.upsampling import upsample
+from cacl.model.image import SmallCnn
 
 VGGSS = PROTOCOLS["vggss"]
 

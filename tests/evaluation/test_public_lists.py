@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cacl.evaluation import metrics
+from cacl.evaluation.ground_truth import count_outside
 from cacl.evaluation.protocols import PROTOCOLS
-from cacl.evaluation.truth import count_outside
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import torchvision
 import cacl
 from cacl.errors import UserError
 from cacl.evaluation.predict import maps_of
-from cacl.evaluation.released import EZ_VSL, recognize
-from cacl.model import Localizer
+from cacl.model.localizer import Localizer
+from cacl.released.recognize import EZ_VSL, recognize
 from launch.main import main
 
 

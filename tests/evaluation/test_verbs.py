@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import yaml
 
-from cacl.checkpoint import seal, write_tensors
 from cacl.errors import UserError
 from cacl.evaluation.protocols import PROTOCOLS
 from cacl.evaluation.results import read_clips
-from cacl.gallery import choose
 from cacl.loss import LossOptions
-from cacl.model import Localizer
+from cacl.model.localizer import Localizer
 from cacl.options import parse, plain
-from cacl.run import Run
+from cacl.runs.checkpoint import seal, write_tensors
+from cacl.runs.directory import Run
+from cacl.viewing.gallery import choose
 from launch import evaluate
 from launch.main import main
 from launch.recipe import Recipe

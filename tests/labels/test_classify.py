@@ -9,11 +9,11 @@ import timm
 import torch
 import torchvision
 
-from cacl.encoders.weights import TORCHVISION, efficientnet_file
 from cacl.errors import UserError
 from cacl.labels.classify import ClassifyFrames, build_classifier, look, predictions
 from cacl.labels.regions import cut, object_guidance, upper_half_box
-from cacl.labels.units import UNIT, map_units
+from cacl.model.weights import TORCHVISION, efficientnet_file
+from cacl.resumable import UNIT, map_units
 from cacl.types import Batch
 from cacl.world import World
 from tests.ranks import run_ranks

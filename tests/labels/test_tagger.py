@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cacl.encoders.weights import sha256
 from cacl.errors import UserError
-from cacl.labels.tagger import ClassifySounds, load_tagger
+from cacl.labels.tag import ClassifySounds, load_tagger
+from cacl.model.weights import sha256
 from cacl.types import Batch
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import cacl as library
-from cacl.checkpoint import latest_valid
 from cacl.errors import UserError
-from cacl.run import Run
+from cacl.runs.checkpoint import latest_valid
+from cacl.runs.directory import Run
 from launch.main import main
 from tests.launch.tiny import cacl, write_recipe
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from cacl import checkpoint
 from cacl.errors import UserError
 from cacl.options import parse, plain
-from cacl.run import CHOICE, Run, find_checkpoint, load_weights, open_model
+from cacl.runs import checkpoint
+from cacl.runs.directory import Run
+from cacl.runs.load import CHOICE, find_checkpoint, load_weights, open_model
 from launch.config import load_recipe
 from tests.launch.tiny import train_rank, write_recipe
 from tests.ranks import run_ranks

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cacl.checkpoint import latest_valid
+from cacl.runs.checkpoint import latest_valid
 from tests.launch.tiny import cacl, train_rank, write_recipe
 from tests.ranks import run_ranks
 

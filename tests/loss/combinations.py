@@ -6,7 +6,7 @@ from itertools import product
 
 from cacl.errors import UserError
 from cacl.loss import LossOptions
-from cacl.loss.objective import Contrast, InfoNCE, MarginNCE, Sigmoid, SupCon
+from cacl.loss.objectives import Contrast, InfoNCE, MarginNCE, Sigmoid, SupCon
 from cacl.loss.positives import (
     ConfidenceWeighted,
     Confident,
@@ -16,7 +16,7 @@ from cacl.loss.positives import (
     SameClass,
     SoftOverlap,
 )
-from cacl.loss.similarity import (
+from cacl.loss.similarities import (
     AttentionSimilarity,
     LogSumExpSimilarity,
     MaxSimilarity,

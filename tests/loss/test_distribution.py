@@ -9,13 +9,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.traffic import bytes_of_gathering_everything, bytes_received
 from cacl.loss import LossOptions, global_loss
-from cacl.loss.objective import Contrast, InfoNCE, Sigmoid, SupCon
+from cacl.loss.objectives import Contrast, InfoNCE, Sigmoid, SupCon
 from cacl.loss.pairs import FLOATS_OF_OBJECTIVE
 from cacl.loss.positives import OwnClip, SameClass, SoftOverlap
 from cacl.loss.regularizers import Fnac
-from cacl.loss.similarity import MaxSimilarity
-from cacl.loss.traffic import bytes_of_gathering_everything, bytes_received
+from cacl.loss.similarities import MaxSimilarity
 from cacl.types import Clips, Embeddings
 from cacl.world import World
 from tests.loss.batches import embed, random_clips, random_parameters, take

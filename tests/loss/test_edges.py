@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cacl.loss import LossOptions, global_loss
-from cacl.loss.objective import Contrast, InfoNCE, Sigmoid
+from cacl.loss.objectives import Contrast, InfoNCE, Sigmoid
 from cacl.loss.positives import OwnClip, SameClass
 from cacl.loss.regularizers import Fnac
-from cacl.loss.similarity import MaxSimilarity, TriMapSimilarity
+from cacl.loss.similarities import MaxSimilarity, TriMapSimilarity
 from cacl.types import Clips, Embeddings
 from cacl.world import World
 from tests.loss.batches import embed, random_clips, random_parameters

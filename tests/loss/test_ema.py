@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cacl.ema import Ema
+from cacl.training.ema import Ema
 
 
 def test_parameters_and_running_statistics_are_averaged_and_counters_copied() -> None:

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from cacl.loss import LossOptions, global_loss
-from cacl.loss.objective import InfoNCE
+from cacl.loss.objectives import InfoNCE
 from cacl.loss.positives import OwnClip, SameClass
 from cacl.loss.regularizers import Fnac
-from cacl.loss.similarity import AttentionSimilarity, MaxSimilarity, TriMapSimilarity
+from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity, TriMapSimilarity
 from cacl.types import Clips, Embeddings
 from cacl.world import World
 from tests.conftest import GOLDEN

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 
 from cacl.errors import UserError
 from cacl.loss import LossOptions, global_loss
-from cacl.loss.objective import Contrast, InfoNCE, Sigmoid, SupCon
+from cacl.loss.objectives import Contrast, InfoNCE, Sigmoid, SupCon
 from cacl.loss.positives import FalseNegatives, OwnClip, SameClass, SoftOverlap
 from cacl.loss.regularizers import Fnac
-from cacl.loss.similarity import (
+from cacl.loss.similarities import (
     AttentionSimilarity,
     LogSumExpSimilarity,
     MaxSimilarity,

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 
 from cacl.loss import LossOptions, global_loss
-from cacl.loss.objective import InfoNCE, Sigmoid
+from cacl.loss.objectives import InfoNCE, Sigmoid
 from cacl.loss.positives import OwnClip, SameClass
 from cacl.loss.regularizers import Fnac
-from cacl.loss.similarity import MaxSimilarity
+from cacl.loss.similarities import MaxSimilarity
 from cacl.world import World
 from tests.loss.batches import embed, random_clips, random_parameters, take
 from tests.loss.combinations import SIMILARITIES, combinations, heads_of

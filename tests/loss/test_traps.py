@@ -11,19 +11,20 @@ import pytest
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from cacl.loss import LossOptions, global_loss, objective
-from cacl.loss.objective import InfoNCE
+from cacl.loss import LossOptions, global_loss
+from cacl.loss import objectives as objective
+from cacl.loss.objectives import InfoNCE
 from cacl.loss.pairs import GlobalBatch
 from cacl.loss.positives import OwnClip
 from cacl.loss.regularizers import Fnac
-from cacl.loss.similarity import MaxSimilarity
-from cacl.step import train_step
+from cacl.loss.similarities import MaxSimilarity
+from cacl.training.step import train_step
 from cacl.world import World
 from tests.loss.test_ranks import Case, sgd_step
 from tests.ranks import run_ranks
 from tests.training import test_step
 
-door = importlib.import_module("cacl.loss.global_loss")
+door = importlib.import_module("cacl.loss.distributed")
 
 PAIRS = LossOptions(similarity=MaxSimilarity(), objective=InfoNCE(), positives=OwnClip(), direction="both")
 LOSSES = {

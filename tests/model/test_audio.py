@@ -6,7 +6,7 @@ import scipy.signal
 import torch
 import torchaudio
 
-from cacl.audio import LogMel, LogSpectrogram, log_mel, log_spectrogram
+from cacl.model.spectrograms import LogMel, LogSpectrogram, log_mel, log_spectrogram
 
 
 def spectrogram_files(golden_dir):

@@ -9,11 +9,12 @@ import torch
 import torchvision
 from torch.nn import functional
 
-from cacl.audio import LogSpectrogram
-from cacl.encoders import heads, image, sound
-from cacl.encoders.weights import efficientnet_file, sha256
 from cacl.errors import UserError
-from cacl.model import Localizer, ModelOptions, localization_map
+from cacl.model import audio as sound
+from cacl.model import heads, image
+from cacl.model.localizer import Localizer, ModelOptions, localization_map
+from cacl.model.spectrograms import LogSpectrogram
+from cacl.model.weights import efficientnet_file, sha256
 from cacl.options import parse, plain
 
 SMALL = ModelOptions(image=image.SmallCnn(channels=16), sound=sound.SmallCnn(channels=32), dimension=8)

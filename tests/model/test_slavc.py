@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from cacl.encoders.slavc import SLAVC, from_slavc
 from cacl.errors import UserError
-from cacl.model import Localizer
+from cacl.model.localizer import Localizer
+from cacl.released.slavc import SLAVC, from_slavc
 
 
 def test_golden_slavc_checkpoint_keys(golden_dir):

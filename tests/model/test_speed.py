@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cacl.ema import Ema
-from cacl.encoders import image, sound
-from cacl.engines import DDP
 from cacl.loss import LossOptions, global_loss
-from cacl.model import Localizer, ModelOptions
-from cacl.optimization import SGD
-from cacl.speed import speed_up
-from cacl.step import train_step
+from cacl.model import audio as sound
+from cacl.model import image
+from cacl.model.acceleration import speed_up
+from cacl.model.localizer import Localizer, ModelOptions
+from cacl.training.ema import Ema
+from cacl.training.engines import DDP
+from cacl.training.optimization import SGD
+from cacl.training.step import train_step
 from cacl.types import Clips
 from cacl.world import World
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cacl import checkpoint
+from cacl.runs import checkpoint
 from tests.launch.tiny import cacl, write_recipe
 from tests.training.jobs import steps
 

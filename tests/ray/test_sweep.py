@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cacl.run import Run
+from cacl.runs.directory import Run
 from launch.config import load_recipe
 from launch.sweeping.space import FINISHED, STOPPED
 

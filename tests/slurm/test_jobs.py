@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cacl.run import Run
+from cacl.runs.directory import Run
 from tests.slurm.cluster import CACL, SCRIPTS, Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(3000)]

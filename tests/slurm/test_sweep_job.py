@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from cacl.run import Run
+from cacl.runs.directory import Run
 from tests.slurm.cluster import Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(5000)]

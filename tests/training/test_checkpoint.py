@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cacl import checkpoint
 from cacl.errors import UserError
+from cacl.runs import checkpoint
 
 FILES = {
     "model.safetensors": {"weight": torch.arange(1000.0)},

@@ -7,17 +7,17 @@ import json
 import pytest
 import torch
 
-from cacl.ema import Ema
-from cacl.engines import DDP, DeepSpeed
-from cacl.engines.deepspeed import merged, read_config
 from cacl.errors import UserError
 from cacl.loss import LossOptions, global_loss
-from cacl.model import Localizer
-from cacl.optimization import AdamW
+from cacl.model.localizer import Localizer
 from cacl.options import parse
-from cacl.step import train_step
+from cacl.training.ema import Ema
+from cacl.training.engines import DDP, DeepSpeed
+from cacl.training.engines.deepspeed import merged, read_config
+from cacl.training.optimization import AdamW
+from cacl.training.step import train_step
+from cacl.training.validation import retrieval
 from cacl.types import Batch, Clips
-from cacl.validation import retrieval
 from tests.launch.conftest import data
 from tests.launch.tiny import train_rank, write_recipe
 from tests.ranks import run_ranks

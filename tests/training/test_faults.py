@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from cacl import checkpoint
-from cacl.engines import DDP
 from cacl.errors import UserError
-from cacl.heartbeat import Beat, judge
 from cacl.loss import LossOptions, global_loss
-from cacl.model import Localizer
-from cacl.optimization import AdamW
+from cacl.model.localizer import Localizer
 from cacl.options import parse
-from cacl.step import train_step
+from cacl.runs import checkpoint
+from cacl.training.engines import DDP
+from cacl.training.heartbeat import Beat, judge
+from cacl.training.optimization import AdamW
+from cacl.training.step import train_step
 from cacl.world import World
 from tests.launch.tiny import cacl, write_recipe
 from tests.training.jobs import Job, finish, steps

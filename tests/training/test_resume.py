@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cacl import checkpoint
 from cacl.errors import UserError
-from cacl.run import Run
+from cacl.runs import checkpoint
+from cacl.runs.directory import Run
 from launch.changes import check_changes
 from launch.config import load_recipe
 from tests.launch.conftest import data
@@ -134,7 +134,7 @@ def test_a_stop_during_validation_is_not_kept_waiting_by_it(tmp_path, recipe):
 
 HOLD = """
 import sys, time
-from cacl.run import Run
+from cacl.runs.directory import Run
 run = Run(sys.argv[1])
 run.claim()
 print("held", flush=True)

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from cacl.clock import Clock
-from cacl.run import Run
-from cacl.sinks import SINKS
+from cacl.runs.directory import Run
+from cacl.training.sinks import SINKS
 
 LINES = [
     {"step": 1, "loss": 2.0, "seconds": {"data": 0.5}},
@@ -73,9 +73,9 @@ SHOW = """
 import sys
 import torch
 from cacl.loss import LossTerms
-from cacl.meter import Meter
-from cacl.run import Run
-from cacl.step import StepRecord
+from cacl.training.meter import Meter
+from cacl.runs.directory import Run
+from cacl.training.step import StepRecord
 from cacl.world import World
 run = Run(sys.argv[1])
 meter = Meter(World(), run, [], "stop", 10, 0, 40)

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from cacl.ema import Ema
-from cacl.encoders import image, sound
-from cacl.engines.ddp import DDP, DDPEngine
 from cacl.loss import LossOptions, global_loss
-from cacl.model import Localizer, ModelOptions
-from cacl.optimization import SGD
+from cacl.model import audio as sound
+from cacl.model import image
+from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import parse
-from cacl.step import concatenate, derived_seed, train_step
+from cacl.training.ema import Ema
+from cacl.training.engines.ddp import DDP, DDPEngine
+from cacl.training.optimization import SGD
+from cacl.training.step import concatenate, derived_seed, train_step
 from cacl.types import Clips
 from cacl.world import World
 from tests.ranks import run_ranks

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from cacl.loss.options import LossOptions
-from cacl.loss.similarity import MaxSimilarity, MeanSimilarity
+from cacl.loss.similarities import MaxSimilarity, MeanSimilarity
+from cacl.training.validation import retrieval
 from cacl.types import Batch, Clips, Embeddings
-from cacl.validation import retrieval
 from cacl.world import World
 from tests.ranks import run_ranks
 

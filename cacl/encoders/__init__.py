@@ -1,1 +1,0 @@
-"""Named image and sound encoders, and where their weights come from."""

@@ -1,0 +1,113 @@
+"""Files that appear whole or not at all, their hashes, locks between processes, and the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def written(path: Path, scratch: Path | None = None, suffix: str = "") -> Iterator[Path]:
+    """Yield a path to write to, which becomes `path` at the end: whole, or after an error not at all.
+
+    The bytes are on the disk before the name is. Unfinished files lie in the folder `scratch` of the same
+    file system (default: next to `path`, hidden) under names that no other process takes; the names end in
+    `suffix`, for libraries that tell a format by it.
+    """
+    folder = scratch or path.parent
+    # Containers on several machines may have the same process ids: a random name is everybody's own.
+    partial = folder / f".{path.name}.{uuid.uuid4().hex}.partial{suffix}"
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, scratch: Path | None = None) -> None:
+    """Write a small UTF-8 file whole or not at all."""
+    with written(path, scratch) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a small JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock file `path` among processes and threads; yield False if it is held and `wait` is False.
+
+    The kernel frees it if the process dies.
+    """
+    import fcntl  # not on every system, and needed here only
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def lock_process(file: IO[str]) -> bool:
+    """Lock an open file for this process alone, until it is closed; return False if another one holds it.
+
+    A POSIX lock: forked children do not inherit it, and on network file systems it holds for all nodes. A
+    file system without locks counts as locked.
+    """
+    import errno
+    import fcntl
+
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
+
+
+def lock_with_children(file: IO[bytes]) -> None:
+    """Wait for the lock of an open file and take it; processes started from here hold it too, to their end.
+
+    A file system without locks counts as locked.
+    """
+    import fcntl
+
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def cache_folder() -> Path:
+    """Return the folder of what is fetched once: `$CACL_CACHE`, or `cacl` in the user's cache folder."""
+    if named := os.environ.get("CACL_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cacl"

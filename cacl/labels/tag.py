@@ -1,0 +1,100 @@
+"""A frozen sound tagger of the user's: classes where it predicts some, else vectors to cluster.
+
+Axes: `n` clips, `T` samples, `D` numbers of a vector, `K` classes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cacl.errors import UserError
+from cacl.labels.classify import predictions
+from cacl.model.weights import sha256
+from cacl.resumable import Arrays, require_finite
+from cacl.types import Batch
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """What maps waveforms [n, T] in -1..1 to vectors [n, D]: class probabilities, or an embedding."""
+
+    name: str
+    """MODULE:FUNCTION."""
+    weights: str
+    """sha256 of its weights, "" where it is no `torch.nn.Module`."""
+    function: Callable[[Tensor], Any]
+    """As the user wrote it."""
+    width: int
+    """Numbers of a vector."""
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Return vectors [n, D], float32. Raises UserError for anything else."""
+        return _hear(self.name, self.function, waveforms).float()
+
+
+def load_tagger(name: str, rate: int, samples: int, device: torch.device) -> Tagger:
+    """Return the tagger "module:function"; `function(rate)` is called once, with the rate in Hz.
+
+    A `torch.nn.Module` is put to evaluation and on `device`. It is tried on `samples` of silence.
+    Raises UserError where it cannot be imported or makes no vectors.
+    """
+    module, _, function = name.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"--tagger {name}: expected MODULE:FUNCTION that can be imported ({error})"
+        ) from error
+    hears, weights = make(rate), ""
+    if not callable(hears):
+        raise UserError(f"--tagger {name}: gives {type(hears).__name__}, which cannot be called on waveforms")
+    if isinstance(hears, nn.Module):
+        hears, weights = hears.to(device).eval(), sha256(hears.state_dict())
+    silence = torch.zeros(1, samples, device=device)
+    return Tagger(name, weights, hears, _hear(name, hears, silence).shape[1])
+
+
+def _hear(name: str, function: Callable[[Tensor], Any], waveforms: Tensor) -> Tensor:
+    with torch.no_grad():
+        vectors = function(waveforms)
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != len(waveforms):
+        made = f"a tensor {list(vectors.shape)}" if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise UserError(
+            f"--tagger {name}: makes {made} of waveforms {list(waveforms.shape)}; expected a tensor "
+            f"[{len(waveforms)}, D]: class probabilities, or an embedding"
+        )
+    return vectors
+
+
+@dataclass(frozen=True)
+class ClassifySounds:
+    """Work for `map_units`: labels of the sounds of a batch."""
+
+    tagger: Tagger
+    soft: bool = False
+
+    def __call__(self, batch: Batch) -> Arrays:
+        """Return "label", "confidence", "top", "top_probability", and "soft" (rows sum to 1) where asked.
+
+        Classes of one clip need not exclude each other, as in AudioSet. Raises UserError where what the
+        tagger gives is not finite or not in 0..1.
+        """
+        probability = self.tagger(batch.waveforms)
+        require_finite({"sound": probability.cpu().numpy()}, batch, f"the tagger {self.tagger.name}")
+        low, high = float(probability.min()), float(probability.max())
+        if low < 0 or high > 1 + 1e-4:
+            raise UserError(
+                f"--tagger {self.tagger.name}: gives {low:.3g} to {high:.3g}, and class probabilities lie in "
+                "0..1; cluster an embedding instead, with: cacl labels cluster DIR --of sound --tagger"
+            )
+        arrays = predictions(probability, soft=False)
+        if self.soft:
+            total = probability.sum(1, keepdim=True).clamp(min=1e-12)
+            arrays["soft"] = (probability / total).cpu().numpy()
+        return arrays

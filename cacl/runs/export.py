@@ -1,0 +1,89 @@
+"""A trained model as one file: its weights in safetensors, its recipe in that file's metadata.
+
+Nothing else is needed to use it: no run directory, no data, not the file of the trunk's ImageNet weights.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from cacl.runs import checkpoint
+from cacl.errors import UserError
+from cacl.files import written
+from cacl.model.localizer import Localizer
+from cacl.runs.directory import Run
+from cacl.runs.load import find_checkpoint, rebuild
+
+FORMAT_VERSION = 1
+_KEY = "cacl"
+"""Name of our entry in the metadata, JSON text: format_version, recipe, weights, step, identity."""
+
+
+def export(
+    run: Run,
+    file: Path,
+    weights: Literal["model", "ema"] = "model",
+    chosen: Literal["latest", "best"] = "latest",
+) -> int:
+    """Write a checkpoint's model and the run's recipe into `file`, whole or not at all; return its step.
+
+    Raises UserError where the run has no such checkpoint, or no such weights in it.
+    """
+    recipe = run.recipe()
+    folder = find_checkpoint(run, chosen)
+    if folder is None:
+        raise UserError(f"{run.checkpoints}: no valid checkpoint; train first, or resume the training")
+    source = folder / f"{weights}.safetensors"
+    if not source.exists():
+        raise UserError(
+            f"{folder}: holds no {weights} weights; set training.ema_decay, or export the model's"
+        )
+    state = checkpoint.read_state(folder)
+    about = {
+        "format_version": FORMAT_VERSION,
+        "recipe": recipe,
+        "weights": weights,
+        "step": state["step"],
+        "identity": state.get("identity"),
+    }
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with written(file) as partial:
+            save_file(checkpoint.read_tensors(source), partial, metadata={_KEY: json.dumps(about)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file}: cannot be written ({error}); name another place", exit_code=1) from error
+    return state["step"]
+
+
+def read_about(file: Path) -> dict[str, Any]:
+    """Return what an exported file says of itself: recipe, weights, step, identity of its training data.
+
+    Raises UserError where it is not a file that `export` wrote, or one of another format_version.
+    """
+    try:
+        with safe_open(file, framework="pt") as content:
+            about = json.loads((content.metadata() or {})[_KEY])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{file}: not an exported model; make one with: cacl export --run RUN") from error
+    if about["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{file}: its format_version is {about['format_version']}, this cacl reads {FORMAT_VERSION}; "
+            "export it again with this version"
+        )
+    return about
+
+
+def open_export(file: Path, which: Literal["model", "ema"] = "model") -> tuple[Localizer, dict[str, Any]]:
+    """Return the model of an exported file, in eval mode on the CPU, and its recipe as plain values.
+
+    Raises UserError as `read_about` does, and where `ema` is wanted and the file holds the model's weights.
+    """
+    about = read_about(file)
+    if which == "ema" and about["weights"] != "ema":
+        raise UserError(f"{file}: holds the weights of the {about['weights']}; export it with --weights ema")
+    return rebuild(about["recipe"], str(file), checkpoint.read_tensors(file)), about["recipe"]

@@ -1,0 +1,1 @@
+"""The trainer: the step, engines, optimizers, the moving average, validation and what is logged."""

@@ -1,0 +1,89 @@
+"""What the trainer asks of whatever holds the model and moves its gradients between ranks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from cacl.model.localizer import Localizer
+from cacl.types import Batch, Embeddings
+from cacl.world import World
+
+MODEL_FILE = "model.safetensors"
+
+
+class Engine(ABC):
+    """A model on this rank's device, its optimizer, and their way between ranks.
+
+    Gradients are averaged over ranks; `LossTerms.backward_scalar` holds the factor that makes the average the
+    gradient of the global loss.
+    """
+
+    module: Localizer
+    """The bare model."""
+    world: World
+    can_skip = True
+    """Whether `update` leaves everything as it was where the gradient is not finite."""
+    can_average = True
+    """Whether every rank holds the whole model, of which a moving average can be kept."""
+    has_parts = False
+    """Whether a rank holds what no other does, which `save_parts` writes."""
+    base_rates: list[float]
+    """Learning rates of the parameter groups before the schedule's factor."""
+
+    @abstractmethod
+    def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Do on the device what needs no gradient (see `Localizer.prepare`)."""
+
+    @abstractmethod
+    def forward(self, images: Tensor, sounds: Tensor) -> Embeddings:
+        """Embed one prepared micro-batch, with a graph where gradients are enabled."""
+
+    @abstractmethod
+    def through(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
+        """Embed one prepared micro-batch by another model of the same form, at the same precision."""
+
+    @contextmanager
+    def evaluating(self) -> Iterator[Callable[[Batch], Embeddings]]:
+        """Give the model in eval mode, as a function of a batch; all ranks call it equally often (ZeRO 3)."""
+        was_training = self.module.training
+        self.module.eval()
+        try:
+            yield lambda batch: self.through(self.module, *self.prepare(batch.images, batch.waveforms))
+        finally:
+            self.module.train(was_training)
+
+    @abstractmethod
+    def backward(self, scalar: Tensor) -> None:
+        """Add the gradients of `scalar` to those of the step."""
+
+    @abstractmethod
+    def synchronizing(self, wanted: bool) -> AbstractContextManager[None]:
+        """Around a micro-batch's forward and backward: if `wanted`, the step's sum is averaged over ranks."""
+
+    @abstractmethod
+    def update(self, learning_rate_factor: float) -> Tensor:
+        """Take the optimizer's step and clear the gradients; return their norm before clipping, a 0-d tensor.
+
+        Where the norm is not finite nothing is changed (if `can_skip`), decided on the device.
+        """
+
+    @abstractmethod
+    def state_files(self) -> dict[str, dict[str, Tensor]]:
+        """Return what this rank writes into a checkpoint: path in it → tensors.
+
+        Every rank calls this at the same step. The tensors may be the live ones: copy what is to outlast the
+        next update.
+        """
+
+    def save_parts(self, folder: Path) -> None:
+        """Write what only this rank holds below `folder`, if `has_parts`. Every rank calls this."""
+        raise AssertionError("an engine with parts writes them")
+
+    @abstractmethod
+    def load(self, folder: Path) -> None:
+        """Take up the state of a checkpoint folder. Every rank calls this."""

@@ -1,0 +1,157 @@
+"""The one training step: fetch is done, what follows is forward, loss, backward, update.
+
+Several micro-batches on a rank take the cached form (GradCache, Gao et al. 2021): embeddings of all of them
+without a graph; the loss of the global batch and its gradients with regard to the embeddings; then each
+micro-batch once more with a graph, which takes those gradients on to the parameters. It is exact, and its
+memory is that of one micro-batch. Gradients cross ranks once a step, with the last micro-batch.
+
+Axes: `n` clips on this rank, `m` in a micro-batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cacl.loss import LossTerms
+from cacl.training.batch_norm import RunningStatistics
+from cacl.training.ema import Ema
+from cacl.training.engines.base import Engine
+from cacl.types import Clips, Embeddings
+
+Loss = Callable[[Embeddings, Clips], LossTerms]
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a step leaves to be read later; tensors stay on the device until then."""
+
+    terms: LossTerms
+    gradient_norm: Tensor
+    """0-d, before clipping; not finite where the update was skipped."""
+    scalars: dict[str, Tensor]
+    """The learned scalars that the loss was computed with, 0-d, without gradient."""
+
+
+def train_step(
+    engine: Engine,
+    micro_batches: Sequence[tuple[Tensor, Tensor]],
+    clips: Clips,
+    loss: Loss,
+    *,
+    seed: int,
+    step: int,
+    learning_rate_factor: float,
+    average: Ema | None = None,
+) -> StepRecord:
+    """Take one step on this rank's share of the global batch.
+
+    `micro_batches` are the prepared (images, sounds) of `m` clips each, in the order of `clips` [n].
+    Randomness inside the model is keyed by (seed, step, number of the micro-batch in the global batch), so
+    neither world size nor the cached form's second forward changes it. `average`, if given, makes the targets
+    and follows the model.
+    """
+    clock = engine.world.clock
+    statistics = RunningStatistics(engine.module)
+    first = engine.world.rank * len(micro_batches)
+    last = len(micro_batches) - 1
+
+    def embed(number: int) -> Embeddings:
+        torch.manual_seed(derived_seed(seed, step, first + number))
+        return engine.forward(*micro_batches[number])
+
+    def embed_with_target(number: int) -> Embeddings:
+        embeddings = embed(number)
+        if average is None:
+            return embeddings
+        with torch.no_grad():
+            return replace(embeddings, target=engine.through(average.module, *micro_batches[number]))
+
+    if len(micro_batches) == 1:
+        with engine.synchronizing(True):
+            with clock("forward"):
+                embeddings = embed_with_target(0)
+                statistics.collect()
+            with clock("loss"):
+                terms = loss(embeddings, clips)
+            with clock("backward"):
+                engine.backward(terms.backward_scalar)
+    else:
+        parts = []
+        with torch.no_grad(), clock("forward"):
+            for number in range(len(micro_batches)):
+                parts.append(embed_with_target(number))
+                statistics.collect()
+        embeddings = as_leaves(concatenate(parts))
+        with clock("loss"):
+            terms = loss(embeddings, clips)
+            terms.backward_scalar.backward()
+        offset = 0
+        for number, part in enumerate(parts):
+            with engine.synchronizing(number == last):
+                with clock("forward"):
+                    again = embed(number)
+                with clock("backward"):
+                    engine.backward(surrogate(again, embeddings, offset, with_scalars=number == last))
+            offset += len(part.audio)
+    scalars = {name: value.detach().clone() for name, value in embeddings.scalars.items()}
+    with clock("optimizer"):
+        norm = engine.update(learning_rate_factor)
+        statistics.finish(engine.world, norm)
+        if average is not None:
+            average.update()
+    return StepRecord(terms, norm, scalars)
+
+
+def derived_seed(*key: int) -> int:
+    """Return a 63-bit seed that is a pure function of `key`."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def concatenate(parts: Sequence[Embeddings]) -> Embeddings:
+    """Join embeddings of micro-batches along the clips; learned scalars are those of the first."""
+    targets = [part.target for part in parts if part.target is not None]
+    return Embeddings(
+        maps=torch.cat([part.maps for part in parts]),
+        audio=torch.cat([part.audio for part in parts]),
+        scalars=parts[0].scalars,
+        target=concatenate(targets) if targets else None,
+        extra={name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra},
+    )
+
+
+def as_leaves(embeddings: Embeddings) -> Embeddings:
+    """Return the same values as leaves that collect gradients (the targets have none)."""
+
+    def leaf(value: Tensor) -> Tensor:
+        return value.detach().clone().requires_grad_()
+
+    return replace(
+        embeddings,
+        maps=leaf(embeddings.maps),
+        audio=leaf(embeddings.audio),
+        scalars={name: leaf(value) for name, value in embeddings.scalars.items()},
+        extra={name: leaf(value) for name, value in embeddings.extra.items()},
+    )
+
+
+def surrogate(embeddings: Embeddings, leaves: Embeddings, offset: int, with_scalars: bool) -> Tensor:
+    """Return the scalar whose gradient is the loss's, through `embeddings` = rows from `offset` of `leaves`.
+
+    Learned scalars belong to the step, not to a micro-batch: they are counted with one of them only. (With
+    the others their gradient is 0, not absent: ZeRO 3 wants every parameter in every backward.)
+    """
+    rows = slice(offset, offset + len(embeddings.audio))
+    pairs = [(embeddings.maps, leaves.maps), (embeddings.audio, leaves.audio)]
+    pairs += [(value, leaves.extra[name]) for name, value in embeddings.extra.items()]
+    terms = [(value * leaf.grad[rows]).sum() for value, leaf in pairs if leaf.grad is not None]
+    for name, value in embeddings.scalars.items():
+        grad = leaves.scalars[name].grad
+        if grad is not None:
+            terms.append(value * (grad * with_scalars))
+    return torch.stack(terms).sum()

@@ -1,0 +1,1 @@
+"""What people look at: reports, galleries, charts, and overlays of films and pictures."""

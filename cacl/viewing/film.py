@@ -1,0 +1,224 @@
+"""Films in and out in constant memory: frames with the sound around them, and an overlay with its sound.
+
+Axes: `T` samples of a window, `H`, `W` pixels of a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+
+from cacl.errors import UserError
+from cacl.files import written
+
+_CLOCK = Fraction(1, 90_000)
+"""Seconds of a tick of the written film, which every common frame rate divides."""
+
+
+def open_film(path: str | Path) -> av.container.InputContainer:
+    """Open a film that has a picture and a sound. Raises UserError, naming the file, where one is missing."""
+    try:
+        film = av.open(str(path))
+    except (OSError, av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a film that can be read"
+        raise UserError(f"{path}: {reason}; give a video, or a picture and --sound FILE") from error
+    for kind, streams in (("picture", film.streams.video), ("sound", film.streams.audio)):
+        if not streams:
+            film.close()
+            raise UserError(f"{path}: has no {kind}; a film needs both, a picture and a sound")
+    return film
+
+
+def frames(path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield (seconds, frame [H, W, 3] uint8) of a film, upright, in the order of their showing.
+
+    Raises UserError where it cannot be decoded.
+    """
+    with open_film(path) as film:
+        stream = film.streams.video[0]
+        stream.thread_type = "AUTO"
+        for frame in _decoded(film, stream, path):
+            if frame.time is not None:
+                upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+                yield float(frame.time), np.ascontiguousarray(upright)
+
+
+class SlidingSound:
+    """The sound around any moment of a film, asked for in ascending order; holds two windows at most."""
+
+    def __init__(self, path: str | Path, rate: int, samples: int) -> None:
+        self.rate, self.samples = rate, samples
+        self._chunks = _mono(path, rate)
+        self._first_second = _begin_of_sound(path)
+        self._start = 0
+        self._held = np.zeros(0, np.float32)
+        self._ended = False
+
+    def around(self, time: float) -> np.ndarray:
+        """Return [T] float32, the window with `time` (seconds) in its middle, moved to lie within the film.
+
+        A film shorter than the window is repeated, as the field does. Raises UserError where there is no
+        sound.
+        """
+        first = max(0, round((time - self._first_second) * self.rate) - self.samples // 2)
+        while not self._ended and self._start + len(self._held) < first + self.samples:
+            self._pull()
+        end = self._start + len(self._held)
+        first = max(self._start, min(first, end - self.samples))
+        window = self._held[first - self._start : first - self._start + self.samples]
+        if not len(window):
+            raise UserError("the film's sound track is empty; give a film with sound")
+        self._forget(first)
+        return np.resize(window, self.samples) if len(window) < self.samples else window.copy()
+
+    def _pull(self) -> None:
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            self._ended = True
+        else:
+            self._held = np.concatenate([self._held, chunk])
+
+    def _forget(self, first: int) -> None:
+        """Drop what lies more than a window before `first`: later windows never need it."""
+        unneeded = first - self.samples - self._start
+        if unneeded > self.samples:
+            self._held, self._start = self._held[unneeded:], self._start + unneeded
+
+
+@contextmanager
+def film_writer(path: str | Path, sound_of: str | Path, width: int, height: int) -> Iterator[FilmWriter]:
+    """Yield what writes an H.264 film with the sound of another one; it is complete at the end, or absent.
+
+    Raises UserError where the film or its sound cannot be opened.
+    """
+    path = Path(path)
+    with (
+        open_film(sound_of) as sound,
+        written(path, suffix=path.suffix) as partial,
+        _created(partial, path) as film,
+    ):
+        writer = FilmWriter(film, sound, path, sound_of, width, height)
+        yield writer
+        writer.finish()
+
+
+def _created(partial: Path, path: Path) -> av.container.OutputContainer:
+    try:
+        return av.open(str(partial), "w")
+    except (OSError, av.FFmpegError, ValueError) as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be written as a film ({error}); name a file such as out.mp4")
+
+
+class FilmWriter:
+    """Encodes frames, and between them the sound of another film. See `film_writer`."""
+
+    def __init__(
+        self,
+        film: av.container.OutputContainer,
+        sound: av.container.InputContainer,
+        path: Path,
+        sound_of: str | Path,
+        width: int,
+        height: int,
+    ) -> None:
+        self._film = film
+        self._sound = _decoded(sound, sound.streams.audio[0], sound_of)
+        rate = sound.streams.audio[0].rate
+        try:
+            self._video = film.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
+            self._audio = film.add_stream("aac", rate=rate)
+        except (OSError, av.FFmpegError, ValueError) as error:
+            raise _unwritable(path, error) from error
+        self._video.width, self._video.height = width - width % 2, height - height % 2
+        self._video.pix_fmt = "yuv420p"
+        self._video.codec_context.time_base = _CLOCK
+        self._resampler = AudioResampler(format="fltp", layout=self._audio.layout, rate=rate)
+
+    def add(self, time: float, picture: np.ndarray) -> None:
+        """Append a frame [H, W, 3] uint8 shown at `time` (seconds), and the sound up to it."""
+        even = np.ascontiguousarray(picture[: self._video.height, : self._video.width])
+        frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+        frame.pts, frame.time_base = round(time / _CLOCK), _CLOCK
+        self._film.mux(self._video.encode(frame))
+        self._add_sound(time)
+
+    def _add_sound(self, until: float) -> None:
+        for decoded in self._sound:
+            for frame in self._resampler.resample(decoded):
+                self._film.mux(self._audio.encode(frame))
+            if decoded.time is not None and decoded.time > until:
+                break
+
+    def finish(self) -> None:
+        """Write the rest of the sound and what the encoders still hold."""
+        self._add_sound(float("inf"))
+        for frame in self._resampler.resample(None):
+            self._film.mux(self._audio.encode(frame))
+        self._film.mux(self._audio.encode(None))
+        self._film.mux(self._video.encode(None))
+
+
+def read_sound(path: str | Path, rate: int) -> np.ndarray:
+    """Return the whole sound of a recording, [T] float32 mono at `rate` Hz. Raises UserError without one."""
+    chunks = list(_mono(path, rate))
+    if not chunks:
+        raise UserError(f"{path}: holds no sound that can be read")
+    return np.concatenate(chunks)
+
+
+def _open_sound(path: str | Path) -> av.container.InputContainer:
+    """Open whatever holds a sound. Raises UserError, naming the file, where there is none."""
+    try:
+        film = av.open(str(path))
+    except (OSError, av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a recording that can be read"
+        raise UserError(f"{path}: {reason}; give a video or a recording with sound") from error
+    if not film.streams.audio:
+        film.close()
+        raise UserError(f"{path}: has no sound; give a video or a recording with sound")
+    return film
+
+
+def _mono(path: str | Path, rate: int) -> Iterator[np.ndarray]:
+    """Yield the sound in pieces [t] float32, mono at `rate` Hz."""
+    with _open_sound(path) as film:
+        resampler = AudioResampler(format="flt", layout="mono", rate=rate)
+        for decoded in _decoded(film, film.streams.audio[0], path):
+            for frame in resampler.resample(decoded):
+                yield frame.to_ndarray()[0]
+        for frame in resampler.resample(None):
+            yield frame.to_ndarray()[0]
+
+
+def _decoded(film: av.container.InputContainer, stream: Any, path: str | Path) -> Iterator[Any]:
+    """Yield a stream's frames. Raises UserError, naming the file and the moment, where they are broken."""
+    time = 0.0
+    try:
+        for frame in film.decode(stream):
+            time = frame.time or time
+            yield frame
+    except av.FFmpegError as error:
+        raise UserError(
+            f"{path}: the {stream.type} cannot be decoded after {time:.2f} s ({error.strerror}); "
+            "cut the film there or convert it anew"
+        ) from error
+
+
+def _begin_of_sound(path: str | Path) -> float:
+    """Return the moment of the first sample on the film's clock, seconds."""
+    with _open_sound(path) as film:
+        stream = film.streams.audio[0]
+        if stream.start_time is None or stream.time_base is None:
+            return 0.0
+        return float(stream.start_time * stream.time_base)

@@ -1,0 +1,159 @@
+"""A run's report: one HTML file that opens without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cacl.evaluation.protocols import CONTROLS, Columns, Protocol
+from cacl.files import write_text
+from cacl.viewing.charts import line_chart, smooth
+from cacl.viewing.gallery import Example, rendered
+from cacl.viewing.pages import TEMPLATES, render
+
+TITLES = {
+    "model": "trained model",
+    "guided": "with objects",
+    "objects": "objects alone",
+    "untrained": "untrained model",
+    "centered_box": "centered box",
+    "other_sound": "the other object’s sound",
+}
+_INTERVAL = "95 % interval"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run's evaluation (`cacl.evaluation.results`)."""
+
+    name: str
+    record: Mapping[str, Any]
+    systems: Mapping[str, Columns]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Another run, shown next to the report's own."""
+
+    measured: Measured
+    verdicts: Sequence[str]
+    """What the comparison comes to, a sentence a metric."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report tells beside the evaluation."""
+
+    log: Sequence[Mapping[str, Any]]
+    """The lines of train.jsonl."""
+    gallery: Mapping[str, Sequence[Example]]
+    """Examples by heading."""
+    sample_rate: int
+    facts: Mapping[str, str] = field(default_factory=dict)
+    beside: Beside | None = None
+
+
+def write_report(path: Path, measured: Measured, protocol: Protocol, page: Page) -> None:
+    """Write the report of a run."""
+    record = measured.record
+    shown = _shown(measured, page.beside)
+    html = render(
+        TEMPLATES / "report.html",
+        name=measured.name,
+        beside=page.beside,
+        record=record,
+        table=_table(measured, page.beside),
+        controls=[(TITLES.get(key, key), record[key]) for key in CONTROLS.get(record["protocol"], {})],
+        breakdown=record["breakdown"],
+        charts=[
+            ("Loss", _training_chart(page.log)),
+            ("Share of clips whose CIoU is at least this", _success_chart(shown, measured, protocol)),
+            ("Precision over recall", _precision_recall_chart(shown, protocol)),
+            (
+                "Precision and recall of the trained model, by confidence",
+                _threshold_chart(measured, protocol),
+            ),
+        ],
+        gallery={
+            heading: [rendered(example, page.sample_rate) for example in examples]
+            for heading, examples in page.gallery.items()
+        },
+        facts=page.facts,
+    )
+    write_text(path, html)
+
+
+def _table(measured: Measured, beside: Beside | None) -> dict[str, Any]:
+    """Return column titles and one row a metric: its name and the cells."""
+    record = measured.record
+    systems = {key: (TITLES[key], record[key]) for key in TITLES if key in record and key != "other_sound"}
+    columns: dict[str, Mapping[str, Any]] = {}
+    for key, (title, numbers) in systems.items():
+        columns[title] = {name: _number(value) for name, value in numbers.items()}
+        if key == "model":
+            columns[_INTERVAL] = {name: _interval(ends) for name, ends in record["intervals"].items()}
+            if beside:
+                other = beside.measured
+                columns[other.name] = {name: _number(v) for name, v in other.record["model"].items()}
+                columns[f"{other.name}, {_INTERVAL}"] = {
+                    name: _interval(ends) for name, ends in other.record["intervals"].items()
+                }
+    columns["ceiling"] = {name: _number(value) for name, value in record["ceiling"].items()}
+    rows = [(name, [cells.get(name, "–") for cells in columns.values()]) for name in record["model"]]
+    return {"titles": list(columns), "rows": rows}
+
+
+def _shown(measured: Measured, beside: Beside | None) -> dict[str, Columns]:
+    """Return the systems that have lines in charts, by title."""
+    shown = {TITLES[key]: measured.systems[key] for key in TITLES if key in measured.systems}
+    shown.pop(TITLES["other_sound"], None)
+    return {**({beside.measured.name: beside.measured.systems["model"]} if beside else {}), **shown}
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"{ends[0]:.3f} – {ends[1]:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _training_chart(log: Sequence[Mapping[str, Any]]) -> str:
+    steps = [(line["step"], line["loss"]) for line in log if "loss" in line]
+    means = smooth([loss for _, loss in steps], half_life=max(1.0, len(steps) / 40))
+    trend = [(step, mean) for (step, _), mean in zip(steps, means, strict=True)]
+    return line_chart({"each step": steps, "running mean": trend}, "step", "loss")
+
+
+def _success_chart(shown: Mapping[str, Columns], measured: Measured, protocol: Protocol) -> str:
+    """Return the share of sounding clips whose CIoU, as the protocol judges it, reaches a threshold."""
+    name = protocol.judged_by
+    lines = {title: _success(columns, name) for title, columns in shown.items() if name in columns}
+    if name == "ciou_top50":
+        lines["ceiling"] = _success(measured.systems["model"], "ceiling_ciou_top50")
+    return line_chart(lines, "CIoU", "clips", (0, 1))
+
+
+def _success(columns: Columns, name: str) -> list[tuple[float, float]]:
+    ciou = columns[name][columns["boxes"] > 0]
+    return [(k / 50, float((ciou >= k / 50).mean())) for k in range(51)]
+
+
+def _precision_recall_chart(shown: Mapping[str, Columns], protocol: Protocol) -> str:
+    lines = {}
+    for title, columns in shown.items():
+        if title != TITLES["centered_box"]:  # its confidence is the same for every clip
+            _, precision, recall = protocol.detections(columns).curve()
+            lines[title] = list(zip(recall.tolist(), precision.tolist(), strict=True))
+    return line_chart(lines, "recall", "precision", (0, 1))
+
+
+def _threshold_chart(measured: Measured, protocol: Protocol) -> str:
+    thresholds, precision, recall = protocol.detections(measured.systems["model"]).curve()
+    lines = {
+        name: list(zip(thresholds.tolist(), values.tolist(), strict=True))
+        for name, values in (("precision", precision), ("recall", recall))
+    }
+    return line_chart(lines, "confidence", "share", (0, 1))
