@@ -9,9 +9,10 @@ Axes: `N` clips of `W` ranks, `n = N / W`, `H` heads, `D` channels, `C` classes,
 from __future__ import annotations
 
 from cacl.loss.class_sums import sums_are_smaller
-from cacl.loss.objectives import COUNTS, PairObjective
+from cacl.loss.objectives import PairObjective
 from cacl.loss.options import LossOptions
 from cacl.loss.positives import SameClass
+from cacl.loss.sums import COUNTS
 
 DOUBLE = 8
 LOGGED = 7

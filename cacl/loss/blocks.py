@@ -8,20 +8,35 @@ Axes: `b` rows of a block, `n` rows on this rank, `N` columns, `k` sums of an ob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cacl.loss.objectives import Partial, merge
+from cacl.loss.sums import Partial, merge
 
-Block = Callable[[slice, list[Tensor], list[Tensor], Tensor | None, Tensor | None], tuple[Partial, Partial]]
-"""block(where, rows, shared, row shift, column shift) → sums of its rows [b, k] and of all columns [N, k].
 
-`rows` are the block's slices of the row tensors; the shifts are given when the block is computed again.
-"""
+class Shifts(NamedTuple):
+    """Shifts of a block that is computed again, for backward; None where the block finds its own."""
+
+    rows: Tensor | None = None
+    """[b, k]"""
+    columns: Tensor | None = None
+    """[N, k]"""
+
+
+class Block(Protocol):
+    """Computes the sums of the rows `where` and what they add to all columns."""
+
+    def __call__(
+        self, where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], shifts: Shifts
+    ) -> tuple[Partial, Partial]:
+        """Return sums of its rows [b, k] and of all columns [N, k].
+
+        `rows` are the block's slices of the row tensors, `shared` the whole tensors that every block uses.
+        """
 
 
 def sums_in_blocks(
@@ -33,7 +48,7 @@ def sums_in_blocks(
     """
     n = len(rows[0])
     if rows_per_block >= n:
-        return block(slice(0, n), list(rows), list(shared), None, None)
+        return block(slice(0, n), list(rows), list(shared), Shifts())
     outputs = _Blocks.apply(block, rows_per_block, len(rows), *rows, *shared)
     return Partial(outputs[0], outputs[1]), Partial(outputs[2], outputs[3])
 
@@ -44,7 +59,7 @@ class _Blocks(torch.autograd.Function):
         rows, shared = list(tensors[:row_tensors]), list(tensors[row_tensors:])
         by_row, column = [], None
         for where in _slices(len(rows[0]), rows_per_block):
-            row_part, column_part = block(where, [tensor[where] for tensor in rows], shared, None, None)
+            row_part, column_part = block(where, [tensor[where] for tensor in rows], shared, Shifts())
             by_row.append(row_part)
             column = column_part if column is None else merge(column, column_part)
         assert column is not None
@@ -66,7 +81,7 @@ class _Blocks(torch.autograd.Function):
             leaves = [x.detach().requires_grad_(w) for x, w in zip(cut, needed, strict=True)]
             in_rows, in_all = leaves[: ctx.row_tensors], leaves[ctx.row_tensors :]
             with torch.enable_grad():
-                parts = ctx.block(where, in_rows, in_all, row_shift[where], column_shift)
+                parts = ctx.block(where, in_rows, in_all, Shifts(row_shift[where], column_shift))
             weights = (row_gradient[where], column_gradient)
             asked = [
                 (part.sums, weight)

@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cacl.loss.objectives import Partial
+from cacl.loss.batch import GlobalBatch
 from cacl.loss.options import LossOptions
-from cacl.loss.pairs import GlobalBatch, merge_over_ranks
+from cacl.loss.pairs import merge_over_ranks
+from cacl.loss.sums import Partial
 
 
 @dataclass(frozen=True)

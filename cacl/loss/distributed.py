@@ -7,31 +7,23 @@ Axes: `n` clips on this rank, `N` of all ranks, `H` heads, `P` pixels, `D` chann
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from cacl.errors import UserError
-from cacl.loss.agreement import agreement
+from cacl.loss.batch import GlobalBatch, upcast
 from cacl.loss.class_sums import class_sums
-from cacl.loss.objectives import COUNTS, finish
+from cacl.loss.objectives import Direction, PairObjective
 from cacl.loss.options import LossOptions
-from cacl.loss.pairs import GlobalBatch, pair_sums, wide
-from cacl.loss.sspl import Sspl
+from cacl.loss.pairs import block_size, pair_sums
+from cacl.loss.regularizers import agreement
+from cacl.loss.sums import Counts, Partial
 from cacl.types import Clips, Embeddings
 from cacl.world import World
-
-
-@dataclass(frozen=True)
-class Direction:
-    """The loss of one direction, of the rows or the columns of this rank's clips."""
-
-    per_clip: Tensor
-    """[n]"""
-    weights: Tensor
-    """[n, 4] detached: weight of the positives and of the negatives, and their summed similarities."""
 
 
 @dataclass(frozen=True)
@@ -69,44 +61,41 @@ def global_loss(
         clips = replace(clips, soft=None)
     batch = GlobalBatch.gather(clips, world, step, shares)
     with torch.autocast(embeddings.audio.device.type, enabled=False):
-        directions = _directions(embeddings, batch, options)
+        embeddings = upcast(embeddings)
+        sums = partial(_sums, scalars=embeddings.scalars, batch=batch, options=options)
+        directions = options.objective.directions(embeddings, clips.valid, sums)
         per_clip = torch.stack([direction.per_clip for direction in directions]).sum(0)
         for regularizer in options.regularizers:
-            per_clip = per_clip + agreement(embeddings, batch, regularizer, options)
+            rows = block_size(embeddings.maps, len(batch.columns.label), options)
+            terms = agreement(regularizer, embeddings, batch, options.similarity, options.scale, rows)
+            per_clip = per_clip + terms
         return _collect(per_clip, directions, batch, 1 / options.scale(embeddings.scalars))
 
 
-def _directions(embeddings: Embeddings, batch: GlobalBatch, options: LossOptions) -> list[Direction]:
-    """Return the loss of each direction that the options ask for, of each view.
-
-    With a target (a moving average of the model) there are two views: online images against the target's
-    sounds, and the target's images against online sounds.
-    """
-    objective, target, valid = options.objective, embeddings.target, batch.clips.valid
-    if isinstance(objective, Sspl):
-        loss, own = objective.per_clip(embeddings)
-        nothing = torch.zeros_like(own)
-        return [Direction(loss.where(valid, 0), torch.stack([valid.to(own.dtype), nothing, own, nothing], 1))]
-    views = [(embeddings.maps, embeddings.audio)]
-    if target is not None:
-        views = [(embeddings.maps, target.audio), (target.maps, embeddings.audio)]
-    sums, found = class_sums if options.is_linear else pair_sums, []
-    for maps, audio in views:
-        rows, columns = sums(wide(maps), wide(audio), embeddings.scalars, batch, options)
-        wanted = {"image": [rows], "audio": [columns], "both": [rows, columns]}[options.direction]
-        found += [
-            Direction(finish(part, valid, objective), part.sums[:, :COUNTS].detach()) for part in wanted
-        ]
-    return found
+def _sums(
+    objective: PairObjective,
+    maps: Tensor,
+    audio: Tensor,
+    scalars: Mapping[str, Tensor],
+    batch: GlobalBatch,
+    options: LossOptions,
+) -> list[Partial]:
+    """Return the sums of this rank's clips in each direction that the options ask for."""
+    if options.is_linear:
+        rows, columns = class_sums(maps, audio, scalars, batch, options)
+    else:
+        rows, columns = pair_sums(objective, maps, audio, scalars, batch, options)
+    return [rows] * options.by_row + [columns] * options.by_column
 
 
 def _collect(
     per_clip: Tensor, directions: list[Direction], batch: GlobalBatch, temperature: Tensor | float
 ) -> LossTerms:
     """Reduce over ranks what is logged, in one exchange, and apply the factor of world size."""
-    weights = torch.stack([direction.weights for direction in directions]).double()
-    without = ((weights[:, :, :2] == 0) & batch.clips.valid[:, None]).any(0)
-    local = torch.cat([per_clip.detach().double().sum()[None], without.sum(0), weights.sum((0, 1))])
+    counts = torch.stack([direction.counts for direction in directions]).double()
+    weights = counts[:, :, : Counts.POSITIVE_SIMILARITY]  # of the positives and of the negatives
+    without = ((weights == 0) & batch.clips.valid[:, None]).any(0)
+    local = torch.cat([per_clip.detach().double().sum()[None], without.sum(0), counts.sum((0, 1))])
     total, no_positives, no_negatives, positive, negative, near, far = batch.world.sum(local).unbind()
     valid = batch.columns.valid.sum()
     divisor = valid.clamp(min=1).to(per_clip.dtype)

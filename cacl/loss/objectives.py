@@ -1,144 +1,43 @@
-"""What is asked of the similarities: sums over a row (or a column), and what is made of the sums.
+"""What is asked of the similarities: sums over a row (or a column), and the loss made of the sums.
 
-An objective names terms of every pair: `linear` ones are summed, `exponential` ones are summed after `exp`,
-each with a shift of its own so that nothing overflows or vanishes. Sums of parts of a row or column merge
-exactly, whether the parts are blocks or ranks; `finish` makes the loss of a row or column of the whole sums.
-
-Axes: `b` images of a block, `N` sounds, `.` rows or columns, `k` sums of an objective.
+Axes: `n` clips on this rank, `b` images of a block, `N` sounds, `.` rows or columns.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from cacl.loss.checks import require
 from cacl.loss.positives import Relation
-from cacl.loss.sspl import Sspl
+from cacl.loss.sums import Partial, Sums, Terms, complete
 from cacl.options import Options
-
-if TYPE_CHECKING:
-    from cacl.loss.options import LossOptions
-
-LOWEST = -1e30
-"""Shift of a sum of exponentials without terms; finite, so that differences of two such are not NaN."""
+from cacl.types import Embeddings
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What an objective sums of a block of pairs, each [b, N]."""
+class Direction:
+    """The loss of one direction, of the rows or the columns of this rank's clips."""
 
-    linear: tuple[Tensor, ...] = ()
-    exponential: tuple[tuple[Tensor, Tensor], ...] = ()
-    """Pairs (logits, weights), for the sum of `weights * exp(logits)`."""
-
-
-@dataclass(frozen=True)
-class Partial:
-    """Sums over a part of each row or column: `sums * exp(shift)`; the shift of a linear sum is 0.
-
-    Order of the `k` sums: weight of the positives, weight of the negatives, similarity of the positives, of
-    the negatives, then the objective's linear and its exponential terms.
-    """
-
-    sums: Tensor
-    """[., k], with gradient."""
-    shift: Tensor
-    """[., k], without."""
-
-    @classmethod
-    def nothing(cls, like: Tensor) -> Partial:
-        """Return sums of no rows or columns, for a direction that is not asked for."""
-        empty = like.new_zeros(0, 0)
-        return cls(empty, empty)
-
-    def rescaled(self, shift: Tensor) -> Tensor:
-        """Return the sums [., k] with regard to another, larger shift."""
-        return self.sums * (self.shift - shift).exp()
+    per_clip: Tensor
+    """[n]"""
+    counts: Tensor
+    """[n, COUNTS] detached, see `cacl.loss.sums.Counts`."""
 
 
-@dataclass(frozen=True)
-class Sums:
-    """A whole row's or column's sums, as `finish` reads them; harmless where there is no contrast."""
-
-    positive: Tensor
-    """[.], weight of the positives, above 0."""
-    negative: Tensor
-    """[.], weight of the negatives, above 0."""
-    linear: Tensor
-    """[., number of linear terms]."""
-    log_exponential: Tensor
-    """[., number of exponential terms], logarithms of the sums."""
-
-
-COUNTS = 4
-"""Sums that every objective has, before its own."""
-
-
-def partial(pair: Tensor, relation: Relation, terms: Terms, dim: int, shift: Tensor | None) -> Partial:
-    """Sum a block over its columns (`dim=1`) or its rows (`dim=0`).
-
-    `shift` [., k] is given where it is known already (recomputation); else the block's own maximum is used.
-    """
-    pair = pair.detach()
-    counted = (relation.positive, relation.negative, relation.positive * pair, relation.negative * pair)
-    sums = [term.sum(dim) for term in (*counted, *terms.linear)]
-    shifts = [torch.zeros_like(sums[0])] * len(sums)
-    for number, (logits, weights) in enumerate(terms.exponential, start=len(sums)):
-        logits = logits.masked_fill(weights <= 0, -torch.inf)
-        top = _largest(logits.detach(), dim) if shift is None else shift[:, number]
-        sums.append((weights * (logits - top.unsqueeze(dim)).exp()).sum(dim))
-        shifts.append(top)
-    return Partial(torch.stack(sums, -1), torch.stack(shifts, -1) if shift is None else shift)
-
-
-def _largest(logits: Tensor, dim: int) -> Tensor:
-    """`amax`, and LOWEST of nothing: a rank may hold no clips."""
-    return logits.amax(dim).clamp(min=LOWEST) if logits.shape[dim] else logits.sum(dim) + LOWEST
-
-
-def log1p_exp(x: Tensor) -> Tensor:
-    """`log(1 + e^x)`; torch's softplus leaves the 1 out above x = 20, which is seen in float64."""
-    return -F.logsigmoid(-x)
-
-
-def merge(first: Partial, second: Partial) -> Partial:
-    """Join the sums of two parts of the same rows or columns."""
-    shift = torch.maximum(first.shift, second.shift)
-    return Partial(first.rescaled(shift) + second.rescaled(shift), shift)
-
-
-def finish(part: Partial, valid: Tensor, objective: PairObjective) -> Tensor:
-    """Make the loss of each clip [n] from its whole sums; without positives or without negatives it is 0."""
-    contrast = (part.sums[:, 0] > 0) & (part.sums[:, 1] > 0) & valid
-    safe = torch.where(contrast[:, None], part.sums, 1)
-    first_exponential = COUNTS + objective.linear_terms
-    sums = Sums(
-        positive=safe[:, 0].detach(),
-        negative=safe[:, 1].detach(),
-        linear=safe[:, COUNTS:first_exponential],
-        log_exponential=part.shift[:, first_exponential:] + safe[:, first_exponential:].log(),
-    )
-    return torch.where(contrast, objective.finish(sums), 0)
-
-
-class PairObjective(Options, abc.ABC):
+class Objective(Options, abc.ABC):
     """What every objective does."""
 
+    name: str
     heads: ClassVar[int | None] = None
     """Heads that it needs; None is any number."""
     is_linear: ClassVar[bool] = False
     """Whether its sums are those of the logits of the positives and of the negatives."""
-    linear_terms: ClassVar[int]
-    exponential_terms: ClassVar[int]
-    """How many of either its `terms` are."""
 
     def scalars(self) -> dict[str, float]:
         """Return the initial values of the scalars that the objective learns."""
@@ -148,8 +47,34 @@ class PairObjective(Options, abc.ABC):
         """Return the module `Embeddings → Embeddings` that the objective needs in the model."""
         return None
 
-    def check(self, options: LossOptions) -> None:
-        """Raise UserError where the objective has no meaning beside the other parts."""
+    @abc.abstractmethod
+    def directions(self, embeddings: Embeddings, valid: Tensor, sums: SumsOfPairs) -> list[Direction]:
+        """Return the loss of this rank's clips, `valid` [n] bool, in each direction of each view."""
+
+
+class PairObjective(Objective):
+    """An objective over pairs of images and sounds, of which every clip's loss is made of sums."""
+
+    linear_terms: ClassVar[int]
+    exponential_terms: ClassVar[int]
+    """How many of either its `terms` are."""
+
+    def directions(self, embeddings: Embeddings, valid: Tensor, sums: SumsOfPairs) -> list[Direction]:
+        """Return the loss in each direction of each view.
+
+        With a target (a moving average of the model) there are two views: online images against the target's
+        sounds, and the target's images against online sounds.
+        """
+        target, views = embeddings.target, [(embeddings.maps, embeddings.audio)]
+        if target is not None:
+            views = [(embeddings.maps, target.audio), (target.maps, embeddings.audio)]
+        parts = [part for maps, audio in views for part in sums(self, maps, audio)]
+        return [Direction(self.per_clip(part, valid), part.counts) for part in parts]
+
+    def per_clip(self, part: Partial, valid: Tensor) -> Tensor:
+        """Return the loss of each row or column [.] from its whole sums; without contrast it is 0."""
+        sums, contrast = complete(part, valid, self.linear_terms)
+        return torch.where(contrast, self.finish(sums), 0)
 
     @abc.abstractmethod
     def terms(
@@ -160,6 +85,18 @@ class PairObjective(Options, abc.ABC):
     @abc.abstractmethod
     def finish(self, sums: Sums) -> Tensor:
         """Return the loss of each row or column [.] from its sums."""
+
+
+SumsOfPairs = Callable[[PairObjective, Tensor, Tensor], list[Partial]]
+"""From an objective, maps [n, H, P, D] and sounds [n, H, D] of this rank to the sums of its clips.
+
+One `Partial` [n, k] for each direction that is asked for, over the clips of all ranks.
+"""
+
+
+def log1p_exp(x: Tensor) -> Tensor:
+    """Return `log(1 + e^x)`; torch's softplus leaves the 1 out above x = 20, which is seen in float64."""
+    return -F.logsigmoid(-x)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,13 +214,6 @@ class Sigmoid(PairObjective):
         """Return the first value of the bias."""
         return {"bias": self.bias}
 
-    def check(self, options: LossOptions) -> None:
-        """Raise UserError for anything but rows."""
-        require(
-            options.direction == "image",
-            f"objective sigmoid has no directions: leave out {options.direction}",
-        )
-
     def terms(
         self, pair: Tensor, relation: Relation, scale: Tensor | float, scalars: Mapping[str, Tensor]
     ) -> Terms:
@@ -294,6 +224,3 @@ class Sigmoid(PairObjective):
     def finish(self, sums: Sums) -> Tensor:
         """Return the loss of each row [.]."""
         return sums.linear[:, 0]
-
-
-Objective = Annotated[Contrast | InfoNCE | MarginNCE | SupCon | Sigmoid | Sspl, Field(discriminator="name")]

@@ -5,26 +5,55 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from cacl.loss.checks import require
-from cacl.loss.objectives import Contrast, Objective, PairObjective
-from cacl.loss.positives import Positives, SameClass
-from cacl.loss.regularizers import Regularizer
-from cacl.loss.similarities import MeanSimilarity, Similarity
+from cacl.loss.objectives import Contrast, InfoNCE, MarginNCE, Sigmoid, SupCon
+from cacl.loss.positives import (
+    ConfidenceWeighted,
+    Confident,
+    Curriculum,
+    FalseNegatives,
+    OwnClip,
+    SameClass,
+    SoftOverlap,
+)
+from cacl.loss.regularizers import Fnac
+from cacl.loss.similarities import (
+    AttentionSimilarity,
+    LogSumExpSimilarity,
+    MaxSimilarity,
+    MeanSimilarity,
+    TriMapSimilarity,
+)
+from cacl.loss.sspl import Sspl
 from cacl.options import Options
+
+SimilarityOptions = Annotated[
+    MeanSimilarity | MaxSimilarity | LogSumExpSimilarity | AttentionSimilarity | TriMapSimilarity,
+    Field(discriminator="name"),
+]
+PositivesOptions = Annotated[
+    OwnClip | SameClass | SoftOverlap | ConfidenceWeighted | Confident | Curriculum | FalseNegatives,
+    Field(discriminator="name"),
+]
+ObjectiveOptions = Annotated[
+    Contrast | InfoNCE | MarginNCE | SupCon | Sigmoid | Sspl, Field(discriminator="name")
+]
+RegularizerOptions = Fnac
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions(Options):
     """The parts of a loss, combined freely; a combination without meaning raises UserError."""
 
-    similarity: Similarity = field(default_factory=MeanSimilarity)
-    positives: Positives = field(default_factory=SameClass)
-    objective: Objective = field(default_factory=Contrast)
+    similarity: SimilarityOptions = field(default_factory=MeanSimilarity)
+    positives: PositivesOptions = field(default_factory=SameClass)
+    objective: ObjectiveOptions = field(default_factory=Contrast)
     direction: Literal["image", "audio", "both"] = "image"
     """Rows of images against all sounds, columns of sounds against all images, or the sum of the two."""
     temperature: float = 0.07
@@ -33,7 +62,7 @@ class LossOptions(Options):
     """Learn `logit_scale = log(1 / temperature)` (CLIP's form), starting at `temperature`."""
     minimum_temperature: float = 0.01
     """Bound of a learned temperature."""
-    regularizers: tuple[Regularizer, ...] = ()
+    regularizers: tuple[RegularizerOptions, ...] = ()
     memory_mib: float = 128
     """Memory for scores of pairs; the batch is worked on in blocks of rows that keep to it."""
 
@@ -44,9 +73,9 @@ class LossOptions(Options):
             not self.learn_temperature or 0 < self.minimum_temperature <= self.temperature,
             f"minimum_temperature must lie in 0..temperature, got {self.minimum_temperature}",
         )
+        for rule in RULES:
+            rule(self)
         parts = (self.objective, self.similarity, *self.regularizers)
-        for part in parts:
-            part.check(self)
         needed = {part.heads: part.name for part in parts if part.heads is not None}
         require(
             len(needed) <= 1, f"{' and '.join(needed.values())} need different numbers of heads: {needed}"
@@ -102,10 +131,60 @@ class LossOptions(Options):
     @property
     def is_linear(self) -> bool:
         """Whether all that is summed of a row are similarities, so that class sums do."""
-        objective = self.objective
-        linear = isinstance(objective, PairObjective) and objective.is_linear and self.similarity.is_linear
-        return linear and self.positives.has_classes
+        return self.objective.is_linear and self.similarity.is_linear and self.positives.has_classes
 
     def head(self, channels: int) -> nn.Module | None:
         """Return the module `Embeddings → Embeddings` that this loss needs in the model, or None."""
         return self.objective.head(channels)
+
+
+def sigmoid_has_rows_only(loss: LossOptions) -> None:
+    """One sum over all pairs: a pair counts once, in its image's row."""
+    require(
+        loss.objective.name != "sigmoid" or loss.direction == "image",
+        f"objective sigmoid has no directions: leave out {loss.direction}",
+    )
+
+
+def tri_map_has_rows_only(loss: LossOptions) -> None:
+    """The hard negative is a region of an image: it stands next to a row."""
+    require(
+        loss.similarity.name != "tri-map" or loss.direction == "image",
+        f"similarity tri-map has only direction image, got {loss.direction}",
+    )
+
+
+def attention_has_log_probabilities(loss: LossOptions) -> None:
+    """Suspects are found by a score that the logarithm of a probability must be able to reach."""
+    positives = loss.positives
+    require(
+        loss.similarity.name != "attention"
+        or not isinstance(positives, FalseNegatives)
+        or positives.above < 0,
+        "positives.above must be below 0 with similarity attention, whose scores are log-probabilities",
+    )
+
+
+def sspl_has_own_pairs_only(loss: LossOptions) -> None:
+    """Nothing of what pairs of different clips are compared by has a meaning."""
+    others = {
+        "similarity": loss.similarity.name != "mean",
+        "positives": loss.positives.name != "own-clip",
+        "direction": loss.direction != "image",
+        "learn_temperature": loss.learn_temperature,
+        "regularizers": bool(loss.regularizers),
+    }
+    for key, is_set in others.items():
+        require(
+            loss.objective.name != "sspl" or not is_set,
+            f"objective sspl compares own pairs only: {key} has no meaning (positives own-clip)",
+        )
+
+
+RULES = (
+    sigmoid_has_rows_only,
+    sspl_has_own_pairs_only,
+    tri_map_has_rows_only,
+    attention_has_log_probabilities,
+)
+"""Which combinations have no meaning. Each raises UserError for one that it forbids."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from cacl.loss.checks import require
@@ -65,7 +64,7 @@ class Pairs:
         return (self.rows.confidence >= threshold)[:, None] & (self.columns.confidence >= threshold)
 
 
-class PairRelation(Options, abc.ABC):
+class Positives(Options, abc.ABC):
     """What every choice of positives does."""
 
     has_classes: ClassVar[bool] = False
@@ -96,7 +95,7 @@ class PairRelation(Options, abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnClip(PairRelation):
+class OwnClip(Positives):
     """The clip's own sound is its only positive (Eq. 1)."""
 
     name: Literal["own-clip"] = "own-clip"
@@ -113,7 +112,7 @@ class OwnClip(PairRelation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SameClass(PairRelation):
+class SameClass(Positives):
     """All clips of the same pseudo-class are positives, all others negatives (Eq. 3)."""
 
     name: Literal["same-class"] = "same-class"
@@ -148,7 +147,7 @@ class SameClass(PairRelation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftOverlap(PairRelation):
+class SoftOverlap(Positives):
     """A pair is positive as far as its soft labels overlap, `sum over classes of p_i p_j`."""
 
     name: Literal["soft-overlap"] = "soft-overlap"
@@ -169,7 +168,7 @@ class SoftOverlap(PairRelation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfidenceWeighted(PairRelation):
+class ConfidenceWeighted(Positives):
     """Pairs of one pseudo-class are positive by the product of their confidences; the own pair wholly."""
 
     name: Literal["confidence-weighted"] = "confidence-weighted"
@@ -181,7 +180,7 @@ class ConfidenceWeighted(PairRelation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confident(PairRelation):
+class Confident(Positives):
     """Same pseudo-class where both clips are confident; unsure pairs of one class are ignored."""
 
     name: Literal["confident"] = "confident"
@@ -193,7 +192,7 @@ class Confident(PairRelation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curriculum(PairRelation):
+class Curriculum(Positives):
     """Confident pairs first: the threshold moves from `start` to `end` over `steps` training steps."""
 
     name: Literal["curriculum"] = "curriculum"
@@ -212,7 +211,7 @@ class Curriculum(PairRelation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FalseNegatives(PairRelation):
+class FalseNegatives(Positives):
     """Suspected false negatives of an image: among its `top` most similar sounds, and above a similarity.
 
     `eliminate` ignores them, `attract` makes them positives (Huynh et al., "Boosting Contrastive
@@ -243,9 +242,3 @@ class FalseNegatives(PairRelation):
 def _confident(pairs: Pairs, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
     positive = (pairs.is_same_class & pairs.both_above(threshold)) | pairs.is_own
     return positive, ~pairs.is_same_class
-
-
-Positives = Annotated[
-    OwnClip | SameClass | SoftOverlap | ConfidenceWeighted | Confident | Curriculum | FalseNegatives,
-    Field(discriminator="name"),
-]

@@ -5,15 +5,21 @@ Axes: `b` images of a block, `n` on this rank, `N` of all ranks, `P` pixels, `D`
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from cacl.loss.batch import GlobalBatch
+from cacl.loss.blocks import Shifts, sums_in_blocks
+from cacl.loss.similarities import Columns, Similarity
+from cacl.loss.sums import Partial
 from cacl.options import Options
+from cacl.types import Embeddings
 
-if TYPE_CHECKING:
-    from cacl.loss.options import LossOptions
+Scale = Callable[[Mapping[str, Tensor]], Tensor | float]
+"""From the learned scalars to the factor from similarity to logits."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,6 @@ class Fnac(Options):
 
     heads: ClassVar[int | None] = 1
 
-    def check(self, options: LossOptions) -> None:
-        """Every similarity of one head and every objective of pairs will do."""
-
     def views(self, maps: Tensor, audio: Tensor, scale: Tensor | float) -> Views:
         """Make the vectors of this rank's clips from maps [n, 1, P, D] and sounds [n, 1, D]."""
         maps, audio = maps[:, 0], audio[:, 0]
@@ -74,4 +77,32 @@ class Fnac(Options):
         return (terms * valid).sum(1) / valid.sum().clamp(min=1).to(terms.dtype)
 
 
-Regularizer = Fnac
+def agreement(
+    regularizer: Fnac,
+    embeddings: Embeddings,
+    batch: GlobalBatch,
+    similarity: Similarity,
+    scale: Scale,
+    rows_per_block: int,
+) -> Tensor:
+    """Return a regularizer's weighted terms of each clip of this rank [n], in blocks and over ranks."""
+    maps, audio, names = embeddings.maps, embeddings.audio, list(embeddings.scalars)
+    own, valid = batch.own, batch.columns.valid
+    mine = regularizer.views(maps, audio, scale(embeddings.scalars))
+    views = [mine.audio, mine.foreground, mine.image]
+    every = [batch.world.gather_rows(view, batch.shares) for view in views]
+
+    def block(
+        where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], shifts: Shifts
+    ) -> tuple[Partial, Partial]:
+        images, *row_views = rows
+        sounds, foregrounds, pooled, *learned = shared
+        factor = scale(dict(zip(names, learned, strict=True)))
+        scores = similarity.scores(images, sounds[:, None], Columns(own[where], valid), factor)
+        logits, every_view = scores.pair * scores.scale, Views(sounds, foregrounds, pooled)
+        sums = regularizer.rows(logits, Views(*row_views), every_view, valid, factor)[:, None]
+        return Partial(sums, sums.new_zeros(sums.shape)), Partial.nothing(sums)
+
+    shared = [*every, *embeddings.scalars.values()]
+    terms, _ = sums_in_blocks(block, [similarity.prepare(maps), *views], shared, rows_per_block)
+    return terms.sums[:, 0].where(batch.clips.valid, 0)

@@ -12,20 +12,15 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from cacl.loss.checks import require
-from cacl.loss.objectives import LOWEST
-from cacl.loss.positives import FalseNegatives
+from cacl.loss.sums import LOWEST
 from cacl.options import Options
-
-if TYPE_CHECKING:
-    from cacl.loss.options import LossOptions
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Columns:
     """[N] bool."""
 
 
-class PairSimilarity(Options, abc.ABC):
+class Similarity(Options, abc.ABC):
     """What every similarity does."""
 
     heads: ClassVar[int | None] = None
@@ -59,9 +54,6 @@ class PairSimilarity(Options, abc.ABC):
     """Whether a score is the product of the prepared image and the sound."""
     floats_per_score: ClassVar[int]
     """Tensors of [b, P, N] that a block holds at once with its gradient, at most; 0 if none is built."""
-
-    def check(self, options: LossOptions) -> None:
-        """Raise UserError where the similarity has no meaning beside the other parts."""
 
     def prepare(self, maps: Tensor) -> Tensor:
         """Return what of the maps [n, H, P, D] enters the blocks, [n, ...]."""
@@ -73,7 +65,7 @@ class PairSimilarity(Options, abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanSimilarity(PairSimilarity):
+class MeanSimilarity(Similarity):
     """Mean over pixels of the cosine (the paper's S_ij); linear, so the maps are pooled once."""
 
     name: Literal["mean"] = "mean"
@@ -92,7 +84,7 @@ class MeanSimilarity(PairSimilarity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaxSimilarity(PairSimilarity):
+class MaxSimilarity(Similarity):
     """Maximum over pixels of the cosine (EZ-VSL), mean over heads."""
 
     name: Literal["max"] = "max"
@@ -105,7 +97,7 @@ class MaxSimilarity(PairSimilarity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogSumExpSimilarity(PairSimilarity):
+class LogSumExpSimilarity(Similarity):
     """`log(mean over pixels of exp(sharpness * cosine)) / sharpness`: mean at 0, maximum at infinity."""
 
     name: Literal["log-sum-exp"] = "log-sum-exp"
@@ -123,7 +115,7 @@ class LogSumExpSimilarity(PairSimilarity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionSimilarity(PairSimilarity):
+class AttentionSimilarity(Similarity):
     """SLAVC's two heads: the log of the sum over pixels of X · Y.
 
     X is a softmax over sounds of the first head's logits (which sound is it, at this pixel), Y a softmax over
@@ -136,14 +128,6 @@ class AttentionSimilarity(PairSimilarity):
     heads: ClassVar[int | None] = 2
     floats_per_score: ClassVar[int] = 3
 
-    def check(self, options: LossOptions) -> None:
-        """Raise UserError where positives ask for a score that a logarithm of a probability never has."""
-        positives = options.positives
-        require(
-            not isinstance(positives, FalseNegatives) or positives.above < 0,
-            "positives.above must be below 0 with similarity attention, whose scores are log-probabilities",
-        )
-
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps of two heads [b, 2, P, D] against sounds [N, 2, D]."""
         first, second = zip(rows.unbind(1), (audio * scale).unbind(1), strict=True)
@@ -153,7 +137,7 @@ class AttentionSimilarity(PairSimilarity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TriMapSimilarity(PairSimilarity):
+class TriMapSimilarity(Similarity):
     """LVS: the mean cosine of the pixels that a sound lights up, softly chosen, and a hard negative.
 
     `m = sigmoid((cos - positive_threshold) / softness)` chooses the pixels of a pair; the own pair's pixels
@@ -173,13 +157,6 @@ class TriMapSimilarity(PairSimilarity):
 
     def __post_init__(self) -> None:
         require(self.softness > 0, f"softness must be above 0, got {self.softness}")
-
-    def check(self, options: LossOptions) -> None:
-        """The hard negative is a region of an image: it stands beside a row."""
-        require(
-            options.direction == "image",
-            f"similarity tri-map has only direction image, got {options.direction}",
-        )
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps of one head [b, 1, P, D] against sounds [N, 1, D]."""
@@ -211,9 +188,3 @@ def _weighted_mean(x: Tensor, logits: Tensor) -> Tensor:
 
 def _mean(by_head: list[Tensor]) -> Tensor:
     return by_head[0] if len(by_head) == 1 else torch.stack(by_head).mean(0)
-
-
-Similarity = Annotated[
-    MeanSimilarity | MaxSimilarity | LogSumExpSimilarity | AttentionSimilarity | TriMapSimilarity,
-    Field(discriminator="name"),
-]

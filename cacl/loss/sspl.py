@@ -9,17 +9,15 @@ Axes: `n` clips on this rank, `H` heads, `P` pixels, `D` channels.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cacl.loss.checks import require
-from cacl.options import Options
+from cacl.loss.objectives import Direction, Objective, SumsOfPairs
 from cacl.types import Embeddings
-
-if TYPE_CHECKING:
-    from cacl.loss.options import LossOptions
 
 
 class Predictor(nn.Module):
@@ -52,7 +50,7 @@ class Predictor(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sspl(Options):
+class Sspl(Objective):
     """`-(cos(image prediction, sound) + cos(sound prediction, image)) / 2`."""
 
     name: Literal["sspl"] = "sspl"
@@ -61,37 +59,17 @@ class Sspl(Options):
 
     heads: ClassVar[int | None] = 1
 
-    def scalars(self) -> dict[str, float]:
-        """Return the initial values of learned scalars: none."""
-        return {}
-
     def head(self, channels: int) -> nn.Module:
         """Return the predictor, which the model owns."""
         return Predictor(channels, self.attention_temperature)
 
-    def check(self, options: LossOptions) -> None:
-        """Raise UserError where something is set that belongs to pairs of different clips."""
-        others = {
-            "similarity": options.similarity.name != "mean",
-            "positives": options.positives.name != "own-clip",
-            "direction": options.direction != "image",
-            "learn_temperature": options.learn_temperature,
-            "regularizers": bool(options.regularizers),
-        }
-        for key, is_set in others.items():
-            require(
-                not is_set,
-                f"objective sspl compares own pairs only: {key} has no meaning (positives own-clip)",
-            )
-
-    def per_clip(self, embeddings: Embeddings) -> tuple[Tensor, Tensor]:
-        """Return the loss [n] and the cosine of the attended image and the sound [n], without gradient.
-
-        Raises UserError where the model lacks the predictor.
-        """
+    def directions(self, embeddings: Embeddings, valid: Tensor, sums: SumsOfPairs) -> list[Direction]:
+        """Return the loss of own pairs, the only ones. Raises UserError if the model lacks the predictor."""
         require("image" in embeddings.extra, "loss.objective: sspl needs its predictor in the model")
         extra, sound = embeddings.extra, embeddings.audio[:, 0]
         forward = F.cosine_similarity(extra["image_prediction"], sound.detach(), dim=1)
         backward = F.cosine_similarity(extra["sound_prediction"], extra["image"].detach(), dim=1)
         own = F.cosine_similarity(extra["image"].detach(), sound.detach(), dim=1)
-        return -(forward + backward) / 2, own
+        nothing = torch.zeros_like(own)
+        counts = torch.stack([valid.to(own.dtype), nothing, own, nothing], 1)
+        return [Direction((-(forward + backward) / 2).where(valid, 0), counts)]

@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from cacl.loss import LossOptions, global_loss
-from cacl.loss import objectives as objective
+from cacl.loss import LossOptions, global_loss, sums
+from cacl.loss.batch import GlobalBatch
 from cacl.loss.objectives import InfoNCE
-from cacl.loss.pairs import GlobalBatch
 from cacl.loss.positives import OwnClip
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity
@@ -96,9 +95,7 @@ def test_a_step_of_sgd_tells_every_trap_of_gathering(trap: str | None, options: 
 def without_largest(world: World, everywhere: bool) -> dict[str, torch.Tensor]:
     """Sums of exponentials without their largest logit: everywhere (Inf-CLIP's ring), or between ranks only."""
     if everywhere:
-        plain = mock.patch.object(
-            objective, "_largest", lambda logits, dim: torch.zeros_like(logits.sum(dim))
-        )
+        plain = mock.patch.object(sums, "_largest", lambda logits, dim: torch.zeros_like(logits.sum(dim)))
     else:
         plain = mock.patch.object(World, "max", lambda self, x: x.detach())
     with plain:

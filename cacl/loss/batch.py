@@ -1,0 +1,78 @@
+"""The global batch as one rank knows it: its own clips, and what is known of those of all ranks.
+
+Axes: `n` clips on this rank, `N` of all ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cacl.types import Clips, Embeddings
+from cacl.world import World
+
+
+@dataclass(frozen=True)
+class GlobalBatch:
+    """This rank's clips among those of all ranks."""
+
+    clips: Clips
+    """[n]"""
+    columns: Clips
+    """[N]"""
+    first: int
+    """Column of this rank's first clip."""
+    world: World
+    shares: Sequence[int] | None
+    step: int | Tensor
+
+    @classmethod
+    def gather(
+        cls, clips: Clips, world: World, step: int | Tensor, shares: Sequence[int] | None
+    ) -> GlobalBatch:
+        """Exchange what is known of clips beside their embeddings."""
+        n = len(clips.label)
+        first = sum(shares[: world.rank]) if shares else world.rank * n
+        return cls(clips, gather_clips(clips, world, shares), first, world, shares, step)
+
+    @property
+    def own(self) -> Tensor:
+        """[n] int64, the column of each of this rank's clips."""
+        return torch.arange(self.first, self.first + len(self.clips.label), device=self.clips.label.device)
+
+
+def gather_clips(clips: Clips, world: World, shares: Sequence[int] | None = None) -> Clips:
+    """Return the clips of all ranks [N], in one exchange (float64 holds every index and label exactly).
+
+    Soft labels, where there are some, take a second one.
+    """
+    if world.size == 1:
+        return clips
+    columns = [clips.index, clips.label, clips.confidence, clips.valid]
+    packed = world.gather_rows(torch.stack([column.double() for column in columns], 1), shares)
+    return Clips(
+        index=packed[:, 0].long(),
+        label=packed[:, 1].long(),
+        confidence=packed[:, 2].to(clips.confidence.dtype),
+        valid=packed[:, 3].bool(),
+        soft=None if clips.soft is None else world.gather_rows(clips.soft, shares),
+    )
+
+
+def cut(clips: Clips, where: slice) -> Clips:
+    """Return the rows `where` of `clips`."""
+    soft = None if clips.soft is None else clips.soft[where]
+    return Clips(clips.index[where], clips.label[where], clips.confidence[where], clips.valid[where], soft)
+
+
+def upcast(embeddings: Embeddings) -> Embeddings:
+    """Return half-precision vectors as float32: every reduction of the loss is at least that wide."""
+
+    def wide(x: Tensor) -> Tensor:
+        return x if x.dtype == torch.float64 else x.float()
+
+    target = None if embeddings.target is None else upcast(embeddings.target)
+    return replace(embeddings, maps=wide(embeddings.maps), audio=wide(embeddings.audio), target=target)
