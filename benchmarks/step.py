@@ -40,7 +40,8 @@ from cacl.runs.directory import Run
 from cacl.training.engines import DDP
 from cacl.training.engines.ddp import DDPEngine
 from cacl.training.optimization import AdamW, Constant
-from cacl.training.trainer import Plan, Task, TrainingOptions, train
+from cacl.training.options import TrainingOptions
+from cacl.training.trainer import Plan, Training, train
 from cacl.types import Batch, Clips
 from cacl.world import World
 
@@ -80,15 +81,6 @@ def trained(
             yield batch
 
     world = engine.world
-    task = Task(
-        batches=repeated(),
-        clips_of=clips_of,
-        loss_at=lambda step: lambda embeddings, clips: global_loss(embeddings, clips, LOSS, world, step),
-        after_update=lambda: LOSS.clamp_(dict(engine.module.scalars)),
-        validate=None,
-        stop=lambda: False,
-        identity={},
-    )
     size = len(batch.index)
     options = TrainingOptions(
         global_batch_size=size * world.size, micro_batch_size=size, checkpoint_every=checkpoint_every
@@ -96,7 +88,18 @@ def trained(
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run")
         run.folder.mkdir()
-        train(engine, None, task, options, Constant(), Plan(steps, steps, steps), run, 0)
+        training = Training(
+            engine=engine,
+            average=None,
+            batches=repeated(),
+            clips_of=clips_of,
+            loss=LOSS,
+            options=options,
+            schedule=Constant(),
+            plan=Plan(steps, steps, steps),
+            run=run,
+        )
+        train(training)
         records = run.records() if world.is_main else []
     # From one fetch to the next; the last step, which has none after it, ends in a checkpoint.
     spent = [later - earlier for earlier, later in itertools.pairwise(marks)]
@@ -209,7 +212,7 @@ def mark(name): marks.append((name, time.time()))
 import torch
 mark("import torch")
 import benchmarks.step as step
-from launch.data import open_data
+from launch.jobs.data import open_data
 mark("import the rest")
 torch.set_num_threads(1)
 engine = step.DDP().build(step.model(), step.OPTIMIZER, step.World())

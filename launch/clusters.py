@@ -17,7 +17,7 @@ from launch.clips import (
     user_tagger,
     whole_clips,
 )
-from launch.environment import start_world, stop_world
+from launch.jobs.environment import start_world, stop_world
 
 if TYPE_CHECKING:
     from cacl.labels.features import Features

@@ -1,12 +1,7 @@
-"""Print a recipe with every default filled in and every override applied.
-
-cacl config launch/recipes/demo.yaml --optimizer.learning-rate 1e-3
-cacl config demo          the same recipe by its name: those that come with cacl are found from anywhere
-"""
+"""Recipes and spaces as files: YAML in which a key stands once, overrides, and what comes with cacl."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,26 +10,9 @@ import yaml
 from cacl.errors import UserError
 
 if TYPE_CHECKING:
-    from launch.recipe import Recipe
+    from launch.jobs.recipe import Recipe
 
-TAKES_OVERRIDES = True
 OVERRIDES_HELP = "Any key of the recipe can be set by its dotted name: --optimizer.learning-rate 1e-3"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's arguments."""
-    parser.add_argument(
-        "recipe", metavar="RECIPE", help="a recipe: its path, or the name of one that comes with cacl"
-    )
-    parser.epilog = OVERRIDES_HELP
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Print the resolved recipe as YAML."""
-    from cacl.options import plain
-
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
-    print(yaml.safe_dump(plain(recipe), sort_keys=False), end="")
 
 
 def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
@@ -43,7 +21,7 @@ def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
     Raises UserError, one sentence, for a missing file, unknown key or wrong type.
     """
     from cacl.options import parse, plain
-    from launch.recipe import Recipe
+    from launch.jobs.recipe import Recipe
 
     recipe = parse(Recipe, read_yaml(find(path)), str(path))
     if not overrides:

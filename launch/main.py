@@ -1,4 +1,4 @@
-"""The command `cacl`: one table from verb to module.
+"""The command `cacl`: one table from verb to module of `launch.verbs`.
 
 Each module has `add_arguments(parser)` and `main(arguments) -> int | None`, imports nothing heavy at its top
 (`cacl --help` must not import torch), and opens with the command that runs it. A module with TAKES_OVERRIDES
@@ -14,23 +14,23 @@ import sys
 from cacl.errors import UserError
 
 VERBS = {
-    "pack": ("launch.pack", "write clips of a source into WebDataset shards"),
-    "shards": ("launch.shards", "show, verify or audit packed shards"),
-    "label": ("launch.label", "predict a pseudo-label for every clip with a frozen classifier"),
-    "labels": ("launch.labels", "report on label tables, cluster, fuse, compare"),
-    "train": ("launch.train", "train from a recipe, on one process or many"),
-    "evaluate": ("launch.evaluate", "measure a run by a protocol"),
-    "export": ("launch.export", "write a trained model and its recipe into one file"),
-    "import": ("launch.importing", "make a run of a released SLAVC or EZ-VSL checkpoint"),
-    "compare": ("launch.compare", "say whether one run is better than another, and how sure that is"),
-    "report": ("launch.report", "write a run's HTML report"),
-    "localize": ("launch.localize", "show where the sound is in a film, or a picture and a sound"),
-    "runs": ("launch.runs", "list runs, or lay some side by side"),
-    "config": ("launch.config", "print a recipe with every default filled in"),
-    "submit": ("launch.submit", "send jobs to a SLURM cluster, or show them"),
-    "sweep": ("launch.sweep", "try settings of a recipe with Ray Tune"),
-    "doctor": ("launch.doctor", "say what this machine can do and what is missing"),
-    "demo": ("launch.demo", "the whole way on real photographs and sounds"),
+    "pack": ("pack", "write clips of a source into WebDataset shards"),
+    "shards": ("shards", "show, verify or audit packed shards"),
+    "label": ("label", "predict a pseudo-label for every clip with a frozen classifier"),
+    "labels": ("labels", "report on label tables, cluster, fuse, compare"),
+    "train": ("train", "train from a recipe, on one process or many"),
+    "evaluate": ("evaluate", "measure a run by a protocol"),
+    "export": ("export", "write a trained model and its recipe into one file"),
+    "import": ("import_", "make a run of a released SLAVC or EZ-VSL checkpoint"),
+    "compare": ("compare", "say whether one run is better than another, and how sure that is"),
+    "report": ("report", "write a run's HTML report"),
+    "localize": ("localize", "show where the sound is in a film, or a picture and a sound"),
+    "runs": ("runs", "list runs, or lay some side by side"),
+    "config": ("config", "print a recipe with every default filled in"),
+    "submit": ("submit", "send jobs to a SLURM cluster, or show them"),
+    "sweep": ("sweep", "try settings of a recipe with Ray Tune"),
+    "doctor": ("doctor", "say what this machine can do and what is missing"),
+    "demo": ("demo", "the whole way on real photographs and sounds"),
 }
 
 
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"cacl: there is no verb {verb!r}; the verbs are: {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(VERBS[verb][0])
+    module = importlib.import_module(f"launch.verbs.{VERBS[verb][0]}")
     parser = _Parser(
         prog=f"cacl {verb}",
         description=module.__doc__,

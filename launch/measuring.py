@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cacl.evaluation.protocols import Columns, Protocol
     from cacl.types import Batch
     from cacl.world import World
-    from launch.recipe import Recipe
+    from launch.jobs.recipe import Recipe
     from shards.store import Store
 
 
@@ -51,7 +51,7 @@ def open_test(
     from cacl.evaluation.protocols import get_protocol
     from cacl.options import parse
     from cacl.runs.directory import Run
-    from launch.recipe import Recipe
+    from launch.jobs.recipe import Recipe
     from shards.store import open_store
 
     file = Run(run).recipe_file

@@ -1,6 +1,6 @@
 """Several ranks on this machine: torchrun, with signals passed on to it.
 
-    python -m launch.ranks --nproc-per-node 2 -m launch.train launch/recipes/demo.yaml
+    python -m launch.ranks --nproc-per-node 2 -m launch.main train launch/recipes/demo.yaml
 
 is torchrun with the same arguments, which ends as the rank did that failed first: with its exit code, and
 without a traceback of torchrun's own under what that rank has said.
@@ -30,8 +30,8 @@ def check_number(nproc_per_node: int) -> None:
         raise UserError(f"--nproc-per-node {nproc_per_node}: give at least 1")
 
 
-def run_ranks(nproc_per_node: int, module: str, words: list[str], max_restarts: int = 0) -> int:
-    """Run `python -m module words` as so many ranks and return the exit code after the last has ended.
+def run_ranks(nproc_per_node: int, verb: str, words: list[str], max_restarts: int = 0) -> int:
+    """Run `cacl verb words` as so many ranks and return the exit code after the last has ended.
 
     It is 0, or that of the rank that failed first: 2 for bad input, 1 where a signal has ended it.
 
@@ -43,7 +43,7 @@ def run_ranks(nproc_per_node: int, module: str, words: list[str], max_restarts: 
         "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "localhost",
         "--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
         "--shutdown-timeout", str(GRACE_SECONDS),
-        "-m", module, *words,
+        "-m", "launch.main", verb, *words,
     ]  # fmt: skip
     threads = max(1, len(os.sched_getaffinity(0)) // nproc_per_node)
     # torchrun would keep its store over restarts, and a new rank could read there the address of a dead one.
@@ -72,6 +72,22 @@ def run_ranks(nproc_per_node: int, module: str, words: list[str], max_restarts: 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class StopRequest:
+    """Becomes true when this process is told to stop; the trainer asks it at every step."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+    def __call__(self) -> bool:
+        """Say whether a signal has come."""
+        return self.requested
 
 
 def torchrun() -> int:

@@ -68,27 +68,47 @@ def global_batch(
     return np.concatenate(parts)
 
 
+def check_division(global_batch_size: int, lanes: int, size: int = 1, micro_batch_size: int = 1) -> None:
+    """Raise UserError unless lanes, `size` ranks and micro-batches divide a global batch evenly.
+
+    A batch that is cut by single clips has as many lanes as clips. The one place that says what fits.
+    """
+    if min(global_batch_size, lanes, size, micro_batch_size) < 1 or global_batch_size % lanes:
+        raise UserError(
+            f"training.global_batch_size: {global_batch_size} is not a multiple of the {lanes} lanes of "
+            f"data.order.lanes; use {_multiple(global_batch_size, max(lanes, 1))}, or other lanes"
+        )
+    if lanes % size and lanes == global_batch_size:
+        raise UserError(
+            f"training.global_batch_size: {global_batch_size} clips cannot be dealt to {size} ranks; "
+            f"use {_multiple(global_batch_size, size)}"
+        )
+    if lanes % size:
+        raise UserError(
+            f"data.order.lanes: {lanes} lanes cannot be dealt to {size} ranks; "
+            f"use a multiple of every number of ranks that is to be used, such as {_multiple(lanes, size)}"
+        )
+    share = global_batch_size // size
+    if share % micro_batch_size:
+        raise UserError(
+            f"training.micro_batch_size: {micro_batch_size} does not divide the {share} clips that each of "
+            f"{size} rank(s) has of a batch; choose a divisor of {share}"
+        )
+
+
 def rank_rows(global_batch_size: int, lanes: int, rank: int, size: int) -> slice:
     """Return the rows of a global batch that belong to `rank` of `size`.
 
     Raises UserError if the lanes cannot be dealt to so many ranks.
     """
-    if lanes % size:
-        raise UserError(
-            f"order.lanes: {lanes} lanes cannot be dealt to {size} ranks; "
-            f"use a multiple of every number of ranks that is to be used, such as {_multiple(lanes, size)}"
-        )
+    check_division(global_batch_size, lanes, size)
     share = global_batch_size // size
     return slice(rank * share, (rank + 1) * share)
 
 
 def _lane_bounds(shards: Shards, global_batch_size: int, lanes: int) -> np.ndarray:
     """Return where each lane starts and the last one ends in the row of all clips, [L + 1] int64."""
-    if lanes < 1 or global_batch_size < 1 or global_batch_size % lanes:
-        raise UserError(
-            f"global_batch_size: {global_batch_size} is not a multiple of the {lanes} lanes of order.lanes; "
-            f"use {_multiple(global_batch_size, max(lanes, 1))}, or other lanes"
-        )
+    check_division(global_batch_size, lanes)
     total = sum(len(shard) for shard in shards)
     if total < global_batch_size:
         raise UserError(
@@ -246,12 +266,7 @@ class ClassOrder:
 
     def rows(self, rank: int, size: int) -> slice:
         """Return the rows of a global batch that belong to `rank` of `size`."""
-        if self.global_batch_size % size:
-            raise UserError(
-                f"global_batch_size: {self.global_batch_size} clips cannot be dealt to {size} ranks; "
-                f"use {_multiple(self.global_batch_size, size)}"
-            )
-        return rank_rows(self.global_batch_size, size, rank, size)
+        return rank_rows(self.global_batch_size, self.global_batch_size, rank, size)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from cacl.evaluation.compare import Statistic
 from cacl.evaluation.protocols import Protocol
-from launch.compare import read_columns
+from launch.verbs.compare import read_columns
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "cacl"  # the same figure is the same file

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.miniature.training import Setting
 from cacl.options import parse, plain
 from launch.config import read_yaml
-from launch.recipe import Recipe
+from launch.jobs.recipe import Recipe
 
 RECIPES = Path("launch/recipes")
 FRAME = RECIPES / "miniature.yaml"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from cacl.evaluation import results
 from cacl.evaluation.predict import Maps, by_system, maps_of, measure_batch
 from cacl.evaluation.protocols import CONTROLS, Columns, Protocol, get_protocol
 from cacl.files import write_json
-from cacl.loss import global_loss
 from cacl.model.localizer import ModelOptions
 from cacl.options import parse, plain
 from cacl.resumable import Arrays
@@ -33,12 +32,12 @@ from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 from cacl.training.ema import Ema
 from cacl.training.engines.base import MODEL_FILE
-from cacl.training.trainer import Plan, Task, train
+from cacl.training.trainer import Plan, Training, train
 from cacl.types import Batch
 from cacl.world import World
-from launch.data import open_data
-from launch.environment import describe
-from launch.recipe import Recipe
+from launch.jobs.data import open_data
+from launch.jobs.environment import describe
+from launch.jobs.recipe import Recipe
 from shards.progress import progress
 from shards.store import open_store
 
@@ -137,7 +136,7 @@ def new_model(recipe: Recipe) -> PreparedLocalizer:
 
 
 def train_on_cache(recipe: Recipe, run: Run, cache: Path) -> None:
-    """Train as `launch.train` does in one process, with batches from the cache."""
+    """Train as `launch.verbs.train` does in one process, with batches from the cache."""
     world, training = World(), recipe.training
     data = open_data(recipe, world.size)
     run.create(plain(recipe), describe())
@@ -148,25 +147,19 @@ def train_on_cache(recipe: Recipe, run: Run, cache: Path) -> None:
     average = None if training.ema_decay is None else Ema(model, training.ema_decay)
     steps = data.order.batches_per_epoch * training.epochs
     inputs = prepared(recipe.data.train, recipe.model, cache, views=VIEWS)
-    task = Task(
-        batches=inputs.batches(data.order, training.epochs),
-        clips_of=data.clips_on(world.device),
-        loss_at=lambda step: partial(global_loss, options=recipe.loss, world=world, step=step),
-        after_update=lambda: recipe.loss.clamp_(dict(model.scalars)),
-        validate=None,
-        stop=lambda: False,
-        identity=data.identity,
-    )
-    plan = Plan(data.order.batches_per_epoch, steps, steps)
     train(
-        engine,
-        average,
-        task,
-        replace(training, checkpoint_every=steps),
-        recipe.schedule,
-        plan,
-        run,
-        first_step=0,
+        Training(
+            engine=engine,
+            average=average,
+            batches=inputs.batches(data.order, training.epochs),
+            clips_of=data.clips_on(world.device),
+            loss=recipe.loss,
+            options=replace(training, checkpoint_every=steps),
+            schedule=recipe.schedule,
+            plan=Plan(data.order.batches_per_epoch, steps, steps),
+            run=run,
+            identity=data.identity,
+        )
     )
 
 

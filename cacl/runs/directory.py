@@ -38,7 +38,7 @@ class Run:
         """Say whether a training has been started here."""
         return self.recipe_file.exists()
 
-    def claim(self) -> None:
+    def lock(self) -> None:
         """Keep other trainings out until `release` or the end of this process, however it ends.
 
         The lock is the kernel's (POSIX), on network file systems that have locks that of all nodes. Raises
@@ -99,7 +99,7 @@ class Run:
                 exit_code=1,
             ) from error
 
-    def forget_after(self, step: int) -> None:
+    def truncate_log(self, step: int) -> None:
         """Drop log lines of steps after `step`, which will be taken again; a torn last line goes too."""
         log.truncate(self.log_file, step)
 

@@ -1,9 +1,10 @@
 """The one training step: fetch is done, what follows is forward, loss, backward, update.
 
-Several micro-batches on a rank take the cached form (GradCache, Gao et al. 2021): embeddings of all of them
-without a graph; the loss of the global batch and its gradients with regard to the embeddings; then each
-micro-batch once more with a graph, which takes those gradients on to the parameters. It is exact, and its
-memory is that of one micro-batch. Gradients cross ranks once a step, with the last micro-batch.
+It is GradCache (Gao et al. 2021): embeddings of all micro-batches without a graph; the loss of the global
+batch and its gradients with regard to the embeddings; then each micro-batch once more with a graph, which
+takes those gradients on to the parameters. It is exact, and its memory is that of one micro-batch. A rank
+with a single micro-batch keeps its graph and computes nothing again. Gradients cross ranks once a step, with
+the last micro-batch.
 
 Axes: `n` clips on this rank, `m` in a micro-batch.
 """
@@ -59,6 +60,7 @@ def train_step(
     statistics = RunningStatistics(engine.module)
     first = engine.world.rank * len(micro_batches)
     last = len(micro_batches) - 1
+    keep_graph = len(micro_batches) == 1
 
     def embed(number: int) -> Embeddings:
         torch.manual_seed(derived_seed(seed, step, first + number))
@@ -71,34 +73,24 @@ def train_step(
         with torch.no_grad():
             return replace(embeddings, target=engine.through(average.module, *micro_batches[number]))
 
-    if len(micro_batches) == 1:
-        with engine.synchronizing(True):
+    parts = []
+    with torch.set_grad_enabled(keep_graph), clock("forward"):
+        for number in range(len(micro_batches)):
+            parts.append(embed_with_target(number))
+            statistics.collect()
+    leaves = as_leaves(concatenate(parts))
+    with clock("loss"):
+        terms = loss(leaves, clips)
+        terms.backward_scalar.backward()
+    offset = 0
+    for number, part in enumerate(parts):
+        with engine.synchronizing(number == last):
             with clock("forward"):
-                embeddings = embed_with_target(0)
-                statistics.collect()
-            with clock("loss"):
-                terms = loss(embeddings, clips)
+                embeddings = part if keep_graph else embed(number)
             with clock("backward"):
-                engine.backward(terms.backward_scalar)
-    else:
-        parts = []
-        with torch.no_grad(), clock("forward"):
-            for number in range(len(micro_batches)):
-                parts.append(embed_with_target(number))
-                statistics.collect()
-        embeddings = as_leaves(concatenate(parts))
-        with clock("loss"):
-            terms = loss(embeddings, clips)
-            terms.backward_scalar.backward()
-        offset = 0
-        for number, part in enumerate(parts):
-            with engine.synchronizing(number == last):
-                with clock("forward"):
-                    again = embed(number)
-                with clock("backward"):
-                    engine.backward(surrogate(again, embeddings, offset, with_scalars=number == last))
-            offset += len(part.audio)
-    scalars = {name: value.detach().clone() for name, value in embeddings.scalars.items()}
+                engine.backward(surrogate(embeddings, leaves, offset, with_scalars=number == last))
+        offset += len(part.audio)
+    scalars = {name: value.detach().clone() for name, value in leaves.scalars.items()}
     with clock("optimizer"):
         norm = engine.update(learning_rate_factor)
         statistics.finish(engine.world, norm)
@@ -115,6 +107,8 @@ def derived_seed(*key: int) -> int:
 
 def concatenate(parts: Sequence[Embeddings]) -> Embeddings:
     """Join embeddings of micro-batches along the clips; learned scalars are those of the first."""
+    if len(parts) == 1:
+        return parts[0]
     targets = [part.target for part in parts if part.target is not None]
     return Embeddings(
         maps=torch.cat([part.maps for part in parts]),
@@ -129,7 +123,7 @@ def as_leaves(embeddings: Embeddings) -> Embeddings:
     """Return the same values as leaves that collect gradients (the targets have none)."""
 
     def leaf(value: Tensor) -> Tensor:
-        return value.detach().clone().requires_grad_()
+        return value.detach().requires_grad_()
 
     return replace(
         embeddings,

@@ -1,4 +1,4 @@
-"""The training loop: steps, checkpoints with validation, stopping and going on.
+"""The training loop: steps, checkpoints with validation, stopping and resuming.
 
 Axes: `n` clips on this rank, `m` in a micro-batch.
 """
@@ -8,63 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from cacl.errors import UserError
-from cacl.options import Options
+from cacl.loss import LossOptions, global_loss
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 from cacl.runs.load import CHOICE
 from cacl.training.ema import Ema
 from cacl.training.engines.base import Engine
 from cacl.training.heartbeat import Heartbeat
-from cacl.training.meter import Meter, Pending
-from cacl.training.optimization import Fraction, ScheduleOptions
-from cacl.training.sinks import SINKS, SinkName
-from cacl.training.step import Loss, train_step
+from cacl.training.logbook import Logbook
+from cacl.training.meter import Meter, PendingStep
+from cacl.training.optimization import ScheduleOptions
+from cacl.training.options import TrainingOptions
+from cacl.training.step import train_step
+from cacl.training.stopping import StopFlag
 from cacl.types import Batch, Clips
 from cacl.world import World
 
 EMA_FILE = "ema.safetensors"
-
-
-@dataclass(frozen=True)
-class TrainingOptions(Options):
-    """How long, in what portions, and what is kept."""
-
-    global_batch_size: PositiveInt = 120
-    """Clips of one step over all ranks: a multiple of the data set's lanes."""
-    micro_batch_size: PositiveInt = 60
-    """Clips of one forward: the unit that BatchNorm and dropout see, whatever the number of ranks."""
-    epochs: PositiveInt = 10
-    seed: NonNegativeInt = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    clip_gradient_norm: PositiveFloat | None = None
-    ema_decay: Fraction | None = None
-    """Keep a moving average of the model, which also makes the targets of losses that have them."""
-    checkpoint_every: PositiveInt = 100
-    """Steps between checkpoints; each is measured on `data.validation` where that is given."""
-    keep_checkpoints: PositiveInt = 2
-    """The newest so many are kept, and the best by validation."""
-    non_finite: Literal["stop", "skip"] = "stop"
-    """What a gradient that is not finite does: end the run, or be skipped and counted."""
-    distributed_timeout: PositiveFloat = 600.0
-    """Seconds that a rank waits for the others before the job ends and names the one that hangs."""
-    compile: bool = False
-    """Compile the encoders."""
-    channels_last: bool = False
-    """Keep images and kernels with channels innermost."""
-    activation_checkpointing: bool = False
-    """Compute the encoders' activations again in the backward pass instead of keeping them."""
-    log: tuple[SinkName, ...] = ()
-    """Where train.jsonl's lines go as well."""
-    profile_steps: NonNegativeInt = 0
-    """Write a torch-profiler trace of so many steps to trace.json in the run directory."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +44,8 @@ class Plan:
     """Length of the schedule."""
     last_step: int
     """Where to stop: `total_steps`, or earlier when the user says so."""
+    first_step: int = 0
+    """Steps that a checkpoint has taken already."""
 
 
 Validation = Callable[[Callable[[], bool]], dict[str, float] | None]
@@ -83,22 +53,27 @@ Validation = Callable[[Callable[[], bool]], dict[str, float] | None]
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is trained on: everything that is a function and not a number."""
+class Training:
+    """Everything that one training consists of on one rank."""
 
+    engine: Engine
+    average: Ema | None
+    """The moving average of the model, which also makes the targets."""
     batches: Iterator[Batch]
     """This rank's share of each global batch, from the first step's position on."""
     clips_of: Callable[[Tensor, Tensor], Clips]
     """Joins labels to `index` [n] and `valid` [n]."""
-    loss_at: Callable[[int], Loss]
-    """The loss of a step."""
-    after_update: Callable[[], None]
-    """Puts learned scalars back within their bounds."""
-    validate: Validation | None
+    loss: LossOptions
+    options: TrainingOptions
+    schedule: ScheduleOptions
+    plan: Plan
+    run: Run
+    """Where checkpoints and log go."""
+    validate: Validation | None = None
     """Measures the model on a clean validation split; every rank calls it together."""
-    stop: Callable[[], bool]
+    stop_requested: Callable[[], bool] = lambda: False
     """Asked at every step on every rank: if any says so, all write a checkpoint after the same step."""
-    identity: dict[str, Any]
+    identity: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of data and labels, which checkpoints record and compare."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Recipe and versions of the code, which checkpoints record."""
@@ -133,120 +108,155 @@ def resume(engine: Engine, average: Ema | None, folder: Path, identity: dict[str
     return int(state["step"])
 
 
-def train(
-    engine: Engine,
-    average: Ema | None,
-    task: Task,
-    options: TrainingOptions,
-    schedule: ScheduleOptions,
-    plan: Plan,
-    run: Run,
-    first_step: int,
-) -> Outcome:
-    """Train from `first_step` to `plan.last_step`, or to a stop, and leave a checkpoint there."""
+def train(training: Training) -> Outcome:
+    """Train up to `plan.last_step`, or to a stop, and leave a checkpoint there.
+
+    Raises UserError with the clips' indices if loss or gradient is not finite and that ends the run.
+    """
+    engine, options, plan, run = training.engine, training.options, training.plan, training.run
     world = engine.world
     writer = checkpoint.Writer(run.checkpoints, options.keep_checkpoints, CHOICE)
-    sinks = [SINKS[name](run.folder) for name in options.log] if world.is_main else []
-    meter = Meter(world, run, sinks, options.non_finite, plan.batches_per_epoch, first_step, plan.last_step)
-    pending: Pending | None = None
-    step, stopped = first_step, False
+    logbook = Logbook(run, options.log, plan.first_step, plan.last_step) if world.is_main else None
+    meter = Meter(world, plan.batches_per_epoch)
+    reader = StepReader(meter, logbook, options.non_finite, world)
+    stop = StopFlag(training.stop_requested, world)
+    step, stopped = plan.first_step, False
     with (
         Heartbeat(run.folder, world, options.distributed_timeout) as heartbeat,
         profiler(options.profile_steps if world.is_main else 0, run.folder / "trace.json") as profile,
     ):
-        save = Saver(engine, average, task, meter, writer, heartbeat)
+        checkpointer = Checkpointer(training, writer, logbook, heartbeat)
         while step < plan.last_step and not stopped:
             heartbeat.at(step, "waiting for data")
             with world.clock("data", host=True):
-                batch = next(task.batches)
+                batch = next(training.batches)
             heartbeat.at(step, "computing")
             with world.clock("prepare"):
-                micro_batches = prepared(engine, batch, options.micro_batch_size)
-            factor = schedule.factor(step, plan.total_steps)
+                micro_batches = prepare(engine, batch, options.micro_batch_size)
+            factor = training.schedule.factor(step, plan.total_steps)
             record = train_step(
                 engine,
                 micro_batches,
-                task.clips_of(batch.index, batch.valid),
-                task.loss_at(step),
+                training.clips_of(batch.index, batch.valid),
+                partial(global_loss, options=training.loss, world=world, step=step),
                 seed=options.seed,
                 step=step,
                 learning_rate_factor=factor,
-                average=average,
+                average=training.average,
             )
-            task.after_update()
+            training.loss.clamp_(dict(engine.module.scalars))
             step += 1
-            asked = world.max(torch.full((1,), float(task.stop()), device=world.device))
-            latest = meter.lap(step, engine.base_rates[0] * factor, record, asked, batch.index)
-            if pending is not None:
-                stopped = meter.read(pending)
-            pending = latest
+            stopped = stop.exchange()
+            reader.add(meter.close_step(step, engine.base_rates[0] * factor, record, batch.index))
             if stopped or step == plan.last_step or step % options.checkpoint_every == 0:
                 # Read first: a step that a checkpoint holds stands in the log, and was finite.
-                stopped = meter.read(pending) or stopped
-                pending = None
+                reader.finish()
+                stopped = stop.read() or stopped
                 with world.clock("checkpoint", host=True):
-                    stopped = save(step, stopped)
+                    stopped = checkpointer.save(step, stopped)
             if profile is not None:
                 profile.step()
         writer.wait()
     meter.close()
+    if logbook is not None:
+        logbook.close()
     return "finished" if step == plan.last_step else "stopped"
 
 
-def prepared(engine: Engine, batch: Batch, micro_batch_size: int) -> list[tuple[Tensor, Tensor]]:
+@dataclass
+class StepReader:
+    """Reads each step when the next one has been taken, checks that it is finite, and logs it."""
+
+    meter: Meter
+    logbook: Logbook | None
+    non_finite: Literal["stop", "skip"]
+    world: World
+    skipped: int = 0
+    _pending: PendingStep | None = None
+
+    def add(self, step: PendingStep) -> None:
+        """Take a step, and read the one before it."""
+        before, self._pending = self._pending, step
+        if before is not None:
+            self._read(before)
+
+    def finish(self) -> None:
+        """Read the step that was taken last, now."""
+        if self._pending is not None:
+            self._read(self._pending)
+        self._pending = None
+
+    def _read(self, pending: PendingStep) -> None:
+        report = self.meter.read(pending)
+        if not report.is_finite:
+            self._refuse_or_skip(pending.step, report.bad_clips)
+        skipped = {"skipped_steps": self.skipped} if self.skipped else {}
+        if self.logbook is not None:
+            self.logbook.write_step({**report.line, **skipped})
+
+    def _refuse_or_skip(self, step: int, bad_clips: list[int]) -> None:
+        indices = sorted(index for part in self.world.gather_objects(bad_clips) for index in part)
+        self.skipped += 1
+        text = f"step {step}: loss or gradient is not finite; clips {indices or 'unknown'}"
+        if self.non_finite == "stop":
+            raise UserError(f"{text}; see training.non_finite, learning rate and temperature", exit_code=1)
+        if self.logbook is not None:
+            self.logbook.say(f"{text}; the update was skipped")
+
+
+def prepare(engine: Engine, batch: Batch, micro_batch_size: int) -> list[tuple[Tensor, Tensor]]:
     """Cut this rank's share into micro-batches and do what needs no gradient (see `Localizer.prepare`)."""
     pieces = zip(batch.images.split(micro_batch_size), batch.waveforms.split(micro_batch_size), strict=True)
     return [engine.prepare(images, waveforms) for images, waveforms in pieces]
 
 
 @dataclass(frozen=True)
-class Saver:
+class Checkpointer:
     """Validates and writes a checkpoint; every rank calls it after the same step."""
 
-    engine: Engine
-    average: Ema | None
-    task: Task
-    meter: Meter
+    training: Training
     writer: checkpoint.Writer
+    logbook: Logbook | None
     heartbeat: Heartbeat
 
-    def __call__(self, step: int, stopped: bool) -> bool:
+    def save(self, step: int, stopped: bool) -> bool:
         """Return whether to stop: `stopped`, or told so while validating.
 
         A stop leaves no time to validate: the grace period belongs to the checkpoint.
         """
         self.heartbeat.at(step, "checkpoint")
+        training, engine = self.training, self.training.engine
         measured = None
-        if self.task.validate is not None and not stopped:
-            measured = self.task.validate(lambda: self._told_to_stop(step))
+        if training.validate is not None and not stopped:
+            measured = training.validate(lambda: self._stop_requested(step))
             stopped = measured is None
-        main = self.engine.world.is_main
-        if main and measured is not None:
-            self.meter.write({"step": step, "validation": measured})
+        if self.logbook is not None and measured is not None:
+            self.logbook.write({"step": step, "validation": measured})
+        main = engine.world.is_main
         folder = self.writer.begin(step) if main else None
-        if self.engine.has_parts:
-            self.engine.save_parts(Path(self.engine.world.broadcast_object(str(folder))))
-            self.engine.world.barrier()
-        files = self.engine.state_files()
+        if engine.has_parts:
+            engine.save_parts(Path(engine.world.broadcast_object(str(folder))))
+            engine.world.barrier()
+        files = engine.state_files()
         if main:
-            if self.average is not None:
-                files[EMA_FILE] = self.average.state_dict()
+            if training.average is not None:
+                files[EMA_FILE] = training.average.state_dict()
             self.writer.save(step, files, self._state(step, measured))
         return stopped
 
-    def _told_to_stop(self, step: int) -> bool:
+    def _stop_requested(self, step: int) -> bool:
         """Asked before every batch of a validation, which is a sign of life too."""
         self.heartbeat.at(step, "checkpoint")
-        return self.task.stop()
+        return self.training.stop_requested()
 
     def _state(self, step: int, measured: dict[str, float] | None) -> dict[str, Any]:
-        epoch, batch = divmod(step, self.meter.batches_per_epoch)
+        epoch, batch = divmod(step, self.training.plan.batches_per_epoch)
         return {
             "position": {"epoch": epoch, "batch": batch},
-            "world_size": self.engine.world.size,
-            "identity": self.task.identity,
+            "world_size": self.training.engine.world.size,
+            "identity": self.training.identity,
             "validation": measured,
-            **self.task.origin,
+            **self.training.origin,
         }
 
 

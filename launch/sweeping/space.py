@@ -27,7 +27,7 @@ from pydantic import Field
 from cacl.errors import UserError
 from cacl.options import Options, parse
 from launch.config import find, load_recipe, read_yaml
-from launch.sizes import check_sizes
+from launch.jobs.sizes import check_sizes
 
 Setting = dict[str, Any]
 """A value for every key that is varied, by its dotted name."""

@@ -77,6 +77,6 @@ def run_trial(config: dict[str, Any]) -> None:
 def command(trial: dict[str, Any]) -> list[str]:
     """Return the command of a trial's training."""
     return [
-        sys.executable, "-m", "launch.train", trial["recipe"], "--resume", "--run-dir", trial["run_dir"],
-        "--nproc-per-node", str(trial["processes"]), *trial["overrides"],
+        sys.executable, "-m", "launch.main", "train", trial["recipe"], "--resume",
+        "--run-dir", trial["run_dir"], "--nproc-per-node", str(trial["processes"]), *trial["overrides"],
     ]  # fmt: skip

@@ -21,8 +21,8 @@ from cacl.runs.checkpoint import seal, write_tensors
 from cacl.runs.directory import Run
 from cacl.viewing.gallery import choose
 from launch import evaluate
+from launch.jobs.recipe import Recipe
 from launch.main import main
-from launch.recipe import Recipe
 from tests.ranks import run_ranks
 
 CLIPS = 10

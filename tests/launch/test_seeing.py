@@ -97,7 +97,7 @@ def test_weights_of_another_run_are_taken_and_mismatches_listed(run, tmp_path):
 
 
 def test_a_resolved_recipe_reads_back_as_itself(run):
-    from launch.recipe import Recipe
+    from launch.jobs.recipe import Recipe
 
     values = run.recipe()
     assert plain(parse(Recipe, values, "recipe")) == values

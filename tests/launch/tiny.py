@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -52,16 +51,8 @@ def write_recipe(folder: Path, clips: Path, **changes: dict[str, Any]) -> Path:
 def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any]) -> None:
     """Be one rank of a training inside a pool of processes; `stop_at` sends SIGTERM to this rank at that step."""
     from launch.config import load_recipe
-    from launch.train import StopRequest
-    from launch.train import train_rank as train
-
-    arguments = argparse.Namespace(
-        recipe=recipe,
-        run_dir=run_dir,
-        resume=options.get("resume", False),
-        max_steps=options.get("max_steps"),
-        init_from=None,
-    )
+    from launch.jobs.train import train
+    from launch.ranks import StopRequest
 
     class TerminatedAt(StopRequest):
         """Sends the signal itself, at a step and not at a time."""
@@ -74,4 +65,12 @@ def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any])
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().__call__()
 
-    train(load_recipe(recipe, options.get("overrides", [])), arguments, world, TerminatedAt())
+    train(
+        load_recipe(recipe, options.get("overrides", [])),
+        run_dir,
+        world,
+        resume=options.get("resume", False),
+        max_steps=options.get("max_steps"),
+        stop_requested=TerminatedAt(),
+        say=print,
+    )

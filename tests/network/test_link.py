@@ -61,7 +61,7 @@ def start(rank: int, recipe: Path, run: Path) -> tuple[subprocess.Popen, Path]:
     """Start one rank in its node, as SLURM would."""
     place = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "GLOO_SOCKET_IFNAME": "eth0"}
     place |= {"MASTER_ADDR": "10.78.0.1", "MASTER_PORT": "29541", "OMP_NUM_THREADS": "1"}
-    command = ["ip", "netns", "exec", NAMES[rank], sys.executable, "-m", "launch.train", str(recipe)]
+    command = ["ip", "netns", "exec", NAMES[rank], sys.executable, "-m", "launch.main", "train", str(recipe)]
     command += ["--run-dir", str(run), "--resume", "--max-steps", str(LAST)]
     output = Path(tempfile.mkstemp(suffix=".txt")[1])
     with output.open("w") as file:

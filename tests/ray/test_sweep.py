@@ -213,7 +213,7 @@ def processes_of(folder: Path) -> list[int]:
             words = (process / "cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
-        if "launch.train" in words and any(word.startswith(str(folder)) for word in words):
+        if {"launch.main", "train"} <= set(words) and any(word.startswith(str(folder)) for word in words):
             found.append(int(process.name))
     return found
 

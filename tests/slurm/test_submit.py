@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cacl.errors import UserError
-from launch import slurm
+from launch.cluster import slurm
 from launch.main import main
 
 RECIPE = """

@@ -13,8 +13,8 @@ import pytest
 from cacl.errors import UserError
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
-from launch.changes import check_changes
 from launch.config import load_recipe
+from launch.jobs.changes import check_changes
 from tests.launch.conftest import data
 from tests.launch.tiny import train_rank, write_recipe
 from tests.ranks import run_ranks
@@ -136,7 +136,7 @@ HOLD = """
 import sys, time
 from cacl.runs.directory import Run
 run = Run(sys.argv[1])
-run.claim()
+run.lock()
 print("held", flush=True)
 time.sleep(600)
 """
@@ -150,11 +150,11 @@ def test_two_trainings_do_not_write_in_one_folder(tmp_path):
             with pytest.raises(
                 UserError, match=rf"another training writes here \(host .*, process {holder.pid}\)"
             ):
-                Run(folder).claim()
+                Run(folder).lock()
         finally:
             holder.kill()
     run = Run(folder)
-    run.claim()  # the dead hold nothing
+    run.lock()  # the dead hold nothing
     run.release()
 
 
@@ -163,4 +163,4 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "lockf", no_locks)
-    Run(tmp_path / "run").claim()
+    Run(tmp_path / "run").lock()

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from cacl.model.localizer import Localizer
+from cacl.training.options import TrainingOptions
 from cacl.types import Batch, Embeddings
 from cacl.world import World
 
@@ -26,14 +27,14 @@ class Engine(ABC):
     module: Localizer
     """The bare model."""
     world: World
-    can_skip = True
-    """Whether `update` leaves everything as it was where the gradient is not finite."""
-    can_average = True
-    """Whether every rank holds the whole model, of which a moving average can be kept."""
     has_parts = False
     """Whether a rank holds what no other does, which `save_parts` writes."""
     base_rates: list[float]
     """Learning rates of the parameter groups before the schedule's factor."""
+
+    @abstractmethod
+    def check(self, options: TrainingOptions) -> None:
+        """Raise UserError if the engine cannot do what a recipe asks of the training."""
 
     @abstractmethod
     def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,7 @@ class Engine(ABC):
     def update(self, learning_rate_factor: float) -> Tensor:
         """Take the optimizer's step and clear the gradients; return their norm before clipping, a 0-d tensor.
 
-        Where the norm is not finite nothing is changed (if `can_skip`), decided on the device.
+        If the norm is not finite nothing is changed, decided on the device, unless `check` refused that.
         """
 
     @abstractmethod

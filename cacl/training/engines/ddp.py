@@ -17,6 +17,7 @@ from cacl.options import Options
 from cacl.runs import checkpoint
 from cacl.training.engines.base import MODEL_FILE, Engine
 from cacl.training.optimization import OptimizerOptions
+from cacl.training.options import TrainingOptions
 from cacl.types import Embeddings
 from cacl.world import World
 
@@ -72,6 +73,9 @@ class DDPEngine(Engine):
                 forward_sync_buffers=False,
                 find_unused_parameters=True,
             )
+
+    def check(self, options: TrainingOptions) -> None:
+        """Nothing that a recipe can ask is beyond this engine."""
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(

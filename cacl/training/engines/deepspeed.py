@@ -22,6 +22,7 @@ from cacl.options import Options
 from cacl.runs import checkpoint
 from cacl.training.engines.base import MODEL_FILE, Engine
 from cacl.training.optimization import OptimizerOptions
+from cacl.training.options import TrainingOptions
 from cacl.types import Embeddings
 from cacl.world import World
 
@@ -99,7 +100,6 @@ def merged(derived: dict[str, Any], own: dict[str, Any], path: str, prefix: str 
 class DeepSpeedEngine(Engine):
     """See `Engine`. A step whose gradient is not finite is found out one step late and cannot be undone."""
 
-    can_skip = False
     has_parts = True
 
     def __init__(
@@ -118,7 +118,6 @@ class DeepSpeedEngine(Engine):
         if not dist.is_initialized():  # DeepSpeed wants a process group even for one process
             dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         self.stage = config["zero_optimization"]["stage"]
-        self.can_average = self.stage < 3
         self.clip = config["gradient_clipping"]
         if self.stage == 0:
             config = {**config, "gradient_clipping": 0.0}  # clipped in the hook below, which sees the norm
@@ -133,6 +132,14 @@ class DeepSpeedEngine(Engine):
         )
         self.module = self.engine.module
         self.low = config["torch_autocast"]["enabled"]
+
+    def check(self, options: TrainingOptions) -> None:
+        if options.non_finite == "skip":
+            raise UserError("training.non_finite: the engine deepspeed cannot skip a step; use stop")
+        if options.ema_decay is not None and self.stage == 3:
+            raise UserError(
+                "training.ema_decay: ZeRO 3 leaves no rank a whole model to average; use engine.zero 2"
+            )
 
     def _clip(self, optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

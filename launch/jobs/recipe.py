@@ -13,7 +13,7 @@ from cacl.model.localizer import ModelOptions
 from cacl.options import Options
 from cacl.training.engines import DDP, EngineOptions
 from cacl.training.optimization import AdamW, Cosine, OptimizerOptions, ScheduleOptions
-from cacl.training.trainer import TrainingOptions
+from cacl.training.options import TrainingOptions
 from shards.decoders import DecoderOptions
 from shards.decoders.augmentation import Augmentation
 from shards.decoders.torch import TorchDecoder

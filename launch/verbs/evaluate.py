@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cacl.evaluation.predict import Maps
     from cacl.evaluation.protocols import Protocol
     from cacl.world import World
-    from launch.recipe import Recipe
+    from launch.jobs.recipe import Recipe
     from shards.store import Store
 
 RANK_WORDS = (
@@ -73,8 +73,8 @@ def main(arguments: argparse.Namespace) -> int:
         given = {name: getattr(arguments, name) for name in RANK_WORDS}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
         words.append(f"--run-dir={arguments.run}")
-        return run_ranks(arguments.nproc_per_node, "launch.evaluate", words)
-    from launch.environment import start_world, stop_world
+        return run_ranks(arguments.nproc_per_node, "launch.verbs.evaluate", words)
+    from launch.jobs.environment import start_world, stop_world
 
     world = start_world()
     try:

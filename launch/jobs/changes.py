@@ -12,7 +12,7 @@ from cacl.errors import UserError
 
 if TYPE_CHECKING:
     from cacl.runs.directory import Run
-    from launch.recipe import Recipe
+    from launch.jobs.recipe import Recipe
 
 FIXED = (
     "model",
@@ -37,7 +37,7 @@ def check_changes(run: Run, recipe: Recipe) -> list[str]:
     Raises UserError for those that it cannot take up.
     """
     from cacl.options import parse, plain
-    from launch.recipe import Recipe
+    from launch.jobs.recipe import Recipe
 
     before = flat(plain(parse(Recipe, run.recipe(), str(run.recipe_file))))
     now = flat(plain(recipe))

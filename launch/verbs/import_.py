@@ -31,8 +31,8 @@ def main(arguments: argparse.Namespace) -> None:
     from cacl.released.recognize import recognize
     from cacl.runs.checkpoint import FORMAT_VERSION, seal, write_tensors
     from cacl.runs.directory import Run
-    from launch.environment import describe
-    from launch.recipe import DataOptions, Recipe
+    from launch.jobs.environment import describe
+    from launch.jobs.recipe import DataOptions, Recipe
 
     get_protocol(arguments.protocol)
     run = Run(arguments.out)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from cacl.errors import UserError
 from launch.clips import forget_parts, over_clips, table_path, trained_model, true_classes
 from launch.clusters import cluster, fuse
-from launch.environment import start_world, stop_world
+from launch.jobs.environment import start_world, stop_world
 
 if TYPE_CHECKING:
     from cacl.resumable import Arrays

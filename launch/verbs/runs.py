@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cacl.errors import UserError
-from launch.changes import flat
+from launch.jobs.changes import flat
 
 _SHOWN = ("peak_in_box", "ciou", "auc")
 

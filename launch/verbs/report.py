@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch import compare
 from launch.measuring import open_test, test_batches
+from launch.verbs import compare
 
 if TYPE_CHECKING:
     from cacl.evaluation.predict import Maps
     from cacl.evaluation.protocols import Protocol
     from cacl.viewing.gallery import Example
     from cacl.viewing.report import Beside, Measured
-    from launch.recipe import Recipe
+    from launch.jobs.recipe import Recipe
     from shards.store import Store
 
 SOUNDS = {"wav": "own sound", "other.wav": "other sound"}

@@ -3,7 +3,7 @@
     cacl label data/train
     cacl label data/train --classifier resnet18 --weights resnet18-f37072fd.pth --region ogl
     cacl label data/train --tagger mine:tagger       # sounds, by a tagger of yours (docs/labels.md)
-    torchrun --nproc-per-node 4 -m launch.label data/train
+    torchrun --nproc-per-node 4 -m launch.main label data/train
 
 The table is DIR/labels/<classifier>.parquet. A killed run goes on where it stopped; the number of ranks
 changes no label.
@@ -25,7 +25,7 @@ from launch.clips import (
     user_tagger,
     whole_clips,
 )
-from launch.environment import start_world, stop_world
+from launch.jobs.environment import start_world, stop_world
 
 if TYPE_CHECKING:
     from pathlib import Path

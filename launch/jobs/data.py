@@ -17,9 +17,9 @@ from cacl.training.trainer import Validation
 from cacl.training.validation import retrieval
 from cacl.types import Batch, Clips
 from cacl.world import World
-from launch.recipe import Recipe
+from launch.jobs.recipe import Recipe
 from shards.loader import evaluation_batches, training_batches
-from shards.order import Order
+from shards.order import Order, check_division
 from shards.store import Store, open_store
 
 
@@ -80,14 +80,8 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     largest = -1 if labels is None else int(labels.label.max(initial=-1))
     recipe.loss.positives.check_labels(largest, soft=labels is not None and labels.soft is not None)
     order = data.order.order(store.shards, training.global_batch_size, training.seed, by_clip)
-    rows = order.rows(0, world_size)
-    share = rows.stop - rows.start
-    if share % training.micro_batch_size:
-        raise UserError(
-            f"training.micro_batch_size: a rank's share of the batch is {share} clips on {world_size} "
-            f"rank(s), which micro-batches of {training.micro_batch_size} do not divide; "
-            f"choose a divisor of {share}"
-        )
+    size = training.global_batch_size
+    check_division(size, data.order.parts(size), world_size, training.micro_batch_size)
     return TrainingData(recipe, store, order, labels, identity)
 
 

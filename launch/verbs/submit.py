@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cacl.errors import UserError
-from launch import slurm
+from launch.cluster import slurm
 from launch.config import OVERRIDES_HELP, load_recipe
-from launch.sizes import check_sizes
 
 TAKES_OVERRIDES = True
 
@@ -151,6 +150,8 @@ def check(arguments: argparse.Namespace, environment: dict[str, str]) -> None:
 
         load_space(arguments.space).settings(arguments.recipe)
     else:
+        from launch.jobs.sizes import check_sizes
+
         ranks = arguments.nodes * (gpus or int(environment.get("CACL_CPU_RANKS") or 1))
         check_sizes(recipe, ranks, arguments.recipe)
 

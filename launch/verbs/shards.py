@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from cacl.errors import UserError
-from launch.pack import positive
+from launch.verbs.pack import positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

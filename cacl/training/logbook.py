@@ -1,0 +1,50 @@
+"""Where a training's lines go: train.jsonl, other sinks, and the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from cacl.runs.directory import Run
+from cacl.training.sinks import SINKS, SinkName
+
+
+class Logbook:
+    """Writes the lines of a training, on rank 0; on other ranks it is not made."""
+
+    def __init__(self, run: Run, sinks: tuple[SinkName, ...], first_step: int, last_step: int) -> None:
+        self.run, self.last_step = run, last_step
+        self.sinks = [SINKS[name](run.folder) for name in sinks]
+        shown = sys.stderr.isatty()
+        self._bar = tqdm(total=last_step, initial=first_step, unit="step", desc="train", disable=not shown)
+
+    def write_step(self, line: dict[str, Any]) -> None:
+        """Log a step and show it."""
+        self.write(line)
+        self._bar.update(line["step"] - self._bar.n)
+        self._bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
+        every = max(1, self.last_step // 20)
+        if self._bar.disable and (line["step"] % every == 0 or line["step"] == self.last_step):
+            self.say(
+                f"step {line['step']}/{self.last_step} epoch {line['epoch']} loss {line['loss']:.4f} "
+                f"{line['clips_per_second']:.1f} clips/s, waiting for data {line['data_wait_share']:.0%}"
+            )
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Log a line that is no step, such as a validation."""
+        self.run.log(line)
+        for sink in self.sinks:
+            sink.log(line)
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence, above the progress bar if there is one."""
+        tqdm.write(sentence, file=sys.stderr)
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave the terminal and the other logs in order."""
+        self._bar.close()
+        for sink in self.sinks:
+            sink.close()

@@ -1,0 +1,46 @@
+"""What a recipe says of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from cacl.options import Options
+from cacl.training.optimization import Fraction
+from cacl.training.sinks import SinkName
+
+
+@dataclass(frozen=True)
+class TrainingOptions(Options):
+    """How long, in what portions, and what is kept."""
+
+    global_batch_size: PositiveInt = 120
+    """Clips of one step over all ranks: a multiple of the data set's lanes."""
+    micro_batch_size: PositiveInt = 60
+    """Clips of one forward: the unit that BatchNorm and dropout see, whatever the number of ranks."""
+    epochs: PositiveInt = 10
+    seed: NonNegativeInt = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    clip_gradient_norm: PositiveFloat | None = None
+    ema_decay: Fraction | None = None
+    """Keep a moving average of the model, which also makes the targets of losses that have them."""
+    checkpoint_every: PositiveInt = 100
+    """Steps between checkpoints; each is measured on `data.validation` where that is given."""
+    keep_checkpoints: PositiveInt = 2
+    """The newest so many are kept, and the best by validation."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """What a gradient that is not finite does: end the run, or be skipped and counted."""
+    distributed_timeout: PositiveFloat = 600.0
+    """Seconds that a rank waits for the others before the job ends and names the one that hangs."""
+    compile: bool = False
+    """Compile the encoders."""
+    channels_last: bool = False
+    """Keep images and kernels with channels innermost."""
+    activation_checkpointing: bool = False
+    """Compute the encoders' activations again in the backward pass instead of keeping them."""
+    log: tuple[SinkName, ...] = ()
+    """Where train.jsonl's lines go as well."""
+    profile_steps: NonNegativeInt = 0
+    """Write a torch-profiler trace of so many steps to trace.json in the run directory."""

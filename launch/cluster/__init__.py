@@ -1,0 +1,1 @@
+"""SLURM: what is asked of it, and the jobs that are sent to it."""

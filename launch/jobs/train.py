@@ -1,0 +1,142 @@
+"""Train from a recipe, as one rank of many or alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cacl.errors import UserError
+from cacl.model.acceleration import speed_up
+from cacl.options import plain
+from cacl.runs import checkpoint
+from cacl.runs.directory import Run
+from cacl.runs.load import build_model, load_weights
+from cacl.training import trainer
+from cacl.training.ema import Ema
+from cacl.training.engines.base import Engine
+from cacl.training.trainer import Outcome, Plan, Training
+from cacl.world import World
+from launch.jobs.changes import check_changes
+from launch.jobs.data import open_data, validation_of
+from launch.jobs.environment import describe
+from launch.jobs.recipe import Recipe
+
+Say = Callable[[str], None]
+"""Takes a sentence for the user. Rank 0 alone calls it."""
+
+
+def train(
+    recipe: Recipe,
+    run_dir: str | Path,
+    world: World | None = None,
+    *,
+    resume: bool = False,
+    max_steps: int | None = None,
+    init_from: str | None = None,
+    stop_requested: Callable[[], bool] = lambda: False,
+    say: Say = lambda sentence: None,
+) -> Outcome:
+    """Train to the recipe's end, to `max_steps`, or until `stop_requested` is true on some rank.
+
+    Every rank of `world` calls this. `resume` takes up the newest valid checkpoint in `run_dir`, if there is
+    one; `init_from` gives a new run the weights of a run or of a .safetensors file. Raises UserError if the
+    run directory is taken, or if recipe, data and labels do not fit each other.
+    """
+    world = world or World()
+    data = open_data(recipe, world.size)
+    run = lock_run_dir(run_dir, recipe, world, resume, say)
+    try:
+        found = trainer.newest_checkpoint(run, world) if resume else None
+        engine, average = build(recipe, world, None if found else init_from, say)
+        first_step = trainer.resume(engine, average, found, data.identity) if found else 0
+        total = data.order.batches_per_epoch * recipe.training.epochs
+        plan = Plan(data.order.batches_per_epoch, total, min(total, max_steps or total), first_step)
+        origin = {"recipe": plain(recipe), "environment": describe()}
+        if world.is_main:
+            run.create(**origin)
+            run.truncate_log(first_step)
+            say(beginning(run, plan, world.size))
+        if first_step >= plan.last_step:
+            return "finished"
+        training = Training(
+            engine=engine,
+            average=average,
+            batches=data.stream(world, first_step),
+            clips_of=data.clips_on(world.device),
+            loss=recipe.loss,
+            options=recipe.training,
+            schedule=recipe.schedule,
+            plan=plan,
+            run=run,
+            validate=validation_of(recipe, engine, world),
+            stop_requested=stop_requested,
+            identity=data.identity,
+            origin=origin,
+        )
+        outcome = trainer.train(training)
+        if world.is_main:
+            run.ask_requeue(outcome == "stopped")
+            last = f"stopped on a signal; go on with --resume --run-dir {run.folder}"
+            say(last if outcome == "stopped" else f"finished; the run is in {run.folder}")
+        return outcome
+    finally:
+        run.release()
+
+
+def check_run(run: Run, recipe: Recipe, resuming: bool) -> list[str]:
+    """Return how the recipe changes a run that is resumed, a sentence a change.
+
+    Raises UserError where the run directory is taken, or holds a run of another recipe.
+    """
+    if not run.is_used():
+        return []
+    if not resuming:
+        raise UserError(
+            f"{run.folder}: holds a run already; go on with it by --resume, or name another --run-dir"
+        )
+    run.lock()
+    run.release()
+    return check_changes(run, recipe) if checkpoint.step_folders(run.checkpoints) else []
+
+
+def lock_run_dir(run_dir: str | Path, recipe: Recipe, world: World, resuming: bool, say: Say) -> Run:
+    """Return the run directory, locked by rank 0. Raises UserError on every rank if it cannot be."""
+    run = Run(world.broadcast_object(str(run_dir)))
+    refusal = None
+    if world.is_main:
+        try:
+            changes = check_run(run, recipe, resuming)
+            run.lock()
+            run.ask_requeue(False)
+            if changes:
+                say(f"changed since the last start: {'; '.join(changes)}")
+        except UserError as error:
+            refusal = str(error), error.exit_code
+    refusal = world.broadcast_object(refusal)
+    if refusal is not None:
+        raise UserError(refusal[0], exit_code=refusal[1])
+    return run
+
+
+def build(recipe: Recipe, world: World, weights: str | None, say: Say) -> tuple[Engine, Ema | None]:
+    """Return the recipe's model in its engine, with `weights` if they are given, and its average."""
+    training = recipe.training
+    model = build_model(recipe.model, recipe.loss, training.seed)
+    if weights is not None:
+        mismatches = load_weights(model, weights)
+        if world.is_main:
+            say(f"weights from {weights}; {mismatches}")
+    speed_up(model, training.compile, training.channels_last, training.activation_checkpointing)
+    engine = recipe.engine.build(
+        model, recipe.optimizer, world, training.precision, training.clip_gradient_norm
+    )
+    engine.check(training)
+    return engine, None if training.ema_decay is None else Ema(engine.module, training.ema_decay)
+
+
+def beginning(run: Run, plan: Plan, ranks: int) -> str:
+    """Return what a training says before its first step."""
+    if plan.first_step >= plan.last_step:
+        return f"nothing left to do: {run.folder} has come to step {plan.first_step} of {plan.last_step}"
+    where = f"from step {plan.first_step}" if plan.first_step else "from the start"
+    return f"training {where} to step {plan.last_step} on {ranks} rank(s), run {run.folder}"
