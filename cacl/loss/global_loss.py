@@ -86,7 +86,8 @@ def _directions(embeddings: Embeddings, batch: GlobalBatch, options: LossOptions
     if isinstance(objective, Sspl):
         loss, own = objective.per_clip(embeddings)
         nothing = torch.zeros_like(own)
-        return [Direction(loss.where(valid, 0), torch.stack([valid.to(own.dtype), nothing, own, nothing], 1))]
+        weights = torch.stack([valid.to(own.dtype), nothing, own.where(valid, 0), nothing], 1)
+        return [Direction(loss.where(valid, 0), weights)]
     views = [(embeddings.maps, embeddings.audio)]
     if target is not None:
         views = [(embeddings.maps, target.audio), (target.maps, embeddings.audio)]
