@@ -60,7 +60,7 @@ def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any])
         run_dir=run_dir,
         resume=options.get("resume", False),
         max_steps=options.get("max_steps"),
-        init_from=None,
+        init_from=options.get("init_from"),
     )
 
     class TerminatedAt(StopRequest):
