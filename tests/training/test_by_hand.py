@@ -37,6 +37,7 @@ from cacl.trainer import Plan, Task, TrainingOptions, newest_checkpoint, resume,
 from cacl.types import Batch, Clips
 from cacl.world import World
 from tests.ranks import run_ranks
+from tests.training.events import numbers_in
 
 CLIPS, STEPS, TOTAL, PER_EPOCH = 12, 4, 6, 3
 CLIPPED_TO = 0.005
@@ -229,8 +230,20 @@ def engine_of(world: World, optimizer: AdamW | SGD) -> Engine:
     return DDP().build(model, optimizer, world, "float32", TRAINING.clip_gradient_norm)
 
 
-def train_part(world: World, folder: str, optimizer: AdamW | SGD, micro: int, last_step: int) -> None:
-    """Be one rank of a training, which continues where the run has a checkpoint."""
+def train_part(
+    world: World,
+    folder: str,
+    optimizer: AdamW | SGD,
+    micro: int,
+    last_step: int,
+    stop_at: int | None = None,
+    log: tuple[str, ...] = (),
+) -> str:
+    """Be one rank of a training, which continues where the run has a checkpoint; return how it ended.
+
+    In step `stop_at`, and in no other, the last rank is told to stop.
+    """
+    steps = iter(range(1, STEPS + 1))
     run, engine = Run(folder), engine_of(world, optimizer)
     average = Ema(engine.module, TRAINING.ema_decay)
     found = newest_checkpoint(run, world)
@@ -251,13 +264,13 @@ def train_part(world: World, folder: str, optimizer: AdamW | SGD, micro: int, la
         loss_at=lambda step: partial(global_loss, options=LOSS, world=world, step=step),
         after_update=lambda: LOSS.clamp_(dict(engine.module.scalars)),
         validate=measure,
-        stop=lambda: False,
+        stop=lambda: next(steps) == stop_at and world.rank == world.size - 1,
         identity=IDENTITY,
     )
     plan = Plan(PER_EPOCH, TOTAL, last_step)
     schedule = Constant(warmup_steps=2) if optimizer == MOMENTUM else Cosine(warmup_steps=2, floor=0.1)
-    options = replace(TRAINING, micro_batch_size=micro)
-    assert train(engine, average, task, options, schedule, plan, run, first_step) == "finished"
+    options = replace(TRAINING, micro_batch_size=micro, log=log)
+    return train(engine, average, task, options, schedule, plan, run, first_step)
 
 
 CASES = {
@@ -273,10 +286,9 @@ CASES = {
 def test_a_training_is_what_a_trainer_written_out_by_hand_makes_of_it(tmp_path, optimizer, micro, parts):
     """`parts`: up to which step on how many ranks."""
     for last_step, size in parts.items():
-        if size == 1:
-            train_part(World(), str(tmp_path), optimizer, micro, last_step)
-        else:
-            run_ranks(size, train_part, str(tmp_path), optimizer, micro, last_step)
+        words = (str(tmp_path), optimizer, micro, last_step)
+        ended = run_ranks(size, train_part, *words) if size > 1 else [train_part(World(), *words)]
+        assert ended == ["finished"] * size
     expected = train_by_hand(optimizer, micro)
     folder = tmp_path / "checkpoints" / "step-4"
     for file, state in (("model", expected.model), ("ema", expected.average)):
@@ -311,3 +323,23 @@ def test_a_checkpoint_of_other_data_or_labels_is_refused(tmp_path):
             resume(engine_of(World(), MOMENTUM), None, folder, {**IDENTITY, name: "others"})
         assert IDENTITY[name] in str(refusal.value)
     assert resume(engine_of(World(), MOMENTUM), None, folder, IDENTITY) == 1
+
+
+@pytest.mark.parametrize(("stop_at", "last"), [(1, 2), (2, 2)], ids=["read a step later", "read at once"])
+def test_one_rank_told_to_stop_in_one_step_alone_stops_all_after_the_same_step(tmp_path, stop_at, last):
+    """A step is read one late, or where a checkpoint is due; the stop leaves a checkpoint and no validation."""
+    assert run_ranks(2, train_part, str(tmp_path), MOMENTUM, 6, 4, stop_at) == ["stopped"] * 2
+    assert [line["step"] for line in Run(tmp_path).records()] == list(range(1, last + 1))
+    (folder,) = checkpoint.step_folders(tmp_path / "checkpoints")
+    state = checkpoint.read_state(folder)
+    assert state["step"] == last and state["validation"] is None
+
+
+def test_another_log_gets_every_line_of_the_run(tmp_path):
+    train_part(World(), str(tmp_path), MOMENTUM, 12, 2, log=("tensorboard",))
+    shown = numbers_in(tmp_path / "tensorboard")
+    *of_steps, measured = Run(tmp_path).records()
+    assert shown[("validation/recall_at_1", 2)] == pytest.approx(measured["validation"]["recall_at_1"])
+    assert [shown[("loss", line["step"])] for line in of_steps] == [
+        pytest.approx(line["loss"]) for line in of_steps
+    ]
