@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from cacl import checkpoint
+from cacl.errors import UserError
 from cacl.model import Localizer
 from cacl.run import Run
+from cacl.world import World
 from launch.config import load_recipe
+from shards.plan import make_plan
 from tests.launch.tiny import train_rank, write_recipe
-from tests.ranks import run_ranks
+from tests.shards.classed import Classed, packed_here
+
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
 
 LIMIT, RATE, STEPS, WARM, TOTAL = 0.01, 2.0, 8, 2, 18
 OVERRIDES = [
@@ -24,15 +31,17 @@ OVERRIDES = [
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory, data) -> str:
-    return str(write_recipe(tmp_path_factory.mktemp("recipe"), data))
+def recipe(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("recipe")
+    packed_here(make_plan(Classed(classes=("a",) * 72), 6), folder / "train")
+    return str(write_recipe(folder, folder / "train"))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, recipe) -> Run:
     """Eight of eighteen steps (three epochs of six) of plain SGD, its gradients clipped to a short length."""
     run = tmp_path_factory.mktemp("steps") / "run"
-    run_ranks(1, train_rank, recipe, str(run), {"max_steps": STEPS, "overrides": OVERRIDES})
+    train_rank(World(), recipe, str(run), {"max_steps": STEPS, "overrides": OVERRIDES})
     return Run(run)
 
 
@@ -88,5 +97,30 @@ def test_a_learned_temperature_is_put_back_within_its_bounds(tmp_path, recipe):
         tmp_path / "sharp.safetensors", tensors | {name: torch.full_like(tensors[name], 9.0)}
     )
     options = {"max_steps": 1, "overrides": words, "init_from": str(tmp_path / "sharp.safetensors")}
-    run_ranks(1, train_rank, recipe, str(tmp_path / "run"), options)
+    train_rank(World(), recipe, str(tmp_path / "run"), options)
     assert float(weights(Run(tmp_path / "run"), 1)[name]) == pytest.approx(-math.log(0.05), abs=1e-6)
+
+
+def resumed(run: Run, folder: Path, recipe: str, steps: int, *words: str) -> Run:
+    """Return a copy of the run that has its first `steps` checkpoints and goes on from there."""
+    copy = Run(shutil.copytree(run.folder, folder))
+    for step in range(steps + 1, STEPS + 1):
+        shutil.rmtree(copy.checkpoints / f"step-{step}")
+    options = {"max_steps": STEPS, "resume": True, "overrides": [*OVERRIDES, *words]}
+    train_rank(World(), recipe, str(copy.folder), options)
+    return copy
+
+
+def test_a_resumed_run_takes_the_lost_steps_again_and_logs_each_once(run, recipe, tmp_path):
+    copy = resumed(run, tmp_path / "copy", recipe, 6)
+    assert [line["step"] for line in copy.records()] == list(range(1, STEPS + 1))
+    assert [line["loss"] for line in copy.records()] == [line["loss"] for line in run.records()]
+    after, before = weights(copy, STEPS), weights(run, STEPS)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_run_does_not_go_on_with_other_clips(run, recipe, tmp_path):
+    other = tmp_path / "other"
+    packed_here(make_plan(Classed(classes=("b",) * 72), 6), other)
+    with pytest.raises(UserError, match=r"step-6: was trained on another data"):
+        resumed(run, tmp_path / "copy", recipe, 6, "--data.train", str(other))

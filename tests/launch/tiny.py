@@ -50,8 +50,9 @@ def write_recipe(folder: Path, clips: Path, **changes: dict[str, Any]) -> Path:
 
 
 def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any]) -> None:
-    """Be one rank of a training inside a pool of processes; `stop_at` sends SIGTERM to this rank at that step."""
+    """Be one rank of a training in this process; `stop_at` sends SIGTERM to this rank at that step."""
     from launch.config import load_recipe
+    from launch.ranks import SIGNALS
     from launch.train import StopRequest
     from launch.train import train_rank as train
 
@@ -74,4 +75,9 @@ def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any])
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().__call__()
 
-    train(load_recipe(recipe, options.get("overrides", [])), arguments, world, TerminatedAt())
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        train(load_recipe(recipe, options.get("overrides", [])), arguments, world, TerminatedAt())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
