@@ -278,7 +278,7 @@ CASES = {
     "three micro-batches": (ADAMW, 4, {4: 1}),
     "two ranks": (ADAMW, 6, {4: 2}),
     "two ranks with two micro-batches each, continued on one with four": (ADAMW, 3, {2: 2, 4: 1}),
-    "SGD, one rank, continued on two": (MOMENTUM, 6, {2: 1, 4: 2}),
+    "SGD, continued": (MOMENTUM, 6, {2: 1, 4: 1}),
 }
 
 
