@@ -92,7 +92,8 @@ def _write_rejected(rejected: list[Rejected], out: Path) -> None:
 
 
 def _refuse_rejected(rejected: list[Rejected], ids: int, out: Path, max_rejected: float) -> None:
-    if len(rejected) > max_rejected * ids:
+    # Not `max_rejected * ids`: 0.29 * 100 is less than 29, and 29 / 100 is the float that 0.29 means.
+    if len(rejected) / ids > max_rejected:
         _write_rejected(rejected, out)
         raise UserError(
             f"{out / REJECTED}: {len(rejected)} of {ids} clips are rejected, more than --max-rejected "

@@ -71,5 +71,5 @@ class Sspl(Objective):
         backward = F.cosine_similarity(extra["sound_prediction"], extra["image"].detach(), dim=1)
         own = F.cosine_similarity(extra["image"].detach(), sound.detach(), dim=1)
         nothing = torch.zeros_like(own)
-        counts = torch.stack([valid.to(own.dtype), nothing, own, nothing], 1)
+        counts = torch.stack([valid.to(own.dtype), nothing, own.where(valid, 0), nothing], 1)
         return [Direction((-(forward + backward) / 2).where(valid, 0), counts)]

@@ -66,10 +66,10 @@ def test_mcnemar_is_the_exact_binomial_test():
     assert compare.mcnemar(first, first).p_value == 1
 
 
-def evaluated(folder, quality, data="same", seed=0, clips=120):
+def evaluated(folder, quality, data="same", seed=0, clips=120, first=0):
     """Write the evaluation of a run whose clips are right with probability `quality`."""
     random = np.random.default_rng(seed)
-    index = np.arange(clips)
+    index = first + np.arange(clips)
     right = np.random.default_rng(99).random(clips) < quality
     ciou = np.where(right, 0.6, 0.2) + 0.01 * random.random(clips)
     columns = {
@@ -117,6 +117,73 @@ def test_compare_over_seeds_and_its_complaints(tmp_path, capsys):
     assert "its data is another test set" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "nothing"), other]) == 2
     assert "run first: cacl evaluate" in capsys.readouterr().err
+
+
+def test_numbers_of_a_comparison_are_each_runs_own_and_the_difference_is_the_second_less_the_first(
+    tmp_path, capsys
+):
+    weak, strong = evaluated(tmp_path / "weak", 0.3), evaluated(tmp_path / "strong", 0.6, seed=1)
+    assert main(["compare", weak, strong, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["first"], found["second"], found["protocol"]) == (weak, strong, "vggss")
+    one = found["metrics"]["ciou"]
+    right = [
+        results.read_clips(tmp_path / name, "vggss")["model"]["ciou_top50"] > 0.5
+        for name in ("weak", "strong")
+    ]
+    assert (one["first"]["value"], one["second"]["value"]) == tuple(map(np.mean, right))
+    assert one["difference"]["value"] == pytest.approx(right[1].mean() - right[0].mean())
+    assert one["difference"]["low"] > 0.1, "the case tells which is better"
+    assert one["mcnemar"]["only_first"] == (right[0] & ~right[1]).sum()
+    assert one["mcnemar"]["only_second"] == (right[1] & ~right[0]).sum()
+
+
+def test_runs_of_other_clips_are_not_compared(tmp_path, capsys):
+    first, second = evaluated(tmp_path / "a", 0.3), evaluated(tmp_path / "b", 0.6, first=7)
+    assert main(["compare", first, second]) == 2
+    assert "b: has results for other clips than" in capsys.readouterr().err
+
+
+def heard(folder, quality):
+    """Write the evaluation of a run on stamps whose peak goes to the other sound with probability `quality`."""
+    clips = 100
+    right = np.random.default_rng(1).random(clips) < quality
+    facts = {
+        "index": np.arange(clips),
+        "id": np.array([f"clip-{k}" for k in range(clips)]),
+        "class_name": np.array(["dog"] * clips),
+        "boxes": np.ones(clips, dtype=np.int64),
+    }
+    same = {name: np.full(clips, 0.6) for name in ("pixel_ap", "ciou", "ciou_top50", "ceiling_ciou_top50")}
+    model = {**facts, **same, "area": np.full(clips, 9.0), "confidence": np.linspace(0, 1, clips)}
+    systems = {
+        "model": {**model, "peak_in_box": np.ones(clips, bool)},
+        "other_sound": {**facts, "peak_in_sounding_box": right, "peak_in_first_box": ~right},
+    }
+    tested = results.Tested(PROTOCOLS["stamps"], "same", "step-1", [])
+    results.write(folder, results.summarize(tested, systems), systems)
+    return str(folder)
+
+
+def test_the_control_is_compared_by_its_own_numbers_of_which_one_counts_mistakes(tmp_path, capsys):
+    words = ["compare", heard(tmp_path / "deaf", 0.2), heard(tmp_path / "hears", 0.7)]
+    assert main([*words, "--system", "other_sound"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("peak_in_sounding_box: hears is better than deaf by")
+    assert lines[1].startswith("peak_in_first_box: hears is better than deaf by")
+    assert main([*words, "--system", "nothing"]) == 2
+    assert "--system nothing: not measured; there are model, other_sound" in capsys.readouterr().err
+
+
+def test_fewer_silent_clips_that_are_taken_for_sounding_are_better():
+    fewer = compare.Estimate(-0.1, -0.2, -0.05)
+    text = compare.verdict("A", "B", "silent_false_positives", fewer, 250, 1)
+    assert text.startswith(
+        "silent_false_positives: B is better than A by 10.0 points (B − A: 95 % interval -20.0 to"
+    )
+    assert compare.verdict("A", "B", "ciou", fewer, 250, 1).startswith(
+        "ciou: A is better than B by 10.0 points"
+    )
 
 
 def test_a_verdict_that_is_not_sure_says_so():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cacl.evaluation.protocols import PROTOCOLS
-from cacl.evaluation.refinement import FixedRange, MinMax, best_alpha, guided, object_maps
+from cacl.evaluation.refinement import FixedRange, MinMax, best_alpha, guided, object_maps, once_a_batch
 from cacl.evaluation.upsampling import upsample
 from cacl.model.image import SmallCnn
 
@@ -57,3 +57,17 @@ def test_object_maps_are_the_mean_absolute_feature():
 
 def test_the_best_alpha_is_the_smallest_of_those_that_tie():
     assert best_alpha({0.0: 0.1, 0.5: 0.3, 0.6: 0.3, 1.0: 0.2}) == 0.5
+
+
+def test_maps_are_remembered_for_the_same_frames_and_sounds_only():
+    asked = []
+
+    def maps(images, waveforms):
+        asked.append((images, waveforms))
+        return images.float().mean(1) + waveforms.mean(1)[:, None, None]
+
+    remembered = once_a_batch(maps)
+    images, sound = torch.ones(2, 3, 4, 4), torch.zeros(2, 8)
+    for frames, heard in ((images, sound), (images, sound), (images, sound + 1), (images + 1, sound + 1)):
+        assert torch.equal(remembered(frames, heard), maps(frames, heard))
+    assert len(asked) == 4 + 3

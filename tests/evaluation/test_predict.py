@@ -1,5 +1,7 @@
 """Each clip once on any number of ranks; results sorted by index; the same numbers from 1, 2 and 3 ranks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -152,6 +154,23 @@ def test_an_id_that_the_test_set_holds_twice_is_refused():
 def test_a_clip_that_could_not_be_decoded_has_no_row():
     columns = predict(BrightestPlace(), batches(list(range(CLIPS)), invalid={4, 5}), PROTOCOLS["stamps"])
     assert columns["index"].tolist() == [k for k in range(CLIPS) if k not in (4, 5)]
+
+
+def test_a_clip_that_could_not_be_decoded_takes_no_sound_of_another():
+    """Each second clip is heard with the sign turned, so that its map is turned too."""
+
+    def alternating(invalid=()):
+        for batch in batches(list(range(CLIPS)), size=CLIPS, invalid=invalid):
+            signs = torch.tensor([1.0, -1.0]).repeat(CLIPS)[:CLIPS, None]
+            yield replace(batch, waveforms=batch.waveforms * signs)
+
+    whole, some = (
+        predict(BrightestPlace(), alternating(invalid), PROTOCOLS["stamps"]) for invalid in ((), {0, 5, 6})
+    )
+    assert whole["peak_in_box"].tolist() == [True, False] * 5 + [True]
+    kept = [k for k in range(CLIPS) if k not in {0, 5, 6}]
+    for name, column in some.items():
+        np.testing.assert_array_equal(column, whole[name][kept], err_msg=name)
 
 
 def test_a_clip_measured_twice_is_refused():

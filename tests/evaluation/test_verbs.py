@@ -9,10 +9,14 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from sklearn.metrics import average_precision_score
 
 from cacl.errors import UserError
-from cacl.evaluation.protocols import PROTOCOLS
+from cacl.evaluation.compare import LOWER_IS_BETTER
+from cacl.evaluation.predict import maps_of, predict
+from cacl.evaluation.protocols import CONTROLS, PROTOCOLS
 from cacl.evaluation.results import read_clips
 from cacl.loss import LossOptions
 from cacl.model.localizer import Localizer
@@ -20,9 +24,14 @@ from cacl.options import parse, plain
 from cacl.runs.checkpoint import seal, write_tensors
 from cacl.runs.directory import Run
 from cacl.viewing.gallery import choose
-from launch import evaluate
+from cacl.viewing.pictures import heat_image, webp_url
+from cacl.world import World
+from launch import evaluate, measuring, report, systems
 from launch.jobs.recipe import Recipe
 from launch.main import main
+from shards.decoders.torch import TorchDecoder
+from shards.loader import evaluation_batches
+from shards.store import open_store
 from tests.ranks import run_ranks
 
 CLIPS = 10
@@ -88,9 +97,9 @@ def test_evaluate_leaves_the_summary_of_the_run(evaluated):
         json.loads((evaluated / "evaluation/stamps/metrics.json").read_text())
         == summary["evaluations"]["stamps"]
     )
-    systems = read_clips(evaluated, "stamps")
-    assert systems["model"]["index"].tolist() == list(range(CLIPS))
-    assert systems["other_sound"]["peak_in_first_box"].mean() == summary["other_sound"]["peak_in_first_box"]
+    clips = read_clips(evaluated, "stamps")
+    assert clips["model"]["index"].tolist() == list(range(CLIPS))
+    assert clips["other_sound"]["peak_in_first_box"].mean() == summary["other_sound"]["peak_in_first_box"]
     assert not list((evaluated / "evaluation").glob(".*"))
 
 
@@ -116,6 +125,114 @@ def test_two_ranks_report_the_same_numbers(evaluated, tmp_path):
     copy, words = copied(evaluated, tmp_path)
     run_ranks(2, evaluate_on_rank, words)
     assert same_numbers(evaluated, copy)
+
+
+def test_every_option_reaches_the_ranks_that_the_verb_starts():
+    """`--nproc-per-node` starts them with these words; what is left out would be measured by its default."""
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    options = {action.dest for action in parser._actions} - {"help", "run", "nproc_per_node"}
+    assert sorted(options) == sorted(evaluate.RANK_WORDS)
+
+
+SEEDS = {"latest model": 5, "latest ema": 7, "best model": 11}
+"""Of the weights that a run holds."""
+
+
+@pytest.fixture(scope="module")
+def run_of_many_weights(run, tmp_path_factory):
+    """The run with a moving average beside its newest model, and an earlier checkpoint that is the best one."""
+    copy = tmp_path_factory.mktemp("weights") / "run"
+    shutil.copytree(run, copy)
+    for step, recall, weights in ((2, 0.5, {"model": 11}), (3, 0.25, {"model": 5, "ema": 7})):
+        folder = copy / "checkpoints" / f"step-{step}"
+        (folder / "hashes.json").unlink(missing_ok=True)
+        for name, seed in weights.items():
+            write_tensors(folder / f"{name}.safetensors", model_of(copy, seed).state_dict())
+        state = {"format_version": 1, "step": step, "validation": {"recall_at_1": recall}}
+        (folder / "state.json").write_text(json.dumps(state))
+        seal(folder)
+    return copy
+
+
+def model_of(run, seed):
+    recipe = parse(Recipe, Run(run).recipe(), "recipe")
+    return Localizer(recipe.model, LossOptions().scalars(), seed=seed).eval()
+
+
+def clips_of(run, sound="wav", size=CLIPS):
+    recipe = parse(Recipe, Run(run).recipe(), "recipe")
+    store = open_store(recipe.data.test)
+    batches = evaluation_batches(
+        store, store.indices, size, TorchDecoder(), 0, augmentation=recipe.data.augmentation, sound=sound
+    )
+    return list(batches)
+
+
+def assert_same_columns(found, expected):
+    assert set(expected) <= set(found)
+    for name, column in expected.items():
+        if column.dtype.kind == "f":  # other units of clips may round otherwise in float32
+            np.testing.assert_allclose(found[name], column, atol=1e-4, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found[name], column, err_msg=name)
+
+
+def assert_measured(run, which, found):
+    """The columns `found` are those of the weights `which`, and not those of the others."""
+    clips = clips_of(run)
+    expected = {
+        name: predict(model_of(run, seed), clips, PROTOCOLS["stamps"]) for name, seed in SEEDS.items()
+    }
+    assert_same_columns(found, expected.pop(which))
+    assert not any(np.allclose(found["pixel_ap"], other["pixel_ap"]) for other in expected.values())
+
+
+def test_the_best_checkpoint_is_measured_when_it_is_named(run_of_many_weights, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run_of_many_weights, copy)
+    assert main(["evaluate", "--run", str(copy), "--checkpoint", "best"]) == 0
+    assert_measured(copy, "best model", read_clips(copy, "stamps")["model"])
+    assert json.loads((copy / "metrics.json").read_text())["checkpoint"] == "step-2"
+
+
+def test_the_moving_average_is_measured_and_drawn_when_it_is_named(run_of_many_weights, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run_of_many_weights, copy)
+    assert main(["evaluate", "--run", str(copy), "--weights", "ema"]) == 0
+    assert_measured(copy, "latest ema", read_clips(copy, "stamps")["model"])
+    assert main(["report", "--run", str(copy), "--weights", "ema", "--clips", "1", "--classes", "0"]) == 0
+    html, drawn = (copy / "report.html").read_text(), {}
+    for name in ("model", "ema"):
+        maps = maps_of(model_of(copy, SEEDS[f"latest {name}"]))
+        one_by_one = [maps(batch.images, batch.waveforms) for batch in clips_of(copy, size=1)]
+        drawn[name] = [webp_url(heat_image(PROTOCOLS["stamps"].scores(one)[0])) in html for one in one_by_one]
+    assert any(drawn["ema"]) and not any(drawn["model"])
+
+
+def test_the_newest_model_stands_beside_the_one_of_before_the_first_step(evaluated):
+    found, clips = read_clips(evaluated, "stamps"), clips_of(evaluated)
+    assert_measured(evaluated, "latest model", found["model"])
+    seed = parse(Recipe, Run(evaluated).recipe(), "recipe").training.seed
+    assert_same_columns(found["untrained"], predict(model_of(evaluated, seed), clips, PROTOCOLS["stamps"]))
+
+
+def test_a_control_hears_its_own_sound_over_the_same_frames(evaluated, tmp_path):
+    recipe = parse(Recipe, Run(evaluated).recipe(), "recipe")
+    work = measuring.Work(recipe, open_store(recipe.data.test), tmp_path / "parts", {}, World())
+    for protocol, sound in ((PROTOCOLS["stamps"], "wav"), (CONTROLS["stamps"]["other_sound"], "other.wav")):
+        seen = []
+
+        def maps(images, waveforms, seen=seen):
+            seen.append((images, waveforms))
+            return torch.zeros(len(images), 7, 7)
+
+        work.measure({"model": maps}, protocol, work.store.indices)
+        ((images, waveforms),) = seen
+        (batch,) = clips_of(evaluated, sound)
+        assert torch.equal(images, batch.images) and torch.equal(waveforms, batch.waveforms)
+    (own,) = clips_of(evaluated)
+    assert not torch.equal(own.waveforms, waveforms)
 
 
 @pytest.mark.slow
@@ -205,6 +322,30 @@ def test_alpha_is_chosen_on_other_clips_or_on_a_reserved_tenth(evaluated, tmp_pa
     assert 0 <= guidance["other"]["alpha"] <= 1
 
 
+def test_alpha_is_chosen_by_the_number_that_ranks_clips_best(evaluated, tmp_path):
+    """On the reserved clip, against scikit-learn's average precision of every mixture."""
+    recipe, protocol = parse(Recipe, Run(evaluated).recipe(), "recipe"), PROTOCOLS["stamps"]
+    work = measuring.Work(recipe, open_store(recipe.data.test), tmp_path / "parts", {}, World())
+    sound, objects = torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(27))
+
+    def constant(one):
+        return lambda images, waveforms: one.expand(len(images), 7, 7)
+
+    arguments = argparse.Namespace(object_guidance="min-max", alpha="choose", validation=None)
+    _, indices, said = systems.mixed(arguments, work, constant(sound), constant(objects), protocol)
+    (batch,) = clips_of(evaluated)
+    mask = protocol.truths(batch.annotations[0])["mask"].flatten().numpy()
+    scaled = [protocol.scores(one)[0] for one in (sound, objects)]
+    scaled = [(one - one.min()) / (one.max() - one.min()) for one in scaled]
+    quality = {}
+    for alpha in np.arange(11) / 10:
+        mixture = alpha * scaled[0] + (1 - alpha) * scaled[1]
+        quality[alpha] = average_precision_score(mask, mixture.flatten().numpy())
+    assert said["alpha"] == max(quality, key=quality.get)
+    assert 0 < said["alpha"] < 1, "the case tells a mixture from either map alone"
+    assert said["reserved"] == [0] and indices.tolist() == list(range(1, CLIPS))
+
+
 def test_a_run_without_checkpoint_or_evaluation_says_what_to_do(tmp_path, capsys):
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"data": {"train": "x", "test": "x"}}))
     assert main(["report", "--run", str(tmp_path)]) == 2
@@ -262,6 +403,62 @@ def test_two_models_stand_side_by_side_on_the_same_frames(page_of_two):
     assert html.count("<span>first: ") == html.count("<span>second: ") == html.count('class="clip"') >= 5
     record = json.loads((page_of_two.parent / "metrics.json").read_text())
     assert html.count("<li>") == len(record["intervals"])  # a verdict for every number with an interval
+
+
+def test_tables_and_verdicts_name_the_run_that_their_numbers_are_of(page_of_two):
+    folder = page_of_two.parent
+    records = {
+        name: json.loads((folder.parent / name / "metrics.json").read_text()) for name in ("first", "second")
+    }
+    html = page_of_two.read_text()
+    for metric, (low, high) in records["first"]["intervals"].items():
+        row = re.search(rf"<tr><td>{metric}</td>(.*?)</tr>", html)[1]
+        cells = re.findall(r"<td[^>]*>([^<]*)</td>", row)[:4]
+        other = records["second"]
+        ends = other["intervals"][metric]
+        assert cells == [
+            f"{records['first']['model'][metric]:.3f}",
+            f"{low:.3f} – {high:.3f}",
+            f"{other['model'][metric]:.3f}",
+            f"{ends[0]:.3f} – {ends[1]:.3f}",
+        ], metric
+    numbers = [{**record["model"]} for record in records.values()]
+    verdicts = re.findall(r"<li>(.*?)</li>", html)
+    told = 0
+    for verdict in verdicts:
+        metric = verdict.partition(":")[0]
+        points = 100 * (numbers[0][metric] - numbers[1][metric])
+        if "cannot tell" in verdict:
+            found = re.search(r"cannot tell second and first apart \(([+-][\d.]+) points", verdict)
+            assert float(found[1]) == pytest.approx(points, abs=0.051), verdict
+        else:
+            better, by = re.search(
+                r": (\w+) is better than \w+ by ([\d.]+) points \(first − second", verdict
+            ).groups()
+            assert float(by) == pytest.approx(abs(points), abs=0.051)
+            assert better == ("first" if (points > 0) != (metric in LOWER_IS_BETTER) else "second")
+        told += abs(points) > 0.1
+    assert told, "the runs differ"
+
+
+def test_examples_show_each_sound_with_the_object_that_makes_it(evaluated):
+    recipe = parse(Recipe, Run(evaluated).recipe(), "recipe")
+    store, protocol = open_store(recipe.data.test), PROTOCOLS["stamps"]
+    maps = maps_of(model_of(evaluated, 5))
+    found = report.examples({"run": maps}, store, [3, 1], recipe, protocol)
+    assert list(found) == [3, 1]
+    for sound, row in (("wav", 0), ("other.wav", 1)):
+        (batch,) = clips_of(evaluated, sound)
+        scores = protocol.scores(maps(batch.images, batch.waveforms))
+        for index, example in found.items():
+            note, view = batch.annotations[index], example.views[row]
+            heard = note["other"] if sound == "other.wav" else note
+            assert example.clip_id == note["id"] and view.boxes == heard["boxes"]
+            assert view.title == f"{'other' if row else 'own'} sound: {heard['class_name']}"
+            torch.testing.assert_close(view.scores, scores[index], atol=1e-4, rtol=0)
+            assert torch.equal(view.waveform, batch.waveforms[index])
+    first, second = found[3].views
+    assert first.boxes != second.boxes and not torch.equal(first.waveform, second.waveform)
 
 
 def test_a_run_is_not_laid_beside_one_of_other_clips_or_of_its_own_name(page_of_two, capsys):

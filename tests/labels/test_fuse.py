@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from cacl.labels import cluster as clustering
 from cacl.labels.fuse import fuse, shared_space, views_of_classes
@@ -47,6 +48,34 @@ def test_what_the_views_do_not_share_has_no_weight(clips):
     # Correlations of 600 unrelated clips have a deviation of 1 / sqrt(600) = 0.04.
     assert broken.correlation.max() < 0.16
     assert (broken.correlation**2).sum() < 0.1 * (space.correlation**2).sum()
+
+
+def test_a_direction_weighs_as_much_as_the_views_share_of_it(clips):
+    """White coordinates times a weight: the variance of a direction is its held-out correlation."""
+    _, image, sound = clips
+    space = shared_space(image, sound)
+    for view in (space.image, space.sound):
+        np.testing.assert_allclose(view.var(0, ddof=1), space.correlation, rtol=1e-6)
+        np.testing.assert_allclose(view.mean(0), 0, atol=1e-9)
+    assert space.correlation[0] > 2 * space.correlation[-1]
+    np.testing.assert_allclose(space.joint, (space.image + space.sound) / 2)
+
+
+def test_clusters_are_gaussians_of_one_variance_around_their_centers(clips):
+    _, image, _ = clips
+    vectors = image[:200, :6]
+    found = clustering.cluster(vectors, 5)
+    variance, dimensions = 0.0, vectors.shape[1]
+    for vector in vectors:
+        variance += (
+            min(((vector - center) ** 2).sum() for center in found.centers) / dimensions / len(vectors)
+        )
+    assert found.variance == pytest.approx(variance)
+    for vector, label, soft in zip(vectors, found.label, found.soft, strict=True):
+        density = [multivariate_normal(center, variance).pdf(vector) for center in found.centers]
+        np.testing.assert_allclose(soft, np.array(density) / sum(density), atol=1e-5)
+        assert label == np.argmax(density)
+    assert found.soft.max(1).min() < 0.9, "the case has clips between two centers"
 
 
 def test_confidence_is_higher_where_labels_are_right(clips):

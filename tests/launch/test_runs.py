@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cacl.runs.directory import Run
 from launch.main import main
 from tests.launch.tiny import train_rank, write_recipe
 from tests.ranks import run_ranks
@@ -17,6 +18,9 @@ def test_runs_are_listed_and_laid_side_by_side(tmp_path, data, capsys):
     assert main(["runs", str(tmp_path / "runs")]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert len(listed) == 3 and listed[0].startswith("run")
+    assert [line.split()[0].rpartition("/")[2] for line in listed[1:]] == ["fast", "slow"], "newest first"
+    last = Run(tmp_path / "runs" / "fast").records()[-1]
+    assert listed[1].split()[1:4] == ["2", f"{last['loss']:.4g}", "1"], "the last step's numbers"
     assert main(["runs", "--compare", str(tmp_path / "runs" / "slow"), str(tmp_path / "runs" / "fast")]) == 0
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]}
     assert rows["optimizer.learning_rate"] == ["0.0001", "0.001"]

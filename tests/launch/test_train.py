@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cacl.runs.checkpoint import latest_valid
+from cacl.model.localizer import Localizer
+from cacl.runs.checkpoint import latest_valid, write_tensors
+from launch.config import load_recipe
 from tests.launch.tiny import cacl, train_rank, write_recipe
 from tests.ranks import run_ranks
 
@@ -87,10 +89,16 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(tmp_path
 
 
 def test_cacl_train_starts_ranks_passes_signals_on_and_resumes(tmp_path, recipe):
-    run = tmp_path / "run"
+    run, given = tmp_path / "run", tmp_path / "given.safetensors"
+    read = load_recipe(recipe, [])
+    write_tensors(given, Localizer(read.model, seed=9).state_dict())
     words = ["train", recipe, "--nproc-per-node", "2", "--run-dir", str(run), "--training.epochs", "400"]
+    words += ["--max-steps", "2000", "--init-from", str(given)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "launch.main", *words], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "launch.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while not (run / "train.jsonl").exists() or len((run / "train.jsonl").read_text().splitlines()) < 3:
         assert process.poll() is None, process.stderr.read()
@@ -98,6 +106,10 @@ def test_cacl_train_starts_ranks_passes_signals_on_and_resumes(tmp_path, recipe)
     process.send_signal(signal.SIGTERM)
     assert process.wait(240) == 0
     assert (run / "requeue").exists()
+    said = process.stdout.read()  # ranks are given every word of the command
+    assert f"training from the start to step 2000 on 2 rank(s), run {run}" in said
+    assert f"weights from {given}; " in said and "not in the file: nothing" in said
+    assert f"stopped on a signal; go on with --resume --run-dir {run}" in said
     record = json.loads((run / "train.jsonl").read_text().splitlines()[-1])
     assert latest_valid(run / "checkpoints").name == f"step-{record['step']}"
     assert record["world_size"] == 2

@@ -49,10 +49,10 @@ def write_recipe(folder: Path, clips: Path, **changes: dict[str, Any]) -> Path:
 
 
 def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any]) -> None:
-    """Be one rank of a training inside a pool of processes; `stop_at` sends SIGTERM to this rank at that step."""
+    """Be one rank of a training in this process; `stop_at` sends SIGTERM to this rank at that step."""
     from launch.config import load_recipe
     from launch.jobs.train import train
-    from launch.ranks import StopRequest
+    from launch.ranks import SIGNALS, StopRequest
 
     class TerminatedAt(StopRequest):
         """Sends the signal itself, at a step and not at a time."""
@@ -65,12 +65,18 @@ def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any])
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().__call__()
 
-    train(
-        load_recipe(recipe, options.get("overrides", [])),
-        run_dir,
-        world,
-        resume=options.get("resume", False),
-        max_steps=options.get("max_steps"),
-        stop_requested=TerminatedAt(),
-        say=print,
-    )
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        train(
+            load_recipe(recipe, options.get("overrides", [])),
+            run_dir,
+            world,
+            resume=options.get("resume", False),
+            max_steps=options.get("max_steps"),
+            init_from=options.get("init_from"),
+            stop_requested=TerminatedAt(),
+            say=print,
+        )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

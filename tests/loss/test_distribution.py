@@ -89,6 +89,11 @@ TRAFFIC = [
 
 
 def traffic(world: World, every: list[LossOptions]) -> list[int]:
+    return [sum(received.values()) for received in traffic_by_kind(world, every)]
+
+
+def traffic_by_kind(world: World, every: list[LossOptions]) -> list[dict[str, int]]:
+    """Bytes that this rank receives by each collective, for a loss and its backward."""
     n = N // world.size
     clips = take(random_clips(N), slice(world.rank * n, (world.rank + 1) * n))
     clips = replace(clips, soft=clips.soft.float())
@@ -97,7 +102,7 @@ def traffic(world: World, every: list[LossOptions]) -> list[int]:
         embeddings = leaves(options, n, torch.float32)
         world.traffic.clear()
         global_loss(embeddings, clips, options, world).backward_scalar.backward()
-        found.append(sum(world.traffic.values()))
+        found.append(dict(world.traffic))
     return found
 
 
@@ -107,6 +112,31 @@ def test_bytes_across_ranks_are_the_documented_formula(size: int) -> None:
     expected = [bytes_received(options, N, size, width, soft_classes=4) for options in TRAFFIC]
     for found in run_ranks(size, traffic, TRAFFIC):
         assert found == expected
+
+
+def test_class_sums_travel_where_they_are_fewer_than_the_clips_in_all_directions_asked_for() -> None:
+    """Bytes of each collective on two ranks, by hand: 24 clips, 10 floats a vector, 4 bytes a float."""
+    clips, logged = 12 * 4 * 8, 2 * (7 * 8) // 2
+    sounds, columns, sums = 12 * 10 * 4, 12 * 6 * 4, 2 * (9 * 10 * 4) // 2  # 8 classes and the clips alone
+    gathered = {"all_gather": clips + sounds, "reduce_scatter": sounds, "all_reduce": logged}
+    with_columns = {"all_gather": clips + sounds + columns, "reduce_scatter": sounds + columns}
+    expected = {
+        # one sum of classes is moved twice, forward and again backward: 2 * 9 < 24
+        ("image", 8): {"all_gather": clips, "all_reduce": 2 * sums + logged},
+        ("audio", 8): {"all_gather": clips, "all_reduce": 2 * sums + logged},
+        # two sums would be 2 * 2 * 9 > 24, and the sounds themselves are fewer
+        ("both", 8): {**with_columns, "all_reduce": logged},
+        # 2 * 12 = 24 is not fewer
+        ("image", 11): gathered,
+        # 2 * 2 * 4 < 24, each of 4 * 10 floats
+        ("both", 3): {"all_gather": clips, "all_reduce": 2 * 2 * 4 * 10 * 4 + logged},
+    }
+    every = [
+        LossOptions(positives=SameClass(number_of_classes=classes), direction=direction)
+        for direction, classes in expected
+    ]
+    for found in run_ranks(2, traffic_by_kind, every):
+        assert found == list(expected.values())
 
 
 def test_bytes_are_a_fortieth_of_gathering_everything() -> None:
@@ -164,6 +194,23 @@ def test_peak_memory_is_linear_in_the_batch_and_keeps_to_its_budget(similarity) 
     assert large - 2 * 2**20 <= 2.5 * max(small - 2 * 2**20, linear)
     unbounded = peak_of(replace(options, memory_mib=4096), 600)
     assert unbounded > 4 * large
+
+
+@pytest.mark.parametrize(("heads", "pixels"), [(1, 24), (2, 12), (6, 4)])
+def test_a_block_has_as_many_rows_as_its_budget_holds_scores_of_all_heads(heads: int, pixels: int) -> None:
+    """200 columns of 24 pixels and heads, 3 tensors of them at once beside 16 values a pair, 8 bytes each."""
+    row = 200 * (3 * 24 + 16) * 8
+    options = LossOptions(similarity=MaxSimilarity(), objective=InfoNCE(), memory_mib=7.5 * row / 2**20)
+    maps, audio, _ = random_parameters(200, heads, pixels, 4)
+    rows = []
+
+    class Seen(MaxSimilarity):
+        def scores(self, block, *others):
+            rows.append(len(block))
+            return super().scores(block, *others)
+
+    global_loss(embed(maps, audio), random_clips(200), replace(options, similarity=Seen()), World())
+    assert set(rows) == {7, 200 % 7} and sum(rows) == 200
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cacl.loss import LossOptions, global_loss
+from cacl.loss.objectives import InfoNCE
+from cacl.loss.positives import Curriculum, FalseNegatives, OwnClip, SameClass
 from cacl.types import Embeddings
 from cacl.world import World
 from tests.loss.batches import embed, random_clips, random_parameters
@@ -54,6 +58,35 @@ def check(similarity: str, every_direction: bool, targets: list[bool]) -> None:
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_all_parts_in_one_block_and_in_blocks_are_their_formulas(similarity: str) -> None:
     check(similarity, False, [False, True])
+
+
+TURNING = [
+    Curriculum(start=0.9, end=0.5, steps=2),
+    FalseNegatives(top=2, above=-1.0, from_step=2),
+    FalseNegatives(top=2, above=-1.0, from_step=2, mode="attract"),
+]
+
+
+@pytest.mark.parametrize("positives", TURNING, ids=lambda p: f"{p.name} {getattr(p, 'mode', '')}")
+def test_what_depends_on_the_step_turns_at_its_step_and_then_stays(positives) -> None:
+    """The trainer's step is a tensor or an integer."""
+    options = LossOptions(positives=positives, objective=InfoNCE())
+    order = torch.arange(14)
+    clips = replace(random_clips(14), label=order % 2, confidence=(order / 14.0).double())
+    maps, audio, _ = random_parameters(14, pixels=3, channels=4)
+    units = embed(maps, audio)
+    by_step = {}
+    for step in (0, 1, 2, 3, 100):
+        by_step[step] = float(oracle(units, clips, options, step))
+        for given in (step, torch.tensor(step)):
+            found = float(global_loss(units, clips, options, World(), given).mean)
+            assert found == pytest.approx(by_step[step], rel=1e-12)
+    assert by_step[1] != by_step[2], "the case tells the steps apart"
+    assert by_step[2] == by_step[3] == by_step[100]
+    own_or_all = [
+        float(oracle(units, clips, replace(options, positives=other))) for other in (OwnClip(), SameClass())
+    ]
+    assert not {by_step[1], by_step[2]} & set(own_or_all) or isinstance(positives, FalseNegatives)
 
 
 @pytest.mark.slow

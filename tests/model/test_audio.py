@@ -52,6 +52,27 @@ def test_log_mel_features_forget_the_gain():
     assert features(waveforms).shape == (2, 1, 64, 101)
 
 
+@pytest.mark.parametrize("options", [LogMel(), LogMel(bands=20, rate=8000, hop=0.02)])
+def test_log_mel_features_are_each_clips_own_with_mean_0_and_deviation_1(options):
+    """A clip among others, of any loudness, is what it is alone: so micro-batches change nothing."""
+    draw = torch.Generator().manual_seed(0)
+    loudness = torch.tensor([1.0, 0.1, 0.01, 0.5])[:, None]
+    waveforms = torch.randn(4, 8000, generator=draw, dtype=torch.float64) * loudness
+    found = options(waveforms)
+    for waveform, features in zip(waveforms, found, strict=True):
+        mel = log_mel(waveform[None], options.rate, options.bands, options.hop)
+        # float64, against the same arithmetic of one clip.
+        torch.testing.assert_close(features, (mel - mel.mean()) / (mel.std() + 1e-3), rtol=0, atol=1e-9)
+        assert features.mean().abs() < 1e-9 and abs(features.std() - 1) < 0.01
+
+
+def test_a_spectrogram_is_of_the_rate_that_the_recipe_names():
+    waveforms = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0)) * 0.1
+    expected = log_spectrogram(waveforms, 44100)
+    assert torch.equal(LogSpectrogram(rate=44100)(waveforms)[:, 0], expected)
+    assert not torch.equal(LogSpectrogram()(waveforms)[:, 0], expected), "a density is by Hz"
+
+
 @pytest.mark.parametrize("features", [LogMel(), LogSpectrogram()])
 def test_silence_is_finite_and_autocast_changes_nothing(features):
     silent = torch.zeros(2, 48000)

@@ -14,7 +14,7 @@ from cacl.model import audio as sound
 from cacl.model import heads, image
 from cacl.model.localizer import Localizer, ModelOptions, localization_map
 from cacl.model.spectrograms import LogSpectrogram
-from cacl.model.weights import efficientnet_file, sha256
+from cacl.model.weights import efficientnet_file, load_state, sha256
 from cacl.options import parse, plain
 
 SMALL = ModelOptions(image=image.SmallCnn(channels=16), sound=sound.SmallCnn(channels=32), dimension=8)
@@ -106,6 +106,80 @@ def test_a_frozen_trunk_stays_in_eval_mode_and_costs_no_graph():
     assert sha256(model.image_trunk.state_dict()) == before
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_image_dropout_sets_a_share_of_the_trunks_features_to_0_in_training_alone(frozen):
+    """The heads see features of which `image_dropout` are 0 and the others larger by as much; the sounds, all."""
+    trunk = image.SmallCnn(channels=16, frozen=frozen)
+    options = ModelOptions(image=trunk, sound=sound.SmallCnn(channels=16), dimension=8, image_dropout=0.75)
+    model, seen = Localizer(options, seed=1).train(), []
+    model.image_heads[0].register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0].detach()))
+    model.sound_heads[0].register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0].detach()))
+    prepared = model.prepare(*inputs(8, 128))
+    model(*prepared)
+    model.eval()(*prepared)
+    dropped, heard, whole, heard_in_eval = seen
+    assert torch.equal(heard, heard_in_eval)
+    there = whole != 0
+    kept = dropped[there] != 0
+    # Thousands of draws: a share of 1/4 is met to a few hundredths.
+    assert there.sum() > 4000 and abs(kept.float().mean() - 0.25) < 0.03
+    torch.testing.assert_close(dropped[there][kept], 4 * whole[there][kept])
+
+
+def test_every_head_sees_the_same_features_and_writes_its_own_vectors():
+    options = ModelOptions(image=image.SmallCnn(channels=16), sound=sound.SmallCnn(channels=16), heads=3)
+    model = Localizer(options, seed=1).eval()
+    pixels, sounds = model.prepare(*inputs(2))
+    features, heard = model.image_trunk(pixels), model.sound_trunk(sounds)
+    embeddings = model(pixels, sounds)
+    for h in range(3):
+        maps = torch.einsum("nchw,dc->nhwd", features, model.image_heads[h].weight[:, :, 0, 0])
+        maps = (maps + model.image_heads[h].bias).flatten(1, 2)
+        audio = heard @ model.sound_heads[h].weight.T + model.sound_heads[h].bias
+        # float32; vectors of length 1.
+        torch.testing.assert_close(
+            embeddings.maps[:, h], functional.normalize(maps, dim=-1), atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            embeddings.audio[:, h], functional.normalize(audio, dim=-1), atol=1e-5, rtol=0
+        )
+
+
+def test_the_small_sound_trunk_gives_mean_and_maximum_of_what_its_convolutions_leave():
+    trunk = sound.SmallCnn(channels=16).build().eval()
+    sounds = torch.randn(2, 1, 64, 101, generator=torch.Generator().manual_seed(0))
+    left = trunk.body[:-1](sounds).flatten(2)
+    assert left.shape[2] > 1
+    torch.testing.assert_close(trunk(sounds), torch.cat([left.mean(2), left.amax(2)], 1))
+
+
+def test_the_papers_sound_trunk_is_torchvisions_resnet_with_a_maximum_over_places():
+    torch.manual_seed(0)
+    trunk = sound.ResNet18().build()
+    network = torchvision.models.resnet18()
+    network.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    network.fc = torch.nn.Identity()
+    state = {name.removeprefix("body."): value for name, value in trunk.state_dict().items()}
+    assert network.load_state_dict(state).missing_keys == []
+    sounds = torch.randn(2, 1, 257, 60, generator=torch.Generator().manual_seed(0))
+    left = []
+    network.layer4.register_forward_hook(lambda layer, inputs, output: left.append(output))
+    with torch.no_grad():
+        network.eval()(sounds)
+        assert left[0].shape[2:] == (9, 2)
+        torch.testing.assert_close(trunk.eval()(sounds), left[0].flatten(2).amax(2))
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "tf_efficientnet_lite0"])
+def test_timms_networks_get_pixels_as_timm_says_that_they_were_trained(name):
+    trunk = image.Timm(model=name).build()
+    configuration = timm.get_pretrained_cfg(name)
+    images = torch.arange(256).to(torch.uint8).repeat(3, 2, 1)[None]
+    for channel in range(3):
+        expected = (images[0, channel] / 255 - configuration.mean[channel]) / configuration.std[channel]
+        torch.testing.assert_close(trunk.normalize(images)[0, channel], expected)
+
+
 def test_the_frozen_efficientnet_is_timms_up_to_its_fifth_stage():
     network = timm.create_model("tf_efficientnet_lite0").eval()
     state = torch.load(efficientnet_file(), weights_only=True)
@@ -141,6 +215,32 @@ def test_the_resnet_trunk_is_torchvisions(tmp_path, frozen):
         found = network.fc(trunk(trunk.normalize(images)).mean((2, 3)))
         expected = network((images / 255 - mean) / std)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_are_found_below_model_and_without_the_prefix_of_a_wrapper(tmp_path):
+    network = torch.nn.Linear(2, 3)
+    wrapped = {f"module.{name}": value for name, value in network.state_dict().items()}
+    for number, content in enumerate((wrapped, {"model": wrapped, "epoch": 3}, {"state_dict": wrapped})):
+        torch.save(content, tmp_path / f"{number}.pth")
+        other = torch.nn.Linear(2, 3)
+        load_state(other, tmp_path / f"{number}.pth")
+        assert torch.equal(other.weight, network.weight) and torch.equal(other.bias, network.bias)
+
+
+WRONG = {
+    "lacks 'bias'": lambda state: state.pop("bias"),
+    "has the unknown 'more'": lambda state: state.update(more=torch.zeros(1)),
+    "has another shape of 'weight'": lambda state: state.update(weight=torch.zeros(2, 3)),
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_weights_of_another_network_are_refused(tmp_path, said):
+    state = torch.nn.Linear(2, 3).state_dict()
+    WRONG[said](state)
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=f"these weights are of another network: the file {said}"):
+        load_state(torch.nn.Linear(2, 3), tmp_path / "weights.pth")
 
 
 def test_the_map_is_the_cosine_with_the_clips_own_sound():

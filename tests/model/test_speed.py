@@ -90,6 +90,16 @@ def test_a_step_that_computes_twice_moves_running_statistics_once():
         assert torch.equal(states[1][name], value), name
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_kernels_lie_with_channels_innermost_where_that_is_wanted(wanted):
+    model = Localizer(SMALL, seed=1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    speed_up(model, False, wanted, False)
+    kernel = model.image_trunk.body[3].weight
+    assert kernel.is_contiguous(memory_format=torch.channels_last) == wanted
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("option", ["recompute", "compile"])
 def test_a_moving_average_does_not_compute_through_the_model_it_was_copied_from(option):
     model = model_of(SMALL, **{option: True})

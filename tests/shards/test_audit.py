@@ -10,16 +10,23 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launch.main import main
 from shards import manifest as manifests
 from shards.audit import find_leak, read_ids, validation_split, video
+from shards.clip import encode_mask, encode_wav, members
+from shards.manifest import Shard
 from shards.pack import merge, pack
 from shards.plan import make_plan
 from shards.sources.generated import Generated
-from shards.verify import verify
+from shards.store import LocalFiles, Store, write_index
+from shards.verify import ShardVerifier, verify
+from shards.writer import TarWriter
+from tests.shards.classed import Classed
 
 
 def cacl(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -87,6 +94,50 @@ def test_a_broken_sample_is_found_under_right_checksums(
     assert len(problems) == 1 and expected in problems[0] and "shard-000001.tar: 00000000" in problems[0]
 
 
+def test_every_shard_is_verified(folder: Path) -> None:
+    """The first, the last and those between: `verify` names each that is damaged."""
+    for number in range(2):
+        tar = folder / manifests.shard_name(number)
+        tar.write_bytes(tar.read_bytes()[:-1] + b"1")
+    names = {problem.partition(":")[0].rpartition("/")[2] for problem in verify(folder, 1)}
+    assert names == {"shard-000000.tar", "shard-000001.tar"}
+
+
+@pytest.mark.parametrize(
+    ("member", "made", "expected"),
+    [
+        ("mask.png", lambda: encode_mask(np.ones((8, 8), bool)), "mask.png is not of the frame's size"),
+        ("other.wav", lambda: encode_wav(np.zeros(1599), 16000), "other.wav has not the 1600 samples"),
+        ("wav", lambda: encode_wav(np.zeros(1601), 16000), "wav has not the 1600 samples"),
+    ],
+)
+def test_members_that_do_not_fit_their_clip_are_found(tmp_path: Path, member, made, expected) -> None:
+    """Under right checksums, as a packer of another release might have written them."""
+    assert _problems_of_a_shard(tmp_path / "right", {}) == []
+    (problem,) = _problems_of_a_shard(tmp_path / "wrong", {member: made()})
+    assert expected in problem and "000000001" in problem
+
+
+def _problems_of_a_shard(out: Path, changed: dict[str, bytes]) -> list[str]:
+    """Write two clips with every kind of member, the second with changed ones; return what verifying says."""
+    plan = make_plan(Classed(classes=("a", "b")), 2)
+    out.mkdir()
+    places = {}
+    with TarWriter(out / manifests.shard_name(0)) as tar:
+        for index, id in enumerate(plan.ids):
+            clip = plan.source.read(id)
+            mask = np.ones(clip.frame.shape[:2], bool)
+            clip = dataclasses.replace(clip, mask=mask, other_mask=mask, other_sound=clip.sound)
+            found = members(clip, index, plan.source.storage)
+            places[index] = tar.add(index, found | (changed if index == 1 else {}))
+    text = write_index(places)
+    index_sha256 = hashlib.sha256(text.encode()).hexdigest()
+    shard = Shard(manifests.shard_name(0), 2, tar.size, tar.sha256, (), len(text), index_sha256)
+    (out / shard.index_url).write_text(text)
+    store = Store(dataclasses.replace(plan.head, shards=(shard,)), LocalFiles(out))
+    return ShardVerifier(store)(0, {}, lambda index: None)
+
+
 def test_an_index_that_is_not_the_tars_is_found(folder: Path) -> None:
     path = folder / "shard-000000.idx"
     text = path.read_text().replace("jpg 512 ", "jpg 513 ")
@@ -141,6 +192,30 @@ def test_packed_shards_can_be_audited(once: Path) -> None:
     assert set(read_ids(once)) == {f"test-{k:06d}" for k in range(6)}
     done = cacl("shards", "audit", once, "--against", once)
     assert "6 of its 6 clips stand in the training set" in done.stdout and "clean: 0 clips" in done.stdout
+
+
+def test_a_leak_is_the_same_clip_or_another_part_of_the_same_video() -> None:
+    """Flickr's ids are no YouTube ids: the same beginning means nothing there."""
+    training = ["aaaaaaaaaaa_000010", "aaaaaaaaaaa_000020", "bbbbbbbbbbb_000000", "1234_000010", "1234"]
+    leak = find_leak(training, ["aaaaaaaaaaa_000020", "1234_000020", "1234", "ccccccccccc_000000"])
+    assert leak.same_clip == ["1234", "aaaaaaaaaaa_000020"]
+    assert leak.same_video == ["aaaaaaaaaaa_000010"]
+    none = find_leak(["dddddddd_000010"], ["eeeeeeee_000010"])
+    assert (none.same_clip, none.same_video) == ([], [])
+
+
+def test_a_clean_list_shares_no_frame_no_sound_and_no_video_with_a_list_of_pairs(tmp_path: Path) -> None:
+    """The Extended lists pair a frame with another clip's sound: neither may have been trained on."""
+    names = [f"{letter * 11}_{start:06d}" for letter in "abcdef" for start in (0, 10)]
+    training, test, clean = tmp_path / "training.txt", tmp_path / "test.csv", tmp_path / "clean.txt"
+    validation = tmp_path / "validation.txt"
+    training.write_text("\n".join(names))
+    test.write_text(f"video,audio,label\n{names[0]},{names[2]},non-sounding\n")
+    words = ["--against", test, "--clean", clean, "--validation", validation, "--share", "0.25"]
+    assert main(["shards", "audit", *map(str, [training, *words])]) == 0
+    kept, chosen = clean.read_text().split(), validation.read_text().split()
+    assert sorted(kept + chosen) == names[4:], "a and b are gone, both parts of each"
+    assert len(chosen) == 2 and not set(kept) & set(chosen)
 
 
 ids = st.dictionaries(

@@ -41,6 +41,14 @@ def test_a_view_depends_on_seed_epoch_and_clip_alone(seed, epoch, index):
     assert view[:3] != draw(SMALL, seed + 1, epoch, index)[:3]
 
 
+def test_views_never_change_between_releases():
+    """Runs go on after an upgrade: the raw words of Philox under (seed, epoch, purpose, clip), over 2^64."""
+    for seed, epoch, index in ((5, 3, 7), (0, 0, 0), (2**33, 12, 10**6)):
+        words = np.random.Philox(np.random.SeedSequence((seed, epoch, 2, index))).random_raw(4)
+        left, top, start, flip = (int(word) / 2**64 for word in words)
+        assert draw(Augmentation(), seed, epoch, index) == View(left, top, start, flip < 0.5)
+
+
 def test_views_are_uniform():
     views = np.array([draw(SMALL, 0, 0, index) for index in range(4000)], dtype=float)
     assert np.abs(views.mean(0) - 0.5).max() < 4 * 0.5 / 4000**0.5  # four standard errors, of a coin at most
@@ -126,6 +134,18 @@ def test_evaluation_hears_the_middle_of_what_was_recorded():
     store.clips[0]["json"] = b'{"index": 0, "seconds": 0.05}'
     batch = decode(store, Request(np.array([0]), None), Wishes(SMALL, annotated=True))
     np.testing.assert_array_equal(batch.waveforms[0], np.tile(stored[:50], 4))
+
+
+def test_the_silent_objects_sound_is_heard_whole():
+    """The annotation's `seconds` are those of the clip's own sound; the other one's middle is another."""
+    store, samples = tiny_store([0]), np.arange(1000) / 2000
+    store.clips[0]["other.wav"] = wav(samples, 1000)
+    store.clips[0]["json"] = b'{"index": 0, "seconds": 0.3}'
+    stored = (samples * 32767).astype("<i2") / np.float32(32768)
+    for decoder in (TorchDecoder(), DaliDecoder(device="cpu")):
+        wishes = Wishes(SMALL, sound="other.wav", annotated=True)
+        (batch,) = decoder.stream(store, [Request(np.array([0]), None)], wishes, 0)
+        np.testing.assert_array_equal(batch.waveforms[0], stored[400:600])
 
 
 def test_another_sample_rate_is_the_users_to_change():
@@ -264,6 +284,18 @@ def test_annotations_carry_decoded_masks_and_the_other_sound():
     other = decode(store, request, Wishes(SMALL, sound="other.wav"))
     assert torch.equal(other.images, batch.images) and not torch.equal(other.waveforms, batch.waveforms)
     assert other.annotations is None
+
+
+def test_the_masks_of_both_objects_are_not_mistaken_for_each_other():
+    store = tiny_store([4])
+    buffer, other = io.BytesIO(), np.zeros((48, 64), np.uint8)
+    other[40:, 50:] = 255
+    Image.fromarray(other).save(buffer, "PNG")
+    store.clips[4]["other.mask.png"] = buffer.getvalue()
+    batch = decode(store, Request(np.array([4]), None), Wishes(SMALL, annotated=True))
+    (annotation,) = batch.annotations
+    assert (annotation["other_mask"] == other).all()
+    assert annotation["mask"][:10, :20].min() == 255 and (annotation["mask"] == 255).sum() == 200
 
 
 def test_workers_leave_signals_to_the_trainer_and_no_random_state_moves():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cacl.errors import UserError
-from shards.decoders.augmentation import Augmentation
+from shards import loader
+from shards.decoders.augmentation import Augmentation, corner, draw, resized
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches, training_batches
 from shards.order import LaneOrder
@@ -89,6 +92,39 @@ def test_the_store_hears_of_every_batch_before_it_is_read(reference):
     next(batches)
     assert len(store.announced) == len(reference), "all of so short a run"
     assert [part.tolist() for part in store.announced] == [[index for index, _ in b] for b in reference]
+
+
+def test_a_stream_cuts_each_clip_as_its_seed_and_epoch_say():
+    """Cut once more by hand, from the numbers alone: `position` 1, 2 is epoch 1, whose views are its own."""
+    batch = next(train((1, 2)))
+    assert batch.index.tolist() == ORDER.batch(1, 2).tolist()
+    height, width = resized(SMALL, 48, 64)
+    elsewhere = 0
+    for index, image, sound in zip(batch.index.tolist(), batch.images, batch.waveforms, strict=True):
+        view = draw(SMALL, 3, 1, index)
+        y, x = corner(SMALL, view, height, width)
+        picture = Image.open(io.BytesIO(STORE.clips[index]["jpg"]))
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC).crop((x, y, x + 32, y + 32))
+        if view.mirrored:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        # Two 8-bit rounding steps in both libraries.
+        assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - np.asarray(picture)).max() <= 2
+        stored = np.frombuffer(STORE.clips[index]["wav"][44:], "<i2").astype(np.float32) / 32768
+        start = min(int(view.start * (len(stored) - 200 + 1)), len(stored) - 200)
+        assert (sound.numpy() == stored[start : start + 200]).all()
+        elsewhere += view != draw(SMALL, 3, 0, index)
+    assert elsewhere == 24, "a case that can tell the epochs apart"
+
+
+@pytest.mark.parametrize("ahead", [24, 60])
+def test_the_store_hears_of_so_many_clips_ahead_and_of_no_more(monkeypatch, ahead):
+    """A prefetch of the whole data set would throw out of a small cache what is read next."""
+    monkeypatch.setattr(loader, "_AHEAD", ahead)
+    store = tiny_store(range(110))
+    for number, _ in enumerate(train(store=store), 1):
+        unread = sum(map(len, store.announced)) - 24 * number
+        assert unread <= ahead
+        assert unread > ahead - 24 or len(store.announced) == 2 * ORDER.batches_per_epoch
 
 
 def test_a_batch_has_the_types_that_the_trainer_expects():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -99,6 +99,32 @@ FIRST_CLIPS = [0, 24, 34, 10, 55, 39]
 FROZEN = "5858265e07f45b7d2af64919abf587adc23127696935e5de147e6a0e74e40c44"
 
 
+def test_the_order_that_trainings_use_is_the_frozen_one():
+    """`LaneOrder`, as the recipe's options build it, must go on where a release before it stopped."""
+    shards = [np.arange(37 * s, 37 * s + 37 - s, dtype=np.int64) for s in range(7)]
+    order = Lanes(lanes=6).order(shards, 24, seed=5)
+    numbers = [(epoch, batch) for epoch in range(3) for batch in range(order.batches_per_epoch)]
+    row = np.concatenate([order.batch(*number) for number in numbers])
+    assert hashlib.sha256(row.astype("<i8").tobytes()).hexdigest() == FROZEN
+    assert order.seed == 5
+
+
+@pytest.mark.parametrize("options", [Lanes(lanes=4), ClassAware()], ids=["lanes", "class-aware"])
+def test_every_seed_and_every_epoch_has_an_order_of_its_own(options):
+    """Seeds of a study must not share their batches; 240 clips in a new order keep one place in 240."""
+    shards = np.array_split(np.arange(240, dtype=np.int64), 5)
+    labels = np.arange(240) % 24
+    rows = {
+        (seed, epoch): np.concatenate(
+            [options.order(shards, 24, seed, labels).batch(epoch, number) for number in range(10)]
+        )
+        for seed in (0, 1, 2**40)
+        for epoch in (0, 1, 2)
+    }
+    for one, other in combinations(rows, 2):
+        assert (rows[one] != rows[other]).mean() > 0.9, (one, other)
+
+
 def test_global_random_state_neither_matters_nor_moves():
     shards = [np.arange(50, dtype=np.int64)]
     np.random.seed(1)
@@ -162,6 +188,19 @@ def test_class_aware_batches_hold_so_many_clips_of_so_many_classes(data, seed, e
         _, counts = np.unique([label_of[index] for index in batch.tolist()], return_counts=True)
         assert len(counts) == size // each and set(counts.tolist()) == {each}
         assert all(label_of[index] >= 0 for index in batch.tolist())
+
+
+def test_the_class_aware_order_never_changes_between_releases():
+    """As for lanes: the stream of indices is frozen."""
+    row = 3 * np.arange(150, dtype=np.int64)
+    order = ClassAware().order(np.array_split(row, 4), 24, 5, np.arange(150) ** 2 // 7 % 18 - 1)
+    numbers = [(epoch, batch) for epoch in range(3) for batch in range(order.batches_per_epoch)]
+    stream = np.concatenate([order.batch(*number) for number in numbers])
+    assert hashlib.sha256(stream.astype("<i8").tobytes()).hexdigest() == FROZEN_BY_CLASS
+    assert order.seed == 5
+
+
+FROZEN_BY_CLASS = "c62fddbfb076dae9b672112242ac785aa9fe33ab81785db02e3f9d2bb6b0d4b6"
 
 
 def test_class_aware_epochs_use_every_class_and_cycle_through_its_clips():

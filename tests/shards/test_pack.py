@@ -18,10 +18,12 @@ import webdataset
 from cacl.errors import UserError
 from shards import workers
 from shards.manifest import Manifest
-from shards.pack import check, merge, pack
+from shards.pack import check, checked, merge, pack
 from shards.plan import Plan, make_plan
 from shards.sources.generated import Generated
 from shards.store import open_store
+from shards.writer import WORK, finished
+from tests.shards.classed import Classed, packed_here, write_shards
 from tests.shards.fragile import Fragile
 
 GENERATED = ["generated", "--split", "test", "--clips", "30", "--shard-size", "4", "--workers", "2"]
@@ -187,6 +189,71 @@ def test_damage_is_found(once: Path, tmp_path: Path) -> None:
     shard.write_bytes(data)
     with pytest.raises(UserError, match=r"shard-000003.tar: is damaged"):
         check(plan, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["shard-000002.idx", "shard-000002.tar"])
+def test_packing_again_reads_every_byte_of_shards_and_of_their_index_files(tmp_path: Path, name: str) -> None:
+    """A changed byte leaves the size as it was; every clip of an index that lies would be another one."""
+    plan = make_plan(Classed(classes=("a",) * 12), 4)
+    packed_here(plan, tmp_path / "out")
+    assert check(plan, tmp_path / "out") == checked(tmp_path / "out")
+    path = tmp_path / "out" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    for look in (lambda: check(plan, tmp_path / "out"), lambda: checked(tmp_path / "out")):
+        with pytest.raises(UserError, match=rf"{name}: is damaged \(its sha256 differs\)"):
+            look()
+
+
+def test_a_packing_that_goes_on_makes_again_what_is_not_whole(tmp_path: Path) -> None:
+    """A cut tar, a tar that grew, a cut index, a missing tar, a torn entry: beside one that is whole."""
+    plan = make_plan(Classed(classes=("a", "b") * 6, broken=(3,)), 2)
+    packed_here(plan, tmp_path / "whole")
+    out = tmp_path / "out"
+    write_shards(plan, out)
+    os.truncate(out / "shard-000000.tar", 5000)
+    with (out / "shard-000001.tar").open("ab") as file:
+        file.write(bytes(512))
+    os.truncate(out / "shard-000002.idx", 10)
+    (out / "shard-000003.tar").unlink()
+    os.truncate(out / WORK / "000004.json", 10)
+    kept = (out / "shard-000005.tar").stat().st_mtime_ns
+    assert [number for number in range(6) if finished(out, number)] == [5]
+    pack(plan, out)
+    merge(plan.head, out)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert (out / "shard-000005.tar").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(("ids", "rejected"), [(12, 1), (12, 3), (20, 1), (49, 1), (100, 29), (100, 57)])
+def test_exactly_the_allowed_share_may_be_rejected(tmp_path: Path, ids: int, rejected: int) -> None:
+    """A limit is written as a decimal: 29 of 100 are not more than 0.29, though 0.29 * 100 is below 29."""
+    plan = make_plan(Classed(classes=("a",) * ids, broken=tuple(range(rejected))), ids)
+    write_shards(plan, tmp_path)
+    share, less = rejected / ids, (rejected - 0.5) / ids
+    with pytest.raises(UserError, match=rf"{rejected} of {ids} clips are rejected, more than --max-rejected"):
+        merge(plan.head, tmp_path, less)
+    assert merge(plan.head, tmp_path, share).shards[0].nsamples == ids - rejected
+
+
+def test_one_clip_over_the_allowed_share_ends_the_packing(tmp_path: Path) -> None:
+    plan = make_plan(Classed(classes=("a",) * 12, broken=(0, 1)), 4)
+    with pytest.raises(UserError, match=r"2 of 12 clips are rejected, more than --max-rejected 0\.1 "):
+        pack(plan, tmp_path, max_rejected=0.1)
+
+
+def test_ids_that_are_unsorted_or_stand_twice_are_not_packed() -> None:
+    """A clip's index is its place among the sorted ids; two of one id would be two clips."""
+
+    class Named(Classed):
+        def ids(self) -> list[str]:
+            return list(self.classes)
+
+    for ids in (("a", "b", "b"), ("b", "a")):
+        with pytest.raises(RuntimeError, match="not sorted or not unique"):
+            make_plan(Named(classes=ids))
+    assert make_plan(Named(classes=("a", "b"))).ids == ["a", "b"]
 
 
 def test_a_full_disk_is_one_clear_error_that_loses_nothing(once: Path, tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.hold_from: int | None = None
         self.held, self.release = threading.Event(), threading.Event()
         self.ranges = True
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        # By default its end would be noticed only half a second later.
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -195,6 +196,27 @@ def test_the_folder_never_holds_more_than_its_limit(server, files):
     ]
 
 
+def test_what_was_asked_for_again_stays_longer_than_what_was_not(server, files):
+    files = RemoteFiles(server.url, Cache(files.cache.folder, 2 * MEGABYTE), first_pause=0.01)
+    first, second, third = (server.put(f"shard-{number:06d}.tar", MEGABYTE - number) for number in range(3))
+    for number, file in enumerate((first, second)):
+        os.utime(files.local(*file), (number, number))
+    again = files.local(*first)
+    os.utime(again, (again.stat().st_mtime - 10, again.stat().st_mtime - 10))  # past the grace of an asker
+    files.local(*third)
+    assert sorted(name[-8:] for name in stored(files)) == ["0000.tar", "0002.tar"]
+
+
+def test_data_sets_share_a_cache_though_their_shards_are_named_alike(server, files):
+    """Every data set has a shard-000000.tar, and the next version of one may even have its size."""
+    for seed in range(2):
+        data = np.random.default_rng(seed).bytes(1000)
+        server.files["shard-000000.tar"] = data
+        path = files.local("shard-000000.tar", hashlib.sha256(data).hexdigest(), len(data))
+        assert path.read_bytes() == data
+    assert len(stored(files)) == 2
+
+
 def test_a_file_larger_than_the_limit_is_refused(server, tmp_path):
     files = RemoteFiles(server.url, Cache(tmp_path, 1000))
     with pytest.raises(UserError, match=r"limited to 1000 bytes and .* has 2000; raise CACL_CACHE_GIGABYTES"):
@@ -255,6 +277,21 @@ def test_files_are_fetched_ahead(server, files):
     for file in wanted:
         files.local(*file)
     assert len(server.requests) == asked == 6
+
+
+def test_a_file_that_was_thrown_out_is_fetched_ahead_again(server, files):
+    """Every epoch announces its shards, and a small cache has lost them meanwhile."""
+    wanted = server.put("shard-000000.tar", 1000)
+    deadline = time.monotonic() + 20
+    for count in (1, 2):
+        # Announced until it is there: a thread forgets the last announcement a moment after the file appears.
+        while len(server.requests) < count or wanted[0] not in "".join(stored(files)):
+            files.prefetch([wanted])
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        path = files.local(*wanted)
+        assert len(server.requests) == count and path.exists()
+        path.unlink()
 
 
 def test_remote_files_can_be_sent_to_another_process(server, files):

@@ -43,6 +43,66 @@ def test_train_prints_one_sbatch_that_names_recipe_run_and_overrides(recipe, cap
     assert not Path("runs").exists(), "a dry run writes nothing"
 
 
+def options_of(line: str) -> set[str]:
+    """Return the words of a printed command that begin with two hyphens."""
+    return {word for word in line.rstrip(")").split() if word.startswith("--")}
+
+
+def test_two_jobs_of_one_run_wait_for_each_other_and_say_which_run_it_is(recipe, capsys) -> None:
+    """Submitted twice, the second goes on where the first ends; the queue knows a job's run by its comment."""
+    for folder in ("runs/tiny", "runs/mine"):
+        own = ["--run-dir", folder] if folder != "runs/tiny" else []
+        assert main(["submit", "train", recipe, "--dry-run", *own]) == 0
+        command = capsys.readouterr().out.strip().splitlines()[-1]
+        name = Path(folder).name
+        assert {
+            "--dependency=singleton",
+            f"--job-name=cacl-train-{name}",
+            f"--comment={folder}",
+        } <= options_of(command)
+        assert f"--output={folder}/logs/cacl-train-{name}-%j.log" in options_of(command)
+        assert command.endswith(f"/train.sbatch tiny.yaml {folder})")
+
+
+def test_each_link_of_a_chain_has_the_machines_that_it_needs(recipe, capsys) -> None:
+    """Packing needs no GPU; only the training needs all nodes and a limit; a part writes a log of its own."""
+    words = [
+        "--nodes",
+        "4",
+        "--gpus-per-node",
+        "2",
+        "--partition",
+        "big",
+        "--time",
+        "8:00:00",
+        "--parts",
+        "3",
+        "--dry-run",
+    ]
+    assert main(["submit", "chain", recipe, *words, *PACKS]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()[2:]
+    jobs = {line.split("=", 1)[0]: options_of(line) for line in lines}
+    assert all("--partition=big" in options for options in jobs.values())
+    gpus = {key for key, options in jobs.items() if "--gpus-per-node=2" in options}
+    assert gpus == {"label", "train", "evaluate"}
+    nodes = {key: word for key in jobs for word in jobs[key] if word.startswith("--nodes=")}
+    assert nodes == {"label": "--nodes=1", "train": "--nodes=4", "evaluate": "--nodes=1"}
+    assert {key for key in jobs if "--time=8:00:00" in jobs[key]} == {"train"}
+    assert "--output=runs/tiny/logs/cacl-pack-%A_%a.log" in jobs["pack_2"]
+    assert "--dependency=singleton" not in jobs["train"], "it waits for the chain alone"
+    assert lines[-1].endswith("/evaluate.sbatch --run runs/tiny)")
+    assert lines[3].endswith("/merge.sbatch --out shards/test)")
+
+
+def test_a_sweep_is_one_job_that_is_given_recipe_folder_and_space(recipe, capsys) -> None:
+    words = ["submit", "sweep", recipe, "--space", "temperature", "--nodes", "2", "--dry-run"]
+    assert main([*words, "--out", "runs/swept"]) == 0
+    command = capsys.readouterr().out.strip().splitlines()[-1]
+    wanted = {"--nodes=2", "--dependency=singleton", "--comment=runs/swept", "--job-name=cacl-sweep-swept"}
+    assert wanted <= options_of(command)
+    assert command.endswith("/sweep.sbatch tiny.yaml runs/swept --space temperature)")
+
+
 def test_chain_ends_when_a_link_fails(recipe, capsys) -> None:
     assert main(["submit", "chain", recipe, "--parts", "3", *PACKS, "--dry-run"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()[2:]
@@ -82,6 +142,10 @@ def test_a_chain_without_a_label_table_labels_nothing(recipe, capsys) -> None:
         (
             ["train", "{recipe}", "--dry-run", "--nodes", "5"],
             "24 lanes cannot be dealt to 5 ranks|cannot be dealt",
+        ),
+        (
+            ["train", "{recipe}", "--dry-run", "--nodes", "2", "--gpus-per-node", "8"],
+            "cannot be dealt to 16 ranks",
         ),
         (["train", "{recipe}", "--dry-run", "--training.global-batch-size", "50"], "use 48 or 72"),
         (["train", "{recipe}", "--dry-run", "--training.micro-batch-size", "7"], "7 does not divide the 48"),

@@ -57,6 +57,51 @@ def test_only_the_newest_are_kept(tmp_path):
     assert not list(tmp_path.glob("writing-*"))
 
 
+def measured(folder: Path, figures: list[float | None], keep: int) -> Path:
+    """Checkpoints 1, 2, ... with these validation figures; None where none was measured."""
+    writer = checkpoint.Writer(folder, keep, "recall")
+    for step, figure in enumerate(figures, start=1):
+        writer.begin(step)
+        writer.save(
+            step, FILES, {"validation": None if figure is None else {"recall": figure, "clips": 9 - step}}
+        )
+    writer.wait()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("figures", "best"),
+    [([0.2, 0.9, 0.4, 0.1], 2), ([0.3, 0.7, 0.7, 0.5], 3), ([None, 0.1, None, None], 2), ([None] * 4, None)],
+    ids=["highest", "the later of equals", "measured once", "never measured"],
+)
+def test_the_best_is_kept_beside_the_newest(tmp_path, figures, best):
+    folder = measured(tmp_path, figures, keep=1)
+    assert [path.name for path in checkpoint.step_folders(folder)] == [
+        f"step-{step}" for step in (4, best) if step is not None
+    ]
+    found = checkpoint.best(folder, "recall")
+    assert found == (best and folder / f"step-{best}")
+
+
+def test_what_a_killed_run_left_half_written_is_removed_by_the_next_checkpoint(tmp_path):
+    (tmp_path / "writing-3" / "engine").mkdir(parents=True)
+    (tmp_path / "writing-3" / "model.safetensors").write_bytes(b"half")
+    saved(tmp_path, steps=(7,))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-7"]
+
+
+def test_a_checkpoint_of_another_format_is_passed_over(tmp_path, capsys):
+    """Also where its hashes are right."""
+    newest = saved(tmp_path) / "step-10"
+    (newest / "hashes.json").unlink()
+    text = (newest / "state.json").read_text()
+    (newest / "state.json").write_text(text.replace('"format_version": 1', '"format_version": 2'))
+    checkpoint.seal(newest)
+    found = checkpoint.latest_valid(tmp_path)
+    assert found is not None and found.name == "step-5"
+    assert "step-10: damaged (its format_version is not 1" in capsys.readouterr().err
+
+
 def flip(path: Path) -> None:
     body = bytearray(path.read_bytes())
     body[len(body) // 2] ^= 1

@@ -47,7 +47,7 @@ def curve(world, zero, precision="float32", averaged=False, steps=4):
             lambda embeddings, own: global_loss(embeddings, own, loss, world),
             seed=0,
             step=step,
-            learning_rate_factor=1.0,
+            learning_rate_factor=(1.0, 0.5, 0.25, 1.0)[step],
             average=average,
         )
         seen.append((record.terms.mean.item(), float(record.gradient_norm)))

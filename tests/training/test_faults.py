@@ -104,6 +104,12 @@ def test_a_rank_that_lives_and_is_behind_is_named():
     )
 
 
+def test_who_waits_for_the_data_of_a_later_step_is_ahead_of_who_computes_an_earlier_one():
+    before = beats((8, "waiting for data", 40), (7, "computing", 40), (8, "checkpoint", 40))
+    now = beats((8, "waiting for data", 43), (7, "computing", 43), (8, "checkpoint", 43))
+    assert judge(before, now, 3, 60.0)[0] == [1]
+
+
 def test_where_all_live_and_stand_at_one_place_it_is_the_network():
     before, now = (
         beats((7, "computing", 1), (7, "computing", 1)),

@@ -19,6 +19,7 @@ import torch
 from cacl.clock import Clock
 from cacl.runs.directory import Run
 from cacl.training.sinks import SINKS
+from tests.training.events import numbers_in
 
 LINES = [
     {"step": 1, "loss": 2.0, "seconds": {"data": 0.5}},
@@ -43,17 +44,8 @@ def write(name: str, run: Run, lines: list[dict]) -> None:
 
 
 def test_tensorboard_has_every_number_under_its_path(run):
-    from tensorboardX.proto.event_pb2 import Event
-
     write("tensorboard", run, LINES)
-    (file,) = (run.folder / "tensorboard").glob("events*")
-    found = {}
-    body = file.read_bytes()
-    while body:  # a record: its length, a checksum of it, an event, a checksum
-        length = int.from_bytes(body[:8], "little")
-        event = Event.FromString(body[12 : 12 + length])
-        found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
-        body = body[12 + length + 4 :]
+    found = numbers_in(run.folder / "tensorboard")
     assert found[("loss", 2)] == 1.0 and found[("seconds/data", 1)] == 0.5
     assert found[("validation/recall_at_1", 2)] == 0.125
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cacl.loss.objectives import InfoNCE
 from cacl.loss.options import LossOptions
-from cacl.loss.similarities import MaxSimilarity, MeanSimilarity
+from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity, MeanSimilarity
 from cacl.training.validation import retrieval
 from cacl.types import Batch, Clips, Embeddings
 from cacl.world import World
@@ -82,3 +83,60 @@ def measure_until(world: World, batches_left: int) -> dict[str, float] | None:
 @pytest.mark.parametrize("size", [1, 2])
 def test_one_rank_that_is_told_to_stop_stops_all(size: int) -> None:
     assert run_ranks(size, measure_until, 2) == [None] * size
+
+
+def pointing(world: World, sounds: list[list[float]], images: list[list[float]], options: LossOptions):
+    """Retrieval among clips of one place each, this rank's share of them, two a batch."""
+    n, scalars = len(sounds), {"logit_scale": torch.tensor(4.0)}
+    share = torch.arange(n)[world.rank * n // world.size : (world.rank + 1) * n // world.size]
+    valid = lambda index: torch.ones(len(index), dtype=torch.bool)  # noqa: E731
+    return retrieval(
+        lambda batch: Embeddings(
+            torch.tensor(images)[batch.index, None, None], torch.tensor(sounds)[batch.index, None], scalars
+        ),
+        (Batch(index, torch.zeros(len(index), 3, 2, 2), index, valid(index)) for index in share.split(2)),
+        lambda index, valid: Clips(index, label(index), torch.ones(len(index)), valid),
+        options,
+        world,
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_model_that_finds_all_sounds_alike_has_recall_0(size: int) -> None:
+    """Ties count against it: a collapsed model is never the best one."""
+    alike = [[1.0, 0.0]] * 12
+    for found in run_ranks(size, pointing, alike, alike, LossOptions()):
+        assert found["recall_at_1"] == found["recall_at_5"] == 0
+
+
+def test_a_tie_counts_as_if_the_own_sound_came_last() -> None:
+    """Six sounds are each image's own, twice: two are as good, so none is first and all are among the five."""
+    six = torch.eye(6).repeat(2, 1).tolist()
+    found = pointing(World(), six, six, LossOptions())
+    assert found["recall_at_1"] == 0 and found["recall_at_5"] == 1
+
+
+def test_a_similarity_that_uses_the_temperature_is_validated_with_the_learned_one() -> None:
+    """Attention over places is sharp at a low temperature: image and sound differ in which clip they find."""
+    draw = torch.Generator().manual_seed(3)
+    maps = torch.nn.functional.normalize(torch.randn(24, 2, 9, 6, generator=draw).double(), dim=-1)
+    sounds = torch.randn(24, 2, 6, generator=draw).double() + 6 * maps.mean(2)
+    audio = torch.nn.functional.normalize(sounds, dim=-1)
+    loss = LossOptions(similarity=AttentionSimilarity(), learn_temperature=True, objective=InfoNCE())
+    found = {}
+    for scale in (1.0, 20.0):
+        scalars = {"logit_scale": torch.tensor(scale).double().log()}
+        join = lambda index, valid: Clips(index, label(index), torch.ones(len(index)), valid)  # noqa: E731
+        measured = retrieval(
+            lambda batch: Embeddings(maps[batch.index], audio[batch.index], scalars),  # noqa: B023
+            [Batch(i, i, i, torch.ones(8, dtype=torch.bool)) for i in torch.arange(24).split(8)],
+            join,
+            loss,
+            World(),
+        )
+        first, second = (scale * torch.einsum("nhpd,mhd->nhpm", maps, audio)).exp().unbind(1)
+        pair = (first / first.sum(2, keepdim=True) * second / second.sum(1, keepdim=True)).sum(1)
+        places = torch.tensor([(row >= row[k]).sum() for k, row in enumerate(pair)])
+        found[scale] = float((places <= 1).double().mean())
+        assert measured["recall_at_1"] == pytest.approx(found[scale], abs=1e-12)
+    assert found[1.0] != found[20.0], "a case that can tell right from wrong"

@@ -1,0 +1,190 @@
+"""What a protocol measures and sums up, against loops over pixels and counts by hand."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from cacl.evaluation import results
+from cacl.evaluation.protocols import PROTOCOLS
+
+SIZE = 12
+
+
+def scores_of(clips, seed=0):
+    """Cosines, most of them below 0, so that the best half of the pixels is not what is above 0."""
+    return torch.rand(clips, SIZE, SIZE, generator=torch.Generator().manual_seed(seed)) * 1.2 - 0.8
+
+
+BOXES = [[[0.0, 0.0, 0.5, 0.5], [0.25, 0.25, 0.75, 1.0]], [[0.5, 0.0, 1.0, 0.75]], []]
+
+
+def opinions(boxes):
+    """How many boxes hold each pixel."""
+    held = np.zeros((SIZE, SIZE))
+    for y in range(SIZE):
+        for x in range(SIZE):
+            held[y, x] = sum(x0 <= x / SIZE < x1 and y0 <= y / SIZE < y1 for x0, y0, x1, y1 in boxes)
+    return held
+
+
+def ciou_by_loop(predicted, truth):
+    inside = outside = 0.0
+    for said, g in zip(predicted.flatten().tolist(), truth.flatten().tolist(), strict=True):
+        inside, outside = inside + said * g, outside + (said and g == 0)
+    return inside / (truth.sum() + outside) if truth.any() else 0.0
+
+
+@pytest.mark.parametrize("name", ["vggss", "extended-flickr"])
+def test_boxes_are_measured_as_a_loop_over_pixels_does(name):
+    """Several boxes are several objects in VGG-SS, and half a point for every annotator in Flickr."""
+    protocol, scores = replace(PROTOCOLS[name], size=SIZE), scores_of(3)
+    truths = torch.stack([protocol.truths({"id": "a", "boxes": boxes})["boxes"] for boxes in BOXES])
+    found = protocol.measure_maps(scores, {"boxes": truths})
+    for k, boxes in enumerate(BOXES):
+        share = opinions(boxes)
+        truth = np.minimum(share / 2, 1) if name == "extended-flickr" else np.minimum(share, 1)
+        values = scores[k].numpy()
+        ordered = np.sort(values.flatten())
+        expected = {
+            "ciou_top50": ciou_by_loop(values >= ordered[SIZE * SIZE // 2], truth),
+            "ciou_absolute": ciou_by_loop(values >= 0, truth),
+            "confidence": (ordered[-SIZE * SIZE // 4 :].mean() + 1) / 2,
+            "peak_in_box": bool(truth.flatten()[values.argmax()] > 0),
+            "area": truth.sum(),
+        }
+        for column, value in expected.items():
+            assert found[column][k].item() == pytest.approx(value, abs=1e-6), (k, column)
+        assert not boxes or abs(expected["ciou_top50"] - expected["ciou_absolute"]) > 0.01
+
+
+def test_stamps_are_ranked_and_cut_at_the_area_of_the_mask_not_of_the_box():
+    protocol, scores = replace(PROTOCOLS["stamps"], size=SIZE), scores_of(2, seed=1)
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[1:5, 2:4], mask[2, 2:6] = True, True
+    box = np.zeros_like(mask)
+    box[:6, :6] = True
+    note = {"id": "a", "boxes": [[0, 0, 0.5, 0.5]], "mask": mask}
+    truths = {name: torch.stack([truth] * 2) for name, truth in protocol.truths(note).items()}
+    found = protocol.measure_maps(scores, truths)
+    for k in range(2):
+        values = scores[k].numpy()
+        ordered = np.sort(values.flatten())
+        predicted = values >= ordered[-mask.sum()]
+        expected = {
+            "ciou": (predicted & mask).sum() / (predicted | mask).sum(),
+            "ciou_top50": ciou_by_loop(values >= ordered[SIZE * SIZE // 2], box),
+            "pixel_ap": average_precision_score(mask.flatten(), values.flatten()),
+            "peak_in_box": box.flatten()[values.argmax()],
+            "confidence": (ordered[-SIZE * SIZE // 4 :].mean() + 1) / 2,
+            "area": box.sum(),
+        }
+        for column, value in expected.items():
+            assert found[column][k].item() == pytest.approx(value, abs=1e-6), (k, column)
+
+
+def columns_of(**more):
+    """Six clips of which the last two are silent; what is ranked best is not what is right."""
+    return {
+        "index": np.arange(6),
+        "id": np.array(list("abcdef")),
+        "class_name": np.array(["cat", "cat", "cat", "dog", "cat", "rain"]),
+        "boxes": np.array([1, 2, 1, 1, 0, 0]),
+        "area": np.array([100.0, 2000.0, 2000.0, 30000.0, 0, 0]),
+        "ciou_top50": np.array([0.72, 0.57, 0.32, 0.22, 0, 0]),
+        "ceiling_ciou_top50": np.array([0.92, 0.82, 0.72, 0.42, 0, 0]),
+        "confidence": np.array([0.9, 0.7, 0.6, 0.3, 0.8, 0.1]),
+        "peak_in_box": np.array([True, False, False, True, False, False]),
+        **more,
+    }
+
+
+def test_the_numbers_of_boxes_are_those_of_sounding_clips():
+    absolute = np.array([0.12, 0.22, 0.97, 0.32, 0, 0])
+    protocol, columns = PROTOCOLS["extended-vggss"], columns_of(ciou_absolute=absolute)
+    numbers = protocol.summarize(columns)
+    assert (numbers["ciou"], numbers["ciou_absolute"], numbers["peak_in_box"]) == (0.5, 0.25, 0.5)
+    # A clip passes the thresholds 0, 0.05 ... up to its CIoU; the last trapezoid adds half a step.
+    assert numbers["auc"] == pytest.approx((0.725 + 0.575 + 0.325 + 0.225) / 4)
+    assert numbers["auc_absolute"] == pytest.approx((0.125 + 0.225 + 0.975 + 0.325) / 4)
+    # Of the six clips two are right; F1 is best at confidence 0.7: 2 of 3 are right, and 2 sounding ones are left.
+    assert (numbers["ciou_all"], numbers["silent_false_positives"]) == (pytest.approx(2 / 6), 0.5)
+    assert numbers["max_f1"] == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
+    assert protocol.ceiling(columns) == {
+        "ciou": 0.75,
+        "auc": pytest.approx((0.925 + 0.825 + 0.725 + 0.425) / 4),
+    }
+    per_clip = protocol.per_clip(columns)
+    assert per_clip["ciou"].tolist() == [True, True, False, False]
+
+
+def test_stamps_are_right_by_the_mask_whatever_their_ranking():
+    columns = columns_of(
+        ciou=np.array([0.7, 0.2, 0.6, 0.1, 0, 0]), pixel_ap=np.array([0.1, 0.9, 0.8, 0.7, np.nan, np.nan])
+    )
+    protocol = PROTOCOLS["extended-stamps"]
+    numbers = protocol.summarize(columns)
+    assert (numbers["ciou"], numbers["ciou_top50"], numbers["miou"]) == (0.5, 0.5, pytest.approx(0.4))
+    assert (numbers["pixel_ap"], numbers["ciou_all"]) == (pytest.approx(0.625), pytest.approx(2 / 6))
+    assert protocol.detections(columns).correct.tolist() == [True, False, True, False, False, False]
+    found = protocol.breakdown(columns)
+    assert found["by_size"] == {
+        "small": {"n": 1, "right": 1},
+        "medium": {"n": 2, "right": 0.5},
+        "huge": {"n": 1, "right": 0},
+    }
+    assert found["by_class"] == {"cat": {"n": 3, "right": pytest.approx(2 / 3)}, "dog": {"n": 1, "right": 0}}
+    # F1 is best when all down to 0.6 are detected: 2 of 4 are right, and one sounding clip is missed.
+    assert found["silent"] == {
+        "cat": {"n": 1, "false_positives": 1},
+        "rain": {"n": 1, "false_positives": 0},
+    }
+
+
+def evaluation(protocol, n, missing=()):
+    """Write nothing; return the record and the columns of a model that is right, and one that is wrong."""
+    common = {
+        "index": np.arange(n),
+        "id": np.array([f"clip-{k}" for k in range(n)]),
+        "class_name": np.array(["dog"] * n),
+        "boxes": np.ones(n, dtype=np.int64),
+        "area": np.full(n, 900.0),
+        "confidence": np.linspace(0, 1, n),
+        "ceiling_ciou_top50": np.ones(n),
+    }
+    systems = {}
+    for name, share in (("model", 0.75), ("untrained", 0.25)):
+        ciou = np.where(np.arange(n) < share * n, 0.8, 0.1)
+        systems[name] = {**common, "ciou_top50": ciou, "ciou_absolute": ciou, "peak_in_box": ciou > 0.5}
+    tested = results.Tested(PROTOCOLS[protocol], "data", "step-1", list(missing))
+    return results.summarize(tested, systems), systems
+
+
+def test_a_record_says_the_share_of_the_official_set_and_intervals_of_the_trained_model():
+    record, _ = evaluation("vggss", 200, missing=["x", "y"])
+    assert record["share_of_set"] == pytest.approx(200 / 5158)
+    assert evaluation("slavc-compat", 200, missing=["x", "y"])[0]["share_of_set"] == pytest.approx(200 / 202)
+    assert (record["model"]["ciou"], record["untrained"]["ciou"]) == (0.75, 0.25)
+    low, high = record["intervals"]["ciou"]
+    # normal approximation: 1.96 standard errors of a share of 0.75 in 200 clips; an end is known to a few percent
+    assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(0.75 * 0.25 / 200), rel=0.1)
+    assert low < 0.75 < high
+
+
+def test_an_evaluation_by_another_protocol_keeps_the_earlier_ones(tmp_path):
+    for name in ("vggss", "slavc-compat"):
+        record, systems = evaluation(name, 8)
+        results.write(tmp_path, record, systems)
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary["protocol"] == "slavc-compat"
+    assert {name: one["protocol"] for name, one in summary["evaluations"].items()} == {
+        "vggss": "vggss",
+        "slavc-compat": "slavc-compat",
+    }
+    assert results.read_record(tmp_path, "vggss")["model"]["ciou"] == 0.75
+    read = results.read_clips(tmp_path, "vggss")
+    assert read["untrained"]["ciou_top50"].tolist() == [0.8] * 2 + [0.1] * 6

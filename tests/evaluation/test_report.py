@@ -1,0 +1,81 @@
+"""What the report draws: the peak and whether it lies in a box, tables of two runs, shares of sounding clips."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from cacl.evaluation.protocols import PROTOCOLS
+from cacl.viewing import report
+from cacl.viewing.gallery import Example, View, rendered
+
+
+def test_a_peak_is_drawn_where_the_map_is_highest_and_hits_the_box_it_lies_in():
+    scores = torch.zeros(8, 8)
+    scores[1, 6] = 1.0  # row 1, column 6: right and up
+    boxes = [[0.75, 0.125, 0.875, 0.25]], [[0.125, 0.75, 0.25, 0.875]], [[-0.5, 0.0, 0.75, 1.5]]
+    views = [View("v", scores, torch.zeros(80), one) for one in boxes]
+    example = Example("a", "dog", torch.zeros(3, 8, 8, dtype=torch.uint8), views)
+    found = rendered(example, 16000)["views"]
+    assert [view["peak"] for view in found] == [(100 * 6.5 / 8, 100 * 1.5 / 8)] * 3
+    assert [view["hit"] for view in found] == [True, False, False]
+    assert found[0]["boxes"] == [(75, 12.5, 12.5, 12.5)]
+    assert found[2]["boxes"] == [(0, 0, 75, 100)], "what lies outside the frame is not drawn"
+
+
+def measured(name, shift):
+    record = {
+        "protocol": "stamps",
+        "model": {"ciou": 0.5 + shift, "pixel_ap": 0.25 + shift},
+        "untrained": {"ciou": 0.125, "pixel_ap": None},
+        "intervals": {"ciou": [0.4 + shift, 0.6 + shift]},
+        "ceiling": {"ciou": 0.875},
+    }
+    return report.Measured(name, record, {})
+
+
+def test_the_table_has_each_runs_own_numbers_and_intervals():
+    table = report._table(measured("first", 0.0), report.Beside(measured("second", 0.25), []))
+    assert table["titles"] == [
+        "trained model", "95 % interval", "second", "second, 95 % interval", "untrained model", "ceiling",
+    ]  # fmt: skip
+    assert table["rows"] == [
+        ("ciou", ["0.500", "0.400 – 0.600", "0.750", "0.650 – 0.850", "0.125", "0.875"]),
+        ("pixel_ap", ["0.250", "–", "0.500", "–", "–", "–"]),
+    ]
+
+
+def test_shares_are_of_sounding_clips():
+    columns = {"boxes": np.array([1, 0, 2, 1]), "ciou": np.array([0.3, 0.9, 0.5, 0.8])}
+    found = dict(report._success(columns, "ciou"))
+    assert [found[k] for k in (0.0, 0.3, 0.5, 0.52, 0.8, 0.9)] == pytest.approx(
+        [1, 1, 2 / 3, 1 / 3, 1 / 3, 0]
+    )
+
+
+def points_of(svg):
+    return [
+        [tuple(map(float, point.split(","))) for point in line.split()]
+        for line in re.findall(r'<polyline points="([^"]*)"', svg)
+    ]
+
+
+def test_lines_of_a_protocol_are_those_of_the_column_that_judges():
+    """Stamps are judged by `ciou`, not by the field's `ciou_top50`, and have no ceiling in that chart."""
+    columns = {
+        "boxes": np.ones(4, int),
+        "ciou": np.array([1.0, 1.0, 1.0, 0.0]),
+        "ciou_top50": np.zeros(4),
+        "ceiling_ciou_top50": np.ones(4),
+    }
+    one = report.Measured("run", {}, {"model": columns})
+    for protocol, lines in (("stamps", 1), ("vggss", 2)):
+        svg = report._success_chart({"trained model": columns}, one, PROTOCOLS[protocol])
+        found = points_of(svg)
+        assert len(found) == lines
+        heights = {y for _, y in found[0][1:]}
+        assert len(heights) == 1, "from the second threshold on the share does not change"
+    top, bottom = found[1][0][1], heights.pop()
+    (stamps,) = points_of(report._success_chart({"m": columns}, one, PROTOCOLS["stamps"]))
+    assert stamps[1][1] == pytest.approx(bottom + 0.75 * (top - bottom), abs=0.1)

@@ -1,0 +1,77 @@
+"""What of a recipe may change when a run goes on: every key whose change makes another training is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from cacl.errors import UserError
+from cacl.options import plain
+from cacl.runs.directory import Run
+from launch.config import load_recipe
+from launch.jobs.changes import FIXED, check_changes
+from tests.launch.tiny import write_recipe
+
+REFUSED = {
+    "model": ("--model.dimension", "8", "model.dimension 16 → 8"),
+    "a choice in the model": ("--model.sound.channels", "8", "model.sound.channels 16 → 8"),
+    "loss": ("--loss.temperature", "0.5", "loss.temperature 0.07 → 0.5"),
+    "data.order": ("--data.order.lanes", "12", "data.order.lanes 6 → 12"),
+    "optimizer.name": ("--optimizer", "sgd", "optimizer.name adamw → sgd"),
+    "engine.name": ("--engine", "deepspeed", "engine.name ddp → deepspeed"),
+    "engine.zero": ("--engine.zero", "1", "engine.zero 2 → 1"),
+    "training.seed": ("--training.seed", "1", "training.seed 0 → 1"),
+    "training.global_batch_size": (
+        "--training.global-batch-size",
+        "24",
+        "training.global_batch_size 12 → 24",
+    ),
+    "training.micro_batch_size": ("--training.micro-batch-size", "1", "training.micro_batch_size 2 → 1"),
+    "training.ema_decay": ("--training.ema-decay", "0.5", "training.ema_decay None → 0.5"),
+}
+TAKEN = {
+    "memory": ("--loss.memory-mib", "64", "loss.memory_mib 128.0 → 64.0"),
+    "length": ("--training.epochs", "5", "training.epochs 3 → 5"),
+    "rate": ("--optimizer.learning-rate", "0.1", "optimizer.learning_rate 0.001 → 0.1"),
+    "validation": ("--data.validation", "x", "data.validation None → x"),
+    "seed in a name": ("--training.checkpoint-every", "7", "training.checkpoint_every 4 → 7"),
+}
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Return recipe and run directory of a run that has begun."""
+
+    def start(*overrides: str) -> tuple[str, Run]:
+        recipe, run = str(write_recipe(tmp_path, tmp_path)), Run(tmp_path / "run")
+        run.create(plain(load_recipe(recipe, list(overrides))), {})
+        return recipe, run
+
+    return start
+
+
+def test_every_fixed_key_is_tried_here():
+    assert set(FIXED) <= set(REFUSED)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_another_training_is_refused_by_what_was_and_what_is(started, name):
+    key, value, said = REFUSED[name]
+    before = ["--engine", "deepspeed"] if name == "engine.zero" else []
+    recipe, run = started(*before)
+    assert check_changes(run, load_recipe(recipe, before)) == []
+    with pytest.raises(UserError, match="was trained with another recipe") as refusal:
+        check_changes(run, load_recipe(recipe, [*before, key, value]))
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize(("key", "value", "said"), TAKEN.values(), ids=TAKEN)
+def test_a_change_of_the_rest_is_taken_and_said(started, key, value, said):
+    recipe, run = started()
+    assert check_changes(run, load_recipe(recipe, [key, value])) == [said]
+
+
+def test_what_is_refused_is_named_without_what_would_be_taken(started):
+    recipe, run = started()
+    with pytest.raises(UserError) as refusal:
+        check_changes(run, load_recipe(recipe, ["--training.seed", "1", "--training.epochs", "5"]))
+    assert "training.seed 0 → 1" in str(refusal.value) and "epochs" not in str(refusal.value)
