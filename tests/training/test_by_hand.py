@@ -13,7 +13,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cacl.errors import UserError
-from cacl.loss import LossOptions, global_loss
+from cacl.loss import LossOptions
 from cacl.loss.positives import Curriculum
 from cacl.loss.similarities import MaxSimilarity
 from cacl.model import audio as sound
@@ -34,7 +33,8 @@ from cacl.runs.directory import Run
 from cacl.training.ema import Ema
 from cacl.training.engines import DDP, Engine
 from cacl.training.optimization import SGD, AdamW, Constant, Cosine
-from cacl.training.trainer import Plan, Task, TrainingOptions, newest_checkpoint, resume, train
+from cacl.training.options import TrainingOptions
+from cacl.training.trainer import Plan, Training, newest_checkpoint, resume, train
 from cacl.types import Batch, Clips
 from cacl.world import World
 from tests.ranks import run_ranks
@@ -259,19 +259,22 @@ def train_part(
             embeddings = embed_batch(global_batch(99))
         return {"recall_at_1": float((embeddings.maps.mean(2) * embeddings.audio).sum())}
 
-    task = Task(
-        batches=(share(global_batch(step)) for step in range(first_step, TOTAL)),
-        clips_of=lambda index, valid: Clips(index, LABEL[index], CONFIDENCE[index], valid),
-        loss_at=lambda step: partial(global_loss, options=LOSS, world=world, step=step),
-        after_update=lambda: LOSS.clamp_(dict(engine.module.scalars)),
-        validate=measure,
-        stop=lambda: next(steps) == stop_at and world.rank == world.size - 1,
-        identity=IDENTITY,
+    return train(
+        Training(
+            engine=engine,
+            average=average,
+            batches=(share(global_batch(step)) for step in range(first_step, TOTAL)),
+            clips_of=lambda index, valid: Clips(index, LABEL[index], CONFIDENCE[index], valid),
+            loss=LOSS,
+            options=replace(TRAINING, micro_batch_size=micro, log=log),
+            schedule=Constant(warmup_steps=2) if optimizer == MOMENTUM else Cosine(warmup_steps=2, floor=0.1),
+            plan=Plan(PER_EPOCH, TOTAL, last_step, first_step),
+            run=run,
+            validate=measure,
+            stop_requested=lambda: next(steps) == stop_at and world.rank == world.size - 1,
+            identity=IDENTITY,
+        )
     )
-    plan = Plan(PER_EPOCH, TOTAL, last_step)
-    schedule = Constant(warmup_steps=2) if optimizer == MOMENTUM else Cosine(warmup_steps=2, floor=0.1)
-    options = replace(TRAINING, micro_batch_size=micro, log=log)
-    return train(engine, average, task, options, schedule, plan, run, first_step)
 
 
 CASES = {

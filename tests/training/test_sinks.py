@@ -65,17 +65,17 @@ SHOW = """
 import sys
 import torch
 from cacl.loss import LossTerms
-from cacl.training.meter import Meter
 from cacl.runs.directory import Run
+from cacl.training.logbook import Logbook
+from cacl.training.meter import Meter
 from cacl.training.step import StepRecord
 from cacl.world import World
-run = Run(sys.argv[1])
-meter = Meter(World(), run, [], "stop", 10, 0, 40)
+meter, logbook = Meter(World(), 10), Logbook(Run(sys.argv[1]), (), 0, 40)
 for step in range(1, 41):
     terms = LossTerms(torch.ones(4), torch.tensor(1.5), torch.tensor(1.0), {"valid": torch.tensor(4)})
     record = StepRecord(terms, torch.tensor(2.0), {})
-    meter.read(meter.lap(step, 0.1, record, torch.zeros(1), torch.arange(4)))
-meter.close()
+    logbook.write_step(meter.read(meter.close_step(step, 0.1, record, torch.arange(4))).line)
+logbook.close()
 """
 
 
