@@ -25,11 +25,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.ground_truth import pixel_boxes, union_map
-from cacl.evaluation.protocols import slavc
-from cacl.evaluation.protocols.boxes import Boxes
+from cacl.evaluation.protocols import get_protocol
+from cacl.evaluation.protocols.slavc import evaluator_numbers
+from cacl.evaluation.summary import breakdown
+from cacl.evaluation.systems import measure_maps
 
-PROTOCOL = Boxes("vggss", version=1, upsampling="bicubic-corners")
+PROTOCOL = get_protocol("vggss").alter("bicubic-corners")
 SIZE = PROTOCOL.size
 UNIT = 64
 
@@ -51,15 +54,14 @@ def ours(maps: Tensor, truth: Tensor) -> dict[str, float]:
     parts = []
     for start in range(0, len(maps), UNIT):
         truths = {"boxes": truth[start : start + UNIT]}
-        parts.append(PROTOCOL.measure_maps(maps[start : start + UNIT], truths))
+        parts.append(measure_maps(maps[start : start + UNIT], truths, PROTOCOL))
     columns = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
-    columns["boxes"] = np.ones(len(maps), dtype=np.int64)
-    columns["class_name"] = np.full(len(maps), "")
-    names = ("ciou_top50", "confidence", "boxes", "area")
-    ciou, confidence, boxes, area = (torch.from_numpy(columns[name]) for name in names)
-    numbers = slavc.summarize(ciou, confidence, boxes, area) | PROTOCOL.summarize(columns)
-    numbers["ceiling_auc"] = PROTOCOL.ceiling(columns)["auc"]
-    PROTOCOL.breakdown(columns)
+    index, nameless = np.arange(len(maps)), np.full(len(maps), "")
+    results = ClipResults(index, nameless, nameless, np.ones_like(index), columns)
+    ciou, confidence, area = (results[name] for name in ("ciou_top50", "confidence", "area"))
+    numbers = evaluator_numbers(ciou, confidence, results.boxes, area) | PROTOCOL.summarize(results)
+    numbers["ceiling_auc"] = PROTOCOL.ceiling(results)["auc"]
+    breakdown(results, PROTOCOL)
     return numbers
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from benchmarks.miniature.analysis import Rows, environment, errorbars, show, sh
 from benchmarks.miniature.plan import name_of, setting, study_parser
 from benchmarks.miniature.training import TESTS, Setting, run_all, trained_seconds, unique, warm_up
 from cacl.evaluation.protocols import get_protocol
+from cacl.evaluation.protocols.stamps import stamps_protocol
+from cacl.evaluation.results import read_record
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ SWEPT = (Row("max, own clip alone", "miniature", None), METHODS[-1])
 TEMPERATURES, BATCHES = (0.03, 0.07, 0.2), (48, 120, 240)
 PROTOCOL, MAIN = get_protocol("stamps"), "peak_in_box"
 METRICS = ("peak_in_box", "pixel_ap", "ciou", "auc")
-EXTENDED = replace(get_protocol("extended-stamps"), judged_by="peak_in_box")
+EXTENDED = stamps_protocol("extended-stamps", version=1, judged_by="peak_in_box")
 EXTENDED_METRICS = ("ap", "max_f1", "silent_false_positives")
 """Of all clips, sounding and not: a sounding clip is right where the peak lies in the box."""
 TRAINING_SEED, TEST_SEED = 0, 2
@@ -162,9 +164,9 @@ def measure_baselines(folder: Path, row: str, seed: int) -> dict[str, Any]:
         for name, clips in TESTS.items():
             words = ["--data", str(folder / clips), "--protocol", name, "--object-guidance", "min-max"]
             data.cacl("evaluate", "--run", str(run), *words)
-    found = json.loads((run / "metrics.json").read_text())["evaluations"]
+    found = {protocol: read_record(run, protocol) for protocol in TESTS}
     names = ("centered_box", "untrained", "objects", "guided", "model")
-    return {protocol: {name: found[protocol].get(name) for name in names} for protocol in TESTS}
+    return {protocol: {name: record.get(name) for name in names} for protocol, record in found.items()}
 
 
 def of_methods(rows: Rows) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from cacl.evaluation.compare import Statistic
 from cacl.evaluation.protocols import Protocol
-from launch.verbs.compare import read_columns
+from cacl.evaluation.summary import statistics
+from launch.jobs.compare import read_system
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "cacl"  # the same figure is the same file
@@ -32,7 +33,8 @@ class Rows:
 
     def statistic(self, row: str, protocol: Protocol, metric: str) -> Statistic:
         """Return a number of a row, over seeds and clips."""
-        return protocol.statistics(read_columns(self.runs(row), protocol, "model"))[metric]
+        seeds = [read_system(run, protocol.name, "model") for run in self.runs(row)]
+        return statistics(seeds, protocol)[metric]
 
     def estimate(self, row: str, protocol: Protocol, metric: str) -> dict[str, float]:
         """Return a number's mean over seeds with its interval over seeds and clips."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import plain
+from cacl.resumable import UNIT
 from cacl.types import Batch
 from shards.decoders.augmentation import Augmentation
 from shards.decoders.clip import Request, Wishes, annotation
@@ -120,10 +121,13 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 
 def annotated(store: Store, found: Prepared) -> list[Batch]:
-    """Return the test clips of a store as batches of cached inputs with annotations and decoded masks."""
+    """Return the test clips of a store as batches of cached inputs with annotations and decoded masks.
+
+    They are the units in which clips are measured.
+    """
     batches = []
-    for start in range(0, len(found.indices), _UNIT):
-        index = np.asarray(found.indices[start : start + _UNIT])
+    for start in range(0, len(found.indices), UNIT):
+        index = np.asarray(found.indices[start : start + UNIT])
         notes = [annotation(store.read(int(k))) for k in index]
         batches.append(replace(found.batch(index, 0), annotations=notes))
     return batches

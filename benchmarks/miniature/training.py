@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,12 +22,13 @@ import torch
 
 from benchmarks.miniature.cache import PreparedLocalizer, annotated, prepared
 from cacl.evaluation import results
-from cacl.evaluation.predict import Maps, by_system, maps_of, measure_batch
-from cacl.evaluation.protocols import CONTROLS, Columns, Protocol, get_protocol
+from cacl.evaluation.measure import measure as measure_clips
+from cacl.evaluation.protocols import CONTROLS, Protocol, get_protocol
+from cacl.evaluation.systems import maps_of, system_of
 from cacl.files import write_json
 from cacl.model.localizer import ModelOptions
 from cacl.options import parse, plain
-from cacl.resumable import Arrays
+from cacl.resumable import discard
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 from cacl.training.ema import Ema
@@ -168,20 +169,22 @@ def measure(recipe: Recipe, step: Path, protocol: Protocol, model: PreparedLocal
 
     Writes into its run what `cacl evaluate` writes, less its baselines.
     """
-    data, maps = folder / TESTS[protocol.name], maps_of(model)
-    measured = {"model": on_test_clips(maps, data, recipe, protocol, folder / "cache")}
-    for name, control in CONTROLS.get(protocol.name, {}).items():
-        measured[name] = on_test_clips(maps, data, recipe, control, folder / "cache")
-    tested = results.Tested(protocol, open_store(data).fingerprint, step.name, missing=[])
-    results.write(step.parent.parent, results.summarize(tested, measured), measured)
+    run, data = step.parent.parent, folder / TESTS[protocol.name]
+    store, system = open_store(data), {"model": system_of(maps_of(model))}
+    parts = run / "evaluation" / f".{protocol.name}.parts"
+    measured = {}
+    for name, rules in {"model": protocol, **CONTROLS.get(protocol.name, {})}.items():
+        clips = test_batches(data, json.dumps(plain(recipe.model)), rules.sound, folder / "cache")
+        identity = {"data": store.fingerprint, "checkpoint": step.name}
 
+        def batches(some: np.ndarray, clips: list[Batch] = clips) -> Iterator[Batch]:
+            return (batch for batch in clips if batch.index[0].item() in some)
 
-def on_test_clips(maps: Maps, data: Path, recipe: Recipe, protocol: Protocol, cache: Path) -> Columns:
-    """Return a protocol's per-clip columns."""
-    batches = test_batches(data, json.dumps(plain(recipe.model)), protocol.sound, cache)
-    parts = [measure_batch({"model": maps}, batch, protocol, torch.device("cpu")) for batch in batches]
-    rows: Arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return by_system(rows)["model"]
+        found = measure_clips(system, rules, store.indices, batches, parts / name, identity, World())
+        measured[name] = found["model"]
+    subject = results.Subject(protocol, store.fingerprint, step.name, missing=[])
+    results.write(run, results.summarize(subject, measured), measured)
+    discard(parts)
 
 
 @lru_cache(maxsize=4)

@@ -99,20 +99,6 @@ def curve_number(of_seeds: list[Callable[[np.ndarray], np.ndarray]], clips: int)
     )
 
 
-def bootstrap(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Return the mean of per-clip `values`, [N] or [R, N] over seeds, with its interval."""
-    return mean_over_clips(values, resamples).interval(seed)
-
-
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
-    """Return mean(second − first) with its interval; both [N] or [R, N], rows and clips in one order."""
-    if np.shape(first) != np.shape(second):
-        raise ValueError(f"expected values of one shape, got {np.shape(first)} and {np.shape(second)}")
-    return bootstrap(np.asarray(second, float) - np.asarray(first, float), resamples, seed)
-
-
 def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     """Return the exact two-sided McNemar test of two models' right and wrong clips, bool [N]."""
     first, second = np.asarray(first, bool), np.asarray(second, bool)

@@ -1,32 +1,117 @@
 """Detection: is the place right where a clip is said to sound, and is silence left alone?
 
-A clip counts as detected from a threshold of its confidence on; the definitions are those of
-`cacl.evaluation.metrics.precision_recall`.
+A clip is detected if its confidence reaches a threshold. A true positive is a sounding clip that is detected
+in the right place; a false positive is one in the wrong place, or a silent clip that is detected; a false
+negative is a sounding clip that is not detected.
 
-Axes: `N` clips of the test set, `t` thresholds, `k` resamples.
+Axes: `N` clips of the test set, `T` thresholds, `k` resamples. `correct` and `sounding` are bool [N],
+`confidence` is [N].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
-from cacl.evaluation import metrics
-from cacl.evaluation.compare import Statistic, curve_number
+from cacl.evaluation.clip_results import ClipResults
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many clips are detected at each of T thresholds, [T], or [k, T] of resamples."""
+
+    detected: np.ndarray
+    hits: np.ndarray
+    """Sounding clips among them whose place is right: true positives."""
+    heard: np.ndarray
+    """Sounding clips among them."""
+    missed: np.ndarray
+    """Sounding clips that are not: false negatives."""
+
+    @property
+    def precision(self) -> np.ndarray:
+        """True positives of the detected, 1 if nothing is detected."""
+        return np.divide(self.hits, self.detected, out=np.ones(self.hits.shape), where=self.detected > 0)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """True positives of these and the missed, 1 if there are neither."""
+        wanted = self.hits + self.missed
+        return np.divide(self.hits, wanted, out=np.ones(self.hits.shape), where=wanted > 0)
+
+
+def count(
+    correct: np.ndarray,
+    sounding: np.ndarray,
+    confidence: np.ndarray,
+    thresholds: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> Counts:
+    """Return the counts at `thresholds` [T]; with `weights` [k, N] clips count as often as these say."""
+    confidence = np.asarray(confidence)
+    order = (-confidence).argsort()
+    ranked = confidence[order]
+    last = np.searchsorted(-ranked, -np.asarray(thresholds).astype(ranked.dtype), side="right")
+    sounding = np.asarray(sounding)[order]
+    correct = np.asarray(correct)[order] & sounding
+    each = np.ones(len(order)) if weights is None else weights[:, order]
+    detected, hits, heard = ((each * rows).cumsum(-1) for rows in (np.ones(len(order)), correct, sounding))
+    detected_at, hits_at, heard_at = (sums[..., last - 1] * (last > 0) for sums in (detected, hits, heard))
+    return Counts(detected_at, hits_at, heard_at, missed=heard[..., -1:] - heard_at)
+
+
+def precision_recall(
+    correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return precision and recall [T] at `thresholds` [T]; each is 1 where nothing is counted."""
+    counts = count(correct, sounding, confidence, thresholds)
+    return counts.precision, counts.recall
+
+
+def f1(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    """Return the harmonic mean, 0 where both are 0."""
+    return 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+
+
+def area_under(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    """Return the area [...] under curves [..., T] from the highest threshold down, precision non-increasing.
+
+    `Σ_i max(precision[i:]) · (recall[i] − recall[i − 1])`, recall[−1] = 0.
+    """
+    envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+    return (envelope * np.diff(recall, axis=-1, prepend=0)).sum(-1)
+
+
+def average_precision(correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray) -> float:
+    """Return the area under the precision-recall curve over every threshold."""
+    thresholds = np.unique(confidence)[::-1]
+    return float(area_under(*precision_recall(correct, sounding, confidence, thresholds)))
+
+
+def max_f1(correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray) -> float:
+    """Return the highest F1 over every threshold.
+
+    On sets where all clips sound it is at least `2p / (1 + p)`.
+    """
+    return float(f1(*precision_recall(correct, sounding, confidence, np.unique(confidence))).max())
+
+
+def best_threshold(correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray) -> float:
+    """Return the confidence at which F1 is highest, the lowest of those that tie."""
+    thresholds = np.unique(confidence)
+    return float(thresholds[f1(*precision_recall(correct, sounding, confidence, thresholds)).argmax()])
 
 
 @dataclass(frozen=True)
 class Detections:
     """A model's answers on a whole test set."""
 
-    correct: Tensor
+    correct: np.ndarray
     """[N] bool, the place is right (never so in a silent clip)."""
-    sounding: Tensor
+    sounding: np.ndarray
     """[N] bool, something in view sounds."""
-    confidence: Tensor
+    confidence: np.ndarray
     """[N]."""
 
     def numbers(self) -> dict[str, float]:
@@ -36,45 +121,40 @@ class Detections:
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return the same numbers [k] of resamples in which clips count as often as `weights` [k, N] say."""
-        order = self.confidence.argsort(descending=True).numpy()
-        confidence, weights = self.confidence.numpy()[order], weights[:, order]
-        sounding, correct = self.sounding.numpy()[order], (self.correct & self.sounding).numpy()[order]
-        last = np.append(confidence[1:] != confidence[:-1], True)  # clips of equal confidence go together
-        detected, hits, heard = (
-            (weights * rows).cumsum(1)[:, last] for rows in (np.ones(len(order)), correct, sounding)
-        )
-        missed = heard[:, -1:] - heard
-        precision = np.divide(hits, detected, out=np.ones(hits.shape), where=detected > 0)
-        # Clips before the first that was drawn make no point of the curve.
-        recall = np.divide(hits, hits + missed, out=(detected > 0) * 1.0, where=hits + missed > 0)
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        found = {
-            "ap": (envelope * np.diff(recall, axis=1, prepend=0)).sum(1),
-            "max_f1": f1.max(1),
-        }
-        if not sounding.all():
-            silent = detected - heard
-            # of several best thresholds the lowest, as `metrics.best_threshold` takes it
-            best = f1.shape[1] - 1 - f1[:, ::-1].argmax(1)
+        thresholds = np.unique(self.confidence)[::-1]
+        counts = count(self.correct, self.sounding, self.confidence, thresholds, weights)
+        precision = counts.precision
+        # Thresholds above the first clip that was drawn make no point of the curve.
+        recall = counts.recall * (counts.detected > 0)
+        scores = f1(precision, recall)
+        numbers = {"ap": area_under(precision, recall), "max_f1": scores.max(1)}
+        if not self.sounding.all():
+            silent = counts.detected - counts.heard
+            # of several best thresholds the lowest, as `best_threshold` takes it
+            best = scores.shape[1] - 1 - scores[:, ::-1].argmax(1)
             taken = np.take_along_axis(silent, best[:, None], axis=1)[:, 0]
-            found["ciou_all"] = hits[:, -1] / detected[:, -1]
-            found["silent_false_positives"] = taken / np.maximum(silent[:, -1], 1)
-        return found
+            numbers["ciou_all"] = counts.hits[:, -1] / counts.detected[:, -1]
+            numbers["silent_false_positives"] = taken / np.maximum(silent[:, -1], 1)
+        return numbers
 
     @property
-    def taken(self) -> Tensor:
+    def taken(self) -> np.ndarray:
         """[N] bool, the clips that are detected at the threshold of the highest F1."""
-        return self.confidence >= metrics.best_threshold(self.correct, self.sounding, self.confidence)
+        return self.confidence >= best_threshold(self.correct, self.sounding, self.confidence)
 
     def silent(self, heard: np.ndarray) -> dict[str, dict[str, float]]:
         """Return for every kind of silent clip, by what is `heard` [N] str, how many are detected."""
-        silent, taken = ~self.sounding.numpy(), self.taken.numpy()
+        silent, taken = ~self.sounding, self.taken
         kinds = {str(name): silent & (heard == name) for name in np.unique(heard[silent])}
         return {
             name: {"n": int(rows.sum()), "false_positives": float(taken[rows].mean())}
             for name, rows in kinds.items()
         }
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return thresholds [T], each confidence once from the highest down, precision [T] and recall [T]."""
+        thresholds = np.unique(self.confidence)[::-1]
+        return thresholds, *precision_recall(self.correct, self.sounding, self.confidence, thresholds)
 
     def summary(self, points: int = 101) -> dict[str, list[float]]:
         """Return precision and recall at up to `points` thresholds, for a record."""
@@ -83,17 +163,8 @@ class Detections:
         names = ("confidence", "precision", "recall")
         return {name: values[rows].tolist() for name, values in zip(names, curve, strict=True)}
 
-    def curve(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return thresholds [t], each confidence once from the highest down, precision [t] and recall [t]."""
-        thresholds = self.confidence.unique().flip(0)
-        return thresholds, *metrics.precision_recall(self.correct, self.sounding, self.confidence, thresholds)
 
-
-def statistics(seeds: Sequence[Detections]) -> dict[str, Statistic]:
-    """Return the numbers of several seeds, each measured on the same clips, as functions of weights."""
-
-    def one(seed: Detections, name: str) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda weights: seed.resampled(weights)[name]
-
-    clips = len(seeds[0].confidence)
-    return {name: curve_number([one(seed, name) for seed in seeds], clips) for name in seeds[0].numbers()}
+def detections(results: ClipResults, judged_by: str) -> Detections:
+    """Return which clips are right by the column `judged_by`, which sound, and how sure the model is."""
+    correct = (results[judged_by] >= 0.5) & results.sounding
+    return Detections(correct, results.sounding, results["confidence"])

@@ -39,11 +39,6 @@ def pixel_boxes(boxes: Sequence[Box], size: int, clip_id: str) -> list[tuple[int
     return result
 
 
-def count_outside(boxes: Sequence[Box]) -> int:
-    """Return how many boxes leave 0..1 and are clipped (12 of VGG-SS's do)."""
-    return sum(any(not 0 <= value <= 1 for value in box) for box in boxes)
-
-
 def union_map(boxes: Sequence[tuple[int, int, int, int]], size: int) -> Tensor:
     """Return bool [size, size], true inside any of the pixel boxes (VGG-SS)."""
     truth = torch.zeros(size, size, dtype=torch.bool)

@@ -7,11 +7,13 @@ Conventions
   function says so. A *truth* [n, S, S] is bool or in 0..1 (see `cacl.evaluation.ground_truth`); zeros where
   nothing sounds.
 - A *prediction* [n, S, S] is bool.
-- A map with NaN or infinity raises ValueError: `validate` stands at the door of `Protocol.measure_maps`.
+- A map with NaN or infinity raises ValueError: `validate` stands at the door of `cacl.evaluation.measure`.
 - The CIoU of a clip in which nothing sounds is 0 whatever is predicted, and such clips enter no mean of CIoU.
 - "Top 50 %" means the pixels whose score is at least the value of rank `int(P * 0.5)` in ascending order. It
   is relative: it always predicts half of the image, so a box under a quarter of it can never reach CIoU 0.5;
   `ceiling_ciou` says what can be reached.
+
+Numbers that rank clips by confidence (AP, max-F1) are in `cacl.evaluation.detection`.
 
 The definitions are those of EZ-VSL's and SLAVC's public evaluators, less their quirks; the quirks are in
 `cacl.evaluation.protocols.slavc`.
@@ -19,11 +21,10 @@ The definitions are those of EZ-VSL's and SLAVC's public evaluators, less their 
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.evaluation import kernels as rows
+from cacl.evaluation.pixels import passes
 
 SIZE_BINS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 144**2), "huge": (144**2, 10**9)}
 """Bounds of the ground truth's area, in pixels of a 224×224 image."""
@@ -53,10 +54,7 @@ def top_threshold(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
     Where pixels tie with the value of that rank, it is this value, and fewer lie below.
     """
     flat = scores.flatten(1)
-    rank = int(flat.shape[1] * rank_fraction)
-    if flat.device.type == "cpu":
-        return torch.from_numpy(rows.thresholds(flat.numpy(), rank))
-    return flat.sort(dim=1).values[:, rank]
+    return passes(flat).threshold(flat, int(flat.shape[1] * rank_fraction))
 
 
 def top_prediction(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
@@ -69,18 +67,10 @@ def area_prediction(scores: Tensor, pixels: Tensor) -> Tensor:
 
     0 predicts nothing.
     """
-    ordered = ascending(scores)
+    ordered = passes(scores).ascending(scores.flatten(1))
     first = (ordered.shape[1] - pixels.round().long()).clamp(max=ordered.shape[1] - 1)
     threshold = ordered.gather(1, first[:, None])
     return (scores >= threshold[:, :, None]) & (pixels > 0)[:, None, None]
-
-
-def ascending(scores: Tensor) -> Tensor:
-    """Return [n, P], each map's values in ascending order; on the CPU by numpy, several times faster."""
-    flat = scores.flatten(1)
-    if flat.device.type == "cpu":
-        return torch.from_numpy(np.sort(np.ascontiguousarray(flat.numpy()), axis=1))
-    return flat.sort(dim=1).values
 
 
 def ciou_per_clip(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -96,11 +86,10 @@ def ciou_per_clip(prediction: Tensor, truth: Tensor) -> Tensor:
 
 def ciou_at(scores: Tensor, limits: Tensor, truth: Tensor) -> Tensor:
     """Return float64 [k, n], `ciou_per_clip` of the pixels of each map that are at least `limits` [k, n]."""
-    if scores.device.type == "cpu" and truth.dtype == torch.bool:
-        maps, boxes = scores.flatten(1).numpy(), truth.flatten(1).numpy()
-        predicted, inside = map(torch.from_numpy, rows.overlaps(maps, limits.numpy(), boxes))
-        return _consensus(inside, inside, predicted, truth)
-    return torch.stack([ciou_per_clip(scores >= limit[:, None, None], truth) for limit in limits])
+    if truth.dtype != torch.bool:
+        return torch.stack([ciou_per_clip(scores >= limit[:, None, None], truth) for limit in limits])
+    predicted, inside = passes(scores).overlaps(scores.flatten(1), limits, truth.flatten(1))
+    return _consensus(inside, inside, predicted, truth)
 
 
 def _consensus(inside: Tensor, overlap: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
@@ -114,9 +103,8 @@ def sounding(truth: Tensor) -> Tensor:
 
 def area(truth: Tensor) -> Tensor:
     """Return float64 [n], the sum over pixels of bool or 0..1 maps [n, S, S]."""
-    if truth.dtype == torch.bool and truth.device.type == "cpu":
-        return torch.from_numpy(rows.count(truth.flatten(1).numpy())).double()
-    return truth.flatten(1).sum(1, dtype=torch.float64)
+    flat = truth.flatten(1)
+    return passes(flat).count(flat) if flat.dtype == torch.bool else flat.sum(1, dtype=torch.float64)
 
 
 def ceiling_ciou(truth: Tensor, rank_fraction: float = 0.5, total: Tensor | None = None) -> Tensor:
@@ -147,27 +135,19 @@ def threshold_and_confidence(
     """Return `top_threshold` and `confidence_per_clip` of the same maps."""
     flat = scores.flatten(1)
     rank, count = int(flat.shape[1] * rank_fraction), -(-flat.shape[1] // round(1 / fraction))
-    if flat.device.type == "cpu":
-        limits, means = map(torch.from_numpy, rows.thresholds_and_means(flat.numpy(), rank, count))
-        return limits, means.to(flat.dtype)
-    ordered = flat.sort(dim=1).values
-    return ordered[:, rank], ordered[:, -count:].mean(1)
+    return passes(flat).threshold_and_mean(flat, rank, count)
 
 
 def peak(scores: Tensor) -> Tensor:
     """Return int64 [n, 2], (x, y) of each map's highest pixel; of several, the first in reading order."""
-    place = _peak_place(scores)
+    place = passes(scores).peak(scores.flatten(1))
     return torch.stack([place % scores.shape[2], place // scores.shape[2]], dim=1)
 
 
 def peak_inside(scores: Tensor, truth: Tensor) -> Tensor:
     """Return bool [n]: whether the peak lies where the truth is above 0 (the pointing game)."""
-    return truth.flatten(1).gather(1, _peak_place(scores)[:, None])[:, 0] > 0
-
-
-def _peak_place(scores: Tensor) -> Tensor:
-    flat = scores.flatten(1)
-    return torch.from_numpy(flat.numpy().argmax(1)) if flat.device.type == "cpu" else flat.argmax(1)
+    place = passes(scores).peak(scores.flatten(1))
+    return truth.flatten(1).gather(1, place[:, None])[:, 0] > 0
 
 
 def pixel_ap_per_clip(scores: Tensor, truth: Tensor) -> Tensor:
@@ -176,7 +156,7 @@ def pixel_ap_per_clip(scores: Tensor, truth: Tensor) -> Tensor:
     NaN without a positive pixel. The mean over positive pixels of the precision at their score, tied pixels
     together: what scikit-learn's `average_precision_score` computes for one clip.
     """
-    ordered, positive = ascending(scores), truth >= 0.5
+    ordered, positive = passes(scores).ascending(scores.flatten(1)), truth >= 0.5
     values = []
     for every, clip_scores, clip_positive in zip(ordered, scores, positive, strict=True):
         own = clip_scores[clip_positive].sort().values
@@ -186,7 +166,7 @@ def pixel_ap_per_clip(scores: Tensor, truth: Tensor) -> Tensor:
     return torch.stack(values) if values else scores.new_zeros(0, dtype=torch.float64)
 
 
-# A value over clips. `ciou`, `confidence` are float [n] and `sounding` bool [n].
+# A value over clips, of `ciou` float [n].
 
 
 def success_rate(ciou: Tensor, threshold: float = 0.5) -> float:
@@ -203,56 +183,3 @@ def auc_per_clip(ciou: Tensor) -> Tensor:
     """Return float64 [n], whose mean is `auc`: the trapezoids are linear in the clips."""
     thresholds = torch.tensor(_THRESHOLDS, dtype=torch.float64, device=ciou.device)
     return torch.trapezoid((ciou.double()[:, None] >= thresholds).double(), thresholds, dim=1)
-
-
-def precision_recall(
-    correct: Tensor, sounding: Tensor, confidence: Tensor, thresholds: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return precision and recall [T] where clips with confidence ≥ threshold are taken as detections.
-
-    `correct` [n] bool says that the place is right. A true positive is a sounding clip, detected and in the
-    right place; a false positive is one in the wrong place or a silent clip that is detected; a false
-    negative is a sounding clip that is not detected. 1 where nothing is counted.
-    """
-    order = confidence.argsort(descending=True)
-    ranked = confidence[order]
-    zero = torch.zeros(1, dtype=torch.float64, device=confidence.device)
-    true_positives = torch.cat([zero, (correct & sounding)[order].double().cumsum(0)])
-    sounding_detected = torch.cat([zero, sounding[order].double().cumsum(0)])
-    detected = torch.searchsorted(-ranked, -thresholds.to(ranked), right=True)
-    hit, missed = true_positives[detected], sounding.sum() - sounding_detected[detected]
-    precision = torch.where(detected > 0, hit / detected.clamp(min=1), 1.0)
-    recall = torch.where(hit + missed > 0, hit / (hit + missed).clamp(min=1), 1.0)
-    return precision, recall
-
-
-def average_precision(correct: Tensor, sounding: Tensor, confidence: Tensor) -> float:
-    """Return the area under the precision-recall curve over every threshold, precision made non-increasing.
-
-    From the highest threshold down: `Σ_i max(precision[i:]) · (recall[i] − recall[i − 1])`, recall[−1] = 0.
-    """
-    thresholds = confidence.unique().flip(0)
-    precision, recall = precision_recall(correct, sounding, confidence, thresholds)
-    envelope = precision.flip(0).cummax(0).values.flip(0)
-    steps = torch.diff(recall, prepend=recall.new_zeros(1))
-    return float((envelope * steps).sum())
-
-
-def f1(precision: Tensor, recall: Tensor) -> Tensor:
-    """Return the harmonic mean, 0 where both are 0."""
-    return 2 * precision * recall / (precision + recall).clamp(min=1e-12)
-
-
-def max_f1(correct: Tensor, sounding: Tensor, confidence: Tensor) -> float:
-    """Return the highest F1 over every threshold.
-
-    On sets where all clips sound it is at least `2p / (1 + p)`.
-    """
-    return float(f1(*precision_recall(correct, sounding, confidence, confidence.unique())).max())
-
-
-def best_threshold(correct: Tensor, sounding: Tensor, confidence: Tensor) -> float:
-    """Return the confidence at which F1 is highest."""
-    thresholds = confidence.unique()
-    scores = f1(*precision_recall(correct, sounding, confidence, thresholds))
-    return float(thresholds[scores.argmax()])

@@ -1,6 +1,6 @@
 """Object guidance (OGL, EZ-VSL): mix the sound's map with a map of where any object is.
 
-Axes: `n` clips, `S` pixels of an image's side.
+Axes: `n` clips, `N` clips of the test set, `S` pixels of an image's side.
 
 The object map is the mean over channels of a frozen ImageNet network's last features, |·|, for ResNet-18 at
 224 pixels 7×7. Both published mixings are `alpha · sound + (1 − alpha) · object`; they differ in how the two
@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.evaluation.predict import Maps
+from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols.base import Protocol
+from cacl.evaluation.systems import Maps
 from cacl.evaluation.upsampling import upsample
 from cacl.model.image import Trunk
 
@@ -48,7 +50,13 @@ class FixedRange:
         return self.alpha * sound + (1 - self.alpha) * (2 * objects / self.highest_object - 1)
 
 
-MIXINGS: dict[str, type[MinMax] | type[FixedRange]] = {"min-max": MinMax, "fixed-range": FixedRange}
+Mixing = MinMax | FixedRange
+MIXINGS: dict[str, type[Mixing]] = {"min-max": MinMax, "fixed-range": FixedRange}
+
+ALPHAS = tuple(step / 10 for step in range(11))
+"""Among these alpha is chosen."""
+RESERVED_EVERY = 10
+"""One in so many test clips is reserved for the choice of alpha if no validation clips are given."""
 
 
 def object_maps(trunk: Trunk) -> Maps:
@@ -61,7 +69,7 @@ def object_maps(trunk: Trunk) -> Maps:
     return maps
 
 
-def guided(sound: Maps, objects: Maps, mixing: MinMax | FixedRange, protocol: Protocol) -> Maps:
+def mix_maps(sound: Maps, objects: Maps, mixing: Mixing, protocol: Protocol) -> Maps:
     """Return maps [n, S, S] that mix both at the protocol's pixels, upsampled as it says."""
 
     def maps(images: Tensor, waveforms: Tensor) -> Tensor:
@@ -83,11 +91,22 @@ def once_a_batch(maps: Maps) -> Maps:
     return remembered
 
 
-def best_alpha(quality: Mapping[float, float]) -> float:
-    """Return the alpha of the highest quality, the smallest of those that tie.
+def split_reserved(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the clips of `indices` [N] on which alpha is chosen, and the others, on which it is measured."""
+    reserved = np.arange(len(indices)) % RESERVED_EVERY == 0
+    return indices[reserved], indices[~reserved]
 
-    The quality is measured on clips that are declared and left out of the reported numbers.
+
+def choose_alpha(trials: Mapping[float, ClipResults], ranked_by: str) -> float:
+    """Return the alpha whose results have the highest mean of the column `ranked_by`.
+
+    The results are of clips that are declared and left out of the reported numbers.
     """
+    return best_alpha({alpha: float(np.nanmean(results[ranked_by])) for alpha, results in trials.items()})
+
+
+def best_alpha(quality: Mapping[float, float]) -> float:
+    """Return the alpha of the highest quality, the smallest of those that tie."""
     return min(quality, key=lambda alpha: (-quality[alpha], alpha))
 
 

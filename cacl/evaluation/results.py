@@ -1,9 +1,11 @@
 """What an evaluation leaves in a run directory.
 
-    evaluation/<protocol>/clips.parquet   one row a clip and system (model, untrained, centered_box, a
-    control) evaluation/<protocol>/metrics.json    the numbers, with protocol, version, N, missing clips,
-    data, checkpoint metrics.json                          the newest evaluation's numbers, and under
-    `evaluations` all of them
+- `evaluation/<name>/clips.parquet`: a row a clip and system (model, untrained, centered_box, a control …)
+- `evaluation/<name>/metrics.json`: the numbers, with protocol, version, N, missing clips, data, checkpoint
+- `metrics.json`: the newest evaluation's numbers, and under `evaluations` all of them by name
+
+A name is the protocol's, followed by the options that differ from the protocol's own, such as
+`vggss,upsampling=bilinear,weights=ema`: evaluations under other options never overwrite each other.
 
 Axes: `N` clips of the test set.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cacl.errors import UserError
-from cacl.evaluation.protocols import CONTROLS, Columns, Protocol
+from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.detection import detections
+from cacl.evaluation.protocols import CONTROLS, PROTOCOLS, Protocol
+from cacl.evaluation.summary import breakdown, statistics
 from cacl.files import write_json, written
 
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Tested:
-    """What was evaluated on what."""
+class Subject:
+    """What is evaluated, on what, and how."""
 
     protocol: Protocol
     data: str
@@ -39,99 +44,133 @@ class Tested:
     missing: Sequence[int | str]
     """Clips of the set without a result, rejected when packed or not to be decoded: ids of an official list,
     or indices of the source."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Those of the evaluation next to the protocol's own: weights, checkpoint, guidance …"""
+
+    @property
+    def name(self) -> str:
+        """The evaluation's name in its run."""
+        return evaluation_name(self.protocol, self.options)
 
 
-def summarize(tested: Tested, systems: Mapping[str, Columns]) -> dict[str, Any]:
+_PLAIN = {"weights": "model", "checkpoint": "latest"}
+"""Options that are no part of an evaluation's name."""
+
+
+def evaluation_name(protocol: Protocol, options: Mapping[str, str]) -> str:
+    """Return the protocol's name, then what differs: its own options from the registered ones, and `options`.
+
+    `options` are those of the evaluation: weights, checkpoint, guidance …; their defaults are left out.
+    """
+    registered = PROTOCOLS.get(protocol.name, protocol)
+    changed: dict[str, str] = {}
+    if protocol.upsampling != registered.upsampling:
+        changed["upsampling"] = protocol.upsampling
+    if off := registered.quirks - protocol.quirks:
+        changed["without"] = "+".join(sorted(off))
+    changed |= {key: value for key, value in options.items() if _PLAIN.get(key) != value}
+    return ",".join([protocol.name, *(f"{key}={value}" for key, value in changed.items())])
+
+
+def summarize(subject: Subject, systems: Mapping[str, ClipResults]) -> dict[str, Any]:
     """Return the record of an evaluation: where it comes from, and named floats of each system."""
-    protocol = tested.protocol
+    protocol, model = subject.protocol, systems["model"]
     controls = CONTROLS.get(protocol.name, {})
-    n = len(systems["model"]["index"])
-    expected = protocol.official_clips or n + len(tested.missing)
+    expected = protocol.official_clips or len(model) + len(subject.missing)
     record: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
+        "name": subject.name,
         "protocol": protocol.name,
         "protocol_version": protocol.version,
         "options": protocol.options(),
-        "n": n,
-        "share_of_set": n / expected,
-        "missing": list(tested.missing),
-        "data": tested.data,
-        "checkpoint": tested.checkpoint,
-        "ceiling": protocol.ceiling(systems["model"]),
+        "n": len(model),
+        "share_of_set": len(model) / expected,
+        "missing": list(subject.missing),
+        "data": subject.data,
+        "checkpoint": subject.checkpoint,
+        "weights": subject.options.get("weights", _PLAIN["weights"]),
+        "ceiling": protocol.ceiling(model),
     }
-    for name, columns in systems.items():
-        record[name] = _finite(controls.get(name, protocol).summarize(columns))
-    record["intervals"] = _intervals(protocol, systems["model"])
-    record["curve"] = protocol.detections(systems["model"]).summary()
-    return {**record, "breakdown": protocol.breakdown(systems["model"])}
+    for name, results in systems.items():
+        record[name] = _finite(controls.get(name, protocol).summarize(results))
+    record["intervals"] = _intervals(protocol, model)
+    record["curve"] = detections(model, protocol.judged_by).summary()
+    return {**record, "breakdown": breakdown(model, protocol)}
 
 
-def write(run: Path, record: Mapping[str, Any], systems: Mapping[str, Columns]) -> None:
+def write(run: Path, record: Mapping[str, Any], systems: Mapping[str, ClipResults]) -> None:
     """Write the files of an evaluation and bring the run's summary up to date."""
-    folder = run / "evaluation" / record["protocol"]
+    folder = run / "evaluation" / record["name"]
     folder.mkdir(parents=True, exist_ok=True)
     with written(folder / "clips.parquet") as partial:
         pq.write_table(_table(record, systems), partial)
     write_json(folder / "metrics.json", record)
     summary_file = run / "metrics.json"
     known = json.loads(summary_file.read_text())["evaluations"] if summary_file.exists() else {}
-    write_json(summary_file, {**record, "evaluations": {**known, record["protocol"]: record}})
+    write_json(summary_file, {**record, "evaluations": {**known, record["name"]: record}})
 
 
-def read_record(run: Path, protocol: str | None = None) -> dict[str, Any]:
-    """Return the record of one protocol's evaluation, of the newest one without a name.
+def find_evaluation(run: Path, wanted: str) -> str:
+    """Return the name of the evaluation that is `wanted`: by its name, or by its protocol's alone.
 
-    Raises UserError where the run has not been evaluated, or by a cacl of another format.
+    A protocol's name is the plain evaluation, or the only one by that protocol. Raises UserError that lists
+    what is there.
     """
-    path = run / "evaluation" / protocol / "metrics.json" if protocol else run / "metrics.json"
-    if not path.exists():
-        option = f" --protocol {protocol}" if protocol else ""
-        raise UserError(f"{path}: there is none; run first: cacl evaluate --run {run}{option}")
+    names = sorted(path.parent.name for path in (run / "evaluation").glob("*/metrics.json"))
+    if wanted in names:
+        return wanted
+    alike = [name for name in names if name.startswith(f"{wanted},")]
+    if len(alike) == 1:
+        return alike[0]
+    path = run / "evaluation" / wanted / "metrics.json"
+    if alike:
+        raise UserError(f"{path}: there is none; name one of {'; '.join(alike)}")
+    there = f"; there are {'; '.join(names)}" if names else ""
+    raise UserError(f"{path}: there is none; run first: cacl evaluate --run {run} --protocol {wanted}{there}")
+
+
+def read_record(run: Path, wanted: str | None = None) -> dict[str, Any]:
+    """Return the record of an evaluation (see `find_evaluation`), of the newest one without a name.
+
+    Raises UserError if the run has not been evaluated, or by a cacl of another format.
+    """
+    if wanted is None:
+        path = run / "metrics.json"
+        if not path.exists():
+            raise UserError(f"{path}: there is none; run first: cacl evaluate --run {run}")
+    else:
+        path = run / "evaluation" / find_evaluation(run, wanted) / "metrics.json"
     record = json.loads(path.read_text())
     if record.get("format_version") != FORMAT_VERSION:
         found = record.get("format_version")
         raise UserError(f"{path}: format_version is {found}, known is {FORMAT_VERSION}; evaluate again")
-    return record
+    return {"name": record["protocol"], **record}
 
 
-def read_clips(run: Path, protocol: str) -> dict[str, Columns]:
-    """Return the per-clip columns of each system, sorted by index. Raises UserError where there are none."""
-    path = run / "evaluation" / protocol / "clips.parquet"
-    if not path.exists():
-        raise UserError(f"{path}: there is none; run first: cacl evaluate --run {run} --protocol {protocol}")
+def read_clips(run: Path, wanted: str) -> dict[str, ClipResults]:
+    """Return each system's results, sorted by index (see `find_evaluation`). Raises UserError without any."""
+    path = run / "evaluation" / find_evaluation(run, wanted) / "clips.parquet"
     table = pq.read_table(path)
     names = np.array(table["system"].to_pylist())
-    systems: dict[str, Columns] = {}
-    for name in dict.fromkeys(names.tolist()):
-        rows = table.filter(pa.array(names == name))
-        kept = [column for column in rows.column_names if rows[column].null_count < len(rows)]
-        systems[name] = {c: _column(rows[c]) for c in kept if c != "system"}
-    return systems
+    return {
+        name: ClipResults.from_table(table.filter(pa.array(names == name)).drop_columns(["system"]))
+        for name in dict.fromkeys(names.tolist())
+    }
 
 
-def _column(column: pa.ChunkedArray) -> np.ndarray:
-    text = pa.types.is_string(column.type)
-    return np.array(column.to_pylist(), dtype=str) if text else np.array(column.to_numpy())
-
-
-def _table(record: Mapping[str, Any], systems: Mapping[str, Columns]) -> pa.Table:
-    tables = [
-        pa.table(
-            {
-                "system": pa.array([name] * len(columns["index"])),
-                **{k: pa.array(v) for k, v in columns.items()},
-            }
-        )
-        for name, columns in systems.items()
-    ]
+def _table(record: Mapping[str, Any], systems: Mapping[str, ClipResults]) -> pa.Table:
+    tables = []
+    for name, results in systems.items():
+        table = results.to_table()
+        tables.append(table.add_column(0, "system", pa.array([name] * len(results))))
     keys = ("format_version", "protocol", "protocol_version", "data", "checkpoint")
     header = {key: str(record[key]) for key in keys}
     return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(header)
 
 
-def _intervals(protocol: Protocol, columns: Columns) -> dict[str, list[float]]:
+def _intervals(protocol: Protocol, results: ClipResults) -> dict[str, list[float]]:
     """Return the ends of the 95 % interval over clips of the model's numbers."""
-    found = {name: statistic.interval() for name, statistic in protocol.statistics([columns]).items()}
+    found = {name: one.interval() for name, one in statistics([results], protocol).items()}
     return {name: [estimate.low, estimate.high] for name, estimate in found.items()}
 
 

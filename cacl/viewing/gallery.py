@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.metrics import peak
-from cacl.evaluation.protocols import Columns, Protocol
+from cacl.evaluation.protocols import Protocol
 from cacl.viewing.pictures import flac_url, frame_image, heat_image, jpeg_url, webp_url
 
 
@@ -42,7 +43,7 @@ class Example:
 
 
 def choose(
-    columns: Columns, protocol: Protocol, count: int, classes: int, seed: int = 0
+    results: ClipResults, protocol: Protocol, count: int, classes: int, seed: int = 0
 ) -> dict[str, list[int]]:
     """Return indices of clips for the gallery, by heading; no clip appears twice.
 
@@ -50,38 +51,38 @@ def choose(
     `classes` classes with the lowest share of right places. Of silent clips the ones that the model is surest
     of.
     """
-    sounding = columns["boxes"] > 0
-    quality = np.nan_to_num(columns[protocol.ranked_by][sounding].astype(float))
+    sounding = results.sounding
+    quality = np.nan_to_num(results[protocol.ranked_by][sounding].astype(float))
     order = np.argsort(-quality, kind="stable")
     part = max(1, min(count, len(order)) // 4)
     best, rest = order[:part], order[part:]
     worst, middle = rest[::-1][:part], rest[: max(0, len(rest) - part)]
     drawn = np.random.default_rng(seed).permutation(middle)
     random, left = drawn[: max(0, count - 2 * part)], drawn[max(0, count - 2 * part) :]
-    each_class = _of_each_class(columns["class_name"][sounding], quality, left, classes)
+    each_class = _of_each_class(results.class_name[sounding], quality, left, classes)
     chosen = {
         "Drawn at random": random.tolist(),
         "The best": best.tolist(),
         "The worst": worst.tolist(),
         "One of each class, the weakest classes first": each_class,
     }
-    index = columns["index"][sounding]
+    index = results.index[sounding]
     found = {heading: [int(index[row]) for row in rows] for heading, rows in chosen.items()}
     if not sounding.all():
-        surest = np.argsort(-columns["confidence"][~sounding], kind="stable")[:part]
+        surest = np.argsort(-results["confidence"][~sounding], kind="stable")[:part]
         found["Nothing in view sounds: where the model is surest"] = [
-            int(value) for value in columns["index"][~sounding][surest]
+            int(value) for value in results.index[~sounding][surest]
         ]
     return {heading: rows for heading, rows in found.items() if rows}
 
 
-def rendered(example: Example, sample_rate: int) -> dict[str, Any]:
+def render_example(example: Example, sample_rate: int) -> dict[str, Any]:
     """Return a clip as the page's template takes it."""
     return {
         "clip_id": example.clip_id,
         "class_name": example.class_name,
         "frame": jpeg_url(frame_image(example.frame)),
-        "views": [_rendered_view(view, sample_rate) for view in example.views],
+        "views": [_render_view(view, sample_rate) for view in example.views],
     }
 
 
@@ -94,7 +95,7 @@ def _of_each_class(classes: np.ndarray, quality: np.ndarray, rows: np.ndarray, c
     return [first[name] for name in weakest if name][:count]
 
 
-def _rendered_view(view: View, sample_rate: int) -> dict[str, Any]:
+def _render_view(view: View, sample_rate: int) -> dict[str, Any]:
     size = view.scores.shape[-1]
     x, y = peak(view.scores[None])[0].tolist()
     px, py = (x + 0.5) / size, (y + 0.5) / size

@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize_image
 
 from cacl.errors import UserError
-from cacl.evaluation.predict import maps_of
+from cacl.evaluation.systems import maps_of
 from cacl.evaluation.upsampling import upsample
 from cacl.model.localizer import Localizer
 from cacl.viewing.film import FilmWriter, SlidingSound, film_writer, frames, read_sound

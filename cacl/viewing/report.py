@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cacl.evaluation.protocols import CONTROLS, Columns, Protocol
+from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.detection import detections
+from cacl.evaluation.protocols import CONTROLS, Protocol
 from cacl.files import write_text
 from cacl.viewing.charts import line_chart, smooth
-from cacl.viewing.gallery import Example, rendered
+from cacl.viewing.gallery import Example, render_example
 from cacl.viewing.pages import TEMPLATES, render
 
 TITLES = {
@@ -25,26 +27,26 @@ _INTERVAL = "95 % interval"
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evaluation:
     """A run's evaluation (`cacl.evaluation.results`)."""
 
     name: str
     record: Mapping[str, Any]
-    systems: Mapping[str, Columns]
+    systems: Mapping[str, ClipResults]
 
 
 @dataclass(frozen=True)
-class Beside:
+class Rival:
     """Another run, shown next to the report's own."""
 
-    measured: Measured
+    evaluation: Evaluation
     verdicts: Sequence[str]
     """What the comparison comes to, a sentence a metric."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a report tells beside the evaluation."""
+    """What a report tells next to the evaluation."""
 
     log: Sequence[Mapping[str, Any]]
     """The lines of train.jsonl."""
@@ -52,32 +54,32 @@ class Page:
     """Examples by heading."""
     sample_rate: int
     facts: Mapping[str, str] = field(default_factory=dict)
-    beside: Beside | None = None
+    rival: Rival | None = None
 
 
-def write_report(path: Path, measured: Measured, protocol: Protocol, page: Page) -> None:
+def write_report(path: Path, evaluation: Evaluation, protocol: Protocol, page: Page) -> None:
     """Write the report of a run."""
-    record = measured.record
-    shown = _shown(measured, page.beside)
+    record = evaluation.record
+    shown = _shown(evaluation, page.rival)
     html = render(
         TEMPLATES / "report.html",
-        name=measured.name,
-        beside=page.beside,
+        name=evaluation.name,
+        rival=page.rival,
         record=record,
-        table=_table(measured, page.beside),
+        table=_table(evaluation, page.rival),
         controls=[(TITLES.get(key, key), record[key]) for key in CONTROLS.get(record["protocol"], {})],
         breakdown=record["breakdown"],
         charts=[
             ("Loss", _training_chart(page.log)),
-            ("Share of clips whose CIoU is at least this", _success_chart(shown, measured, protocol)),
+            ("Share of clips whose CIoU is at least this", _success_chart(shown, evaluation, protocol)),
             ("Precision over recall", _precision_recall_chart(shown, protocol)),
             (
                 "Precision and recall of the trained model, by confidence",
-                _threshold_chart(measured, protocol),
+                _threshold_chart(evaluation, protocol),
             ),
         ],
         gallery={
-            heading: [rendered(example, page.sample_rate) for example in examples]
+            heading: [render_example(example, page.sample_rate) for example in examples]
             for heading, examples in page.gallery.items()
         },
         facts=page.facts,
@@ -85,17 +87,17 @@ def write_report(path: Path, measured: Measured, protocol: Protocol, page: Page)
     write_text(path, html)
 
 
-def _table(measured: Measured, beside: Beside | None) -> dict[str, Any]:
+def _table(evaluation: Evaluation, rival: Rival | None) -> dict[str, Any]:
     """Return column titles and one row a metric: its name and the cells."""
-    record = measured.record
+    record = evaluation.record
     systems = {key: (TITLES[key], record[key]) for key in TITLES if key in record and key != "other_sound"}
     columns: dict[str, Mapping[str, Any]] = {}
     for key, (title, numbers) in systems.items():
         columns[title] = {name: _number(value) for name, value in numbers.items()}
         if key == "model":
             columns[_INTERVAL] = {name: _interval(ends) for name, ends in record["intervals"].items()}
-            if beside:
-                other = beside.measured
+            if rival:
+                other = rival.evaluation
                 columns[other.name] = {name: _number(v) for name, v in other.record["model"].items()}
                 columns[f"{other.name}, {_INTERVAL}"] = {
                     name: _interval(ends) for name, ends in other.record["intervals"].items()
@@ -105,11 +107,11 @@ def _table(measured: Measured, beside: Beside | None) -> dict[str, Any]:
     return {"titles": list(columns), "rows": rows}
 
 
-def _shown(measured: Measured, beside: Beside | None) -> dict[str, Columns]:
+def _shown(evaluation: Evaluation, rival: Rival | None) -> dict[str, ClipResults]:
     """Return the systems that have lines in charts, by title."""
-    shown = {TITLES[key]: measured.systems[key] for key in TITLES if key in measured.systems}
+    shown = {TITLES[key]: evaluation.systems[key] for key in TITLES if key in evaluation.systems}
     shown.pop(TITLES["other_sound"], None)
-    return {**({beside.measured.name: beside.measured.systems["model"]} if beside else {}), **shown}
+    return {**({rival.evaluation.name: rival.evaluation.systems["model"]} if rival else {}), **shown}
 
 
 def _interval(ends: Sequence[float]) -> str:
@@ -127,31 +129,31 @@ def _training_chart(log: Sequence[Mapping[str, Any]]) -> str:
     return line_chart({"each step": steps, "running mean": trend}, "step", "loss")
 
 
-def _success_chart(shown: Mapping[str, Columns], measured: Measured, protocol: Protocol) -> str:
+def _success_chart(shown: Mapping[str, ClipResults], evaluation: Evaluation, protocol: Protocol) -> str:
     """Return the share of sounding clips whose CIoU, as the protocol judges it, reaches a threshold."""
-    name = protocol.judged_by
-    lines = {title: _success(columns, name) for title, columns in shown.items() if name in columns}
-    if name == "ciou_top50":
-        lines["ceiling"] = _success(measured.systems["model"], "ceiling_ciou_top50")
+    name, model = protocol.judged_by, evaluation.systems["model"]
+    lines = {title: _success(results, name) for title, results in shown.items() if name in results.columns}
+    if (bound := f"ceiling_{name}") in model.columns:
+        lines["ceiling"] = _success(model, bound)
     return line_chart(lines, "CIoU", "clips", (0, 1))
 
 
-def _success(columns: Columns, name: str) -> list[tuple[float, float]]:
-    ciou = columns[name][columns["boxes"] > 0]
+def _success(results: ClipResults, name: str) -> list[tuple[float, float]]:
+    ciou = results[name][results.sounding]
     return [(k / 50, float((ciou >= k / 50).mean())) for k in range(51)]
 
 
-def _precision_recall_chart(shown: Mapping[str, Columns], protocol: Protocol) -> str:
+def _precision_recall_chart(shown: Mapping[str, ClipResults], protocol: Protocol) -> str:
     lines = {}
-    for title, columns in shown.items():
+    for title, results in shown.items():
         if title != TITLES["centered_box"]:  # its confidence is the same for every clip
-            _, precision, recall = protocol.detections(columns).curve()
+            _, precision, recall = detections(results, protocol.judged_by).curve()
             lines[title] = list(zip(recall.tolist(), precision.tolist(), strict=True))
     return line_chart(lines, "recall", "precision", (0, 1))
 
 
-def _threshold_chart(measured: Measured, protocol: Protocol) -> str:
-    thresholds, precision, recall = protocol.detections(measured.systems["model"]).curve()
+def _threshold_chart(evaluation: Evaluation, protocol: Protocol) -> str:
+    thresholds, precision, recall = detections(evaluation.systems["model"], protocol.judged_by).curve()
     lines = {
         name: list(zip(thresholds.tolist(), values.tolist(), strict=True))
         for name, values in (("precision", precision), ("recall", recall))

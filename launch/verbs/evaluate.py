@@ -4,7 +4,8 @@
     cacl evaluate --run runs/mine --data data/vggss --protocol vggss --ids vggss.json --nproc-per-node 2
 
 Each clip is measured once, whatever the number of ranks; a killed evaluation goes on where it stopped. Writes
-evaluation/<protocol>/ and metrics.json in the run.
+evaluation/<protocol>/ and metrics.json in the run; options such as --weights ema are part of the folder's
+name: evaluation/<protocol>,weights=ema/.
 """
 
 from __future__ import annotations
@@ -12,21 +13,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from cacl.errors import UserError
-from launch import systems
-from launch.measuring import Work, add_protocol_arguments, chosen, open_test, read_ids
 from launch.ranks import check_number, run_ranks
-
-if TYPE_CHECKING:
-    from cacl.evaluation.predict import Maps
-    from cacl.evaluation.protocols import Protocol
-    from cacl.world import World
-    from launch.jobs.recipe import Recipe
-    from shards.store import Store
 
 RANK_WORDS = (
     "data",
@@ -50,7 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     # torchrun takes --run for an abbreviation of an option of its own, so ranks are given the longer name.
     parser.add_argument("--run", "--run-dir", required=True, metavar="RUN", help="a run directory")
-    add_protocol_arguments(parser)
+    parser.add_argument("--data", metavar="DIR", help="packed test clips (default: the recipe's data.test)")
+    parser.add_argument("--protocol", metavar="NAME", help="default: the recipe's data.protocol")
+    parser.add_argument(
+        "--upsampling",
+        choices=["bicubic", "bilinear", "bicubic-corners", "bilinear-corners", "nearest"],
+        help="from map to pixels (default: the protocol's)",
+    )
+    parser.add_argument(
+        "--without-quirks",
+        default="",
+        metavar="NAME,NAME",
+        help="slavc-compat: the sane number in place of these quirks",
+    )
     parser.add_argument("--weights", choices=["model", "ema"], default="model", help="default: model")
     parser.add_argument(
         "--checkpoint",
@@ -61,96 +63,81 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ids", metavar="FILE", help="measure only the clips of this list, name those missing"
     )
-    systems.add_arguments(parser)
+    _add_guidance_arguments(parser)
     parser.add_argument("--nproc-per-node", type=int, metavar="N", help="ranks on this machine (default: 1)")
 
 
+def _add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--object-guidance",
+        choices=["min-max", "fixed-range"],
+        help="measure also maps mixed with where any object is, as EZ-VSL or as SLAVC mix them",
+    )
+    parser.add_argument(
+        "--object-weights", metavar="FILE", help="ResNet-18's ImageNet weights (default: EfficientNet-Lite0)"
+    )
+    parser.add_argument(
+        "--alpha", default="0.4", metavar="A", help="weight of the sound's map, or: choose (default: 0.4)"
+    )
+    parser.add_argument(
+        "--validation",
+        metavar="DIR",
+        help="packed annotated clips on which alpha is chosen (default: every tenth test clip, which is then "
+        "left out of all numbers)",
+    )
+
+
 def main(arguments: argparse.Namespace) -> int:
-    """Be one rank, or start several and wait for them."""
+    """Be one rank and print the numbers, or start several and wait for them."""
+    from launch.jobs.environment import start_world, stop_world
+    from launch.jobs.evaluate import evaluate
+    from launch.jobs.measuring import open_test, read_ids
+
+    quirks = [name for name in arguments.without_quirks.split(",") if name]
     if arguments.nproc_per_node is not None:
         check_number(arguments.nproc_per_node)
-        opened(arguments)
-        given = {name: getattr(arguments, name) for name in RANK_WORDS}
-        words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-        words.append(f"--run-dir={arguments.run}")
-        return run_ranks(arguments.nproc_per_node, "launch.verbs.evaluate", words)
-    from launch.jobs.environment import start_world, stop_world
-
+        open_test(arguments.run, arguments.data, arguments.protocol, arguments.upsampling, quirks)
+        return run_ranks(arguments.nproc_per_node, "evaluate", rank_words(arguments))
     world = start_world()
     try:
-        evaluate_rank(arguments, world)
+        record = evaluate(
+            arguments.run,
+            world,
+            data=arguments.data,
+            protocol=arguments.protocol,
+            upsampling=arguments.upsampling,
+            without_quirks=quirks,
+            weights=arguments.weights,
+            checkpoint=arguments.checkpoint,
+            ids=read_ids(arguments.ids) if arguments.ids else None,
+            object_guidance=arguments.object_guidance,
+            object_weights=arguments.object_weights,
+            alpha=read_alpha(arguments.alpha),
+            validation=arguments.validation,
+            say=lambda sentence: print(sentence, file=sys.stderr),
+        )
+        if record is not None:
+            print(table(record))
     finally:
         stop_world()
     return 0
 
 
-def evaluate_rank(arguments: argparse.Namespace, world: World) -> None:
-    """Measure this rank's share; rank 0 writes and prints the whole."""
-    from cacl.evaluation import results
-    from cacl.evaluation.protocols import CONTROLS
-    from cacl.evaluation.refinement import once_a_batch
-    from cacl.resumable import discard
-    from cacl.runs.directory import Run
-    from cacl.runs.load import find_checkpoint
-
-    recipe, store, protocol = opened(arguments)
-    ids = read_ids(arguments.ids) if arguments.ids else None
-    check_size(protocol.name, protocol.official_clips, len(ids or store.indices))
-    step = world.broadcast_object(str(find_checkpoint(Run(arguments.run), arguments.checkpoint)))
-    identity = {"checkpoint": step, "weights": arguments.weights, "data": store.fingerprint}
-    parts = Path(arguments.run) / "evaluation" / f".{protocol.name}.parts"
-    work = Work(recipe, store, parts, identity, world)
-    beside = systems.trained_and_untrained(arguments, work)
-    beside["model"] = once_a_batch(beside["model"])
-    indices = store.indices
-    guidance: dict[str, Any] = {}
-    objects, network = objects_if_any(arguments, work)
-    if objects:
-        beside["objects"], guidance = once_a_batch(objects), {"network": network}
-    if arguments.object_guidance:
-        pair = beside["model"], beside["objects"]
-        beside["guided"], indices, said = systems.mixed(arguments, work, *pair, protocol)
-        guidance |= said
-    # What was measured with another mixing must not be taken over by an evaluation that goes on.
-    work = replace(work, identity={**identity, "guidance": guidance, "objects": arguments.object_weights})
-    measured = work.measure(beside, protocol, indices)
-    for name, control in CONTROLS.get(protocol.name, {}).items():
-        measured[name] = work.measure({"model": beside["model"]}, control, indices).get("model", {})
-    if not world.is_main:
-        return
-    measured, missing = chosen(measured, ids, store, guidance.get("reserved", []))
-    tested = results.Tested(protocol, store.fingerprint, Path(step).name, missing)
-    record = results.summarize(tested, measured) | {"object_guidance": guidance}
-    results.write(Path(arguments.run), record, measured)
-    discard(parts)
-    print(table(record))
+def rank_words(arguments: argparse.Namespace) -> list[str]:
+    """Return the words that give a rank the same arguments."""
+    given = {name: getattr(arguments, name) for name in RANK_WORDS}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    return [*words, f"--run-dir={arguments.run}"]
 
 
-def opened(arguments: argparse.Namespace) -> tuple[Recipe, Store, Protocol]:
-    """Return recipe, test clips and protocol as the arguments name them."""
-    named = (arguments.run, arguments.data, arguments.protocol)
-    return open_test(*named, arguments.upsampling, arguments.without_quirks)
-
-
-def objects_if_any(arguments: argparse.Namespace, work: Work) -> tuple[Maps | None, str]:
-    """Return the object maps and their network; without weights nothing, and say so, unless asked for."""
+def read_alpha(text: str) -> float | Literal["choose"]:
+    """Return an alpha. Raises UserError if it is neither a number nor `choose`."""
+    if text == "choose":
+        return "choose"
     try:
-        return systems.object_maps(arguments, work)
-    except UserError as error:
-        if arguments.object_guidance or arguments.object_weights:
-            raise
-        if work.world.is_main:
-            print(f"objects alone are not measured: {error}", file=sys.stderr)
-        return None, ""
-
-
-def check_size(protocol: str, official: int | None, clips: int) -> None:
-    """Raise UserError where more clips would be measured than the official test set has."""
-    if official and clips > official:
-        raise UserError(
-            f"--protocol {protocol}: the official set has {official} clips, these are {clips}; "
-            "name the official list with --ids FILE"
-        )
+        return float(text)
+    except ValueError as error:
+        raise UserError(f"--alpha {text}: give a number in 0..1, or choose") from error
 
 
 def table(record: Mapping[str, Any]) -> str:
@@ -183,9 +170,3 @@ def heading(record: Mapping[str, Any]) -> str:
 
 def _cell(value: float | None) -> str:
     return f"{'-':>{_COLUMN}}" if value is None else f"{value:>{_COLUMN}.3f}"
-
-
-if __name__ == "__main__":
-    from launch.main import main as run_verb
-
-    sys.exit(run_verb(["evaluate", *sys.argv[1:]]))

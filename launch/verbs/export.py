@@ -9,9 +9,6 @@ In Python: cacl.load("demo.safetensors"). Another training starts from it with -
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-
-from cacl.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the file and say what is in it."""
-    from cacl.runs.directory import Run
-    from cacl.runs.export import export
+    from launch.jobs.export import export
 
-    run = Run(arguments.run)
-    out = Path(arguments.out or f"{run.folder}.safetensors")
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out {out}: give it the ending .safetensors")
-    step = export(run, out, arguments.weights, arguments.checkpoint)
+    out, step = export(
+        arguments.run, arguments.out, weights=arguments.weights, checkpoint=arguments.checkpoint
+    )
     print(f'{out}: {arguments.weights} weights of step {step}; use it with cacl.load("{out}")')

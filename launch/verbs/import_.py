@@ -9,9 +9,6 @@ Weights only: nothing in the file is executed. What does not match is listed, an
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-
-from cacl.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,37 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write recipe and checkpoint. Raises UserError where the file does not match a model that we know."""
-    from cacl.evaluation.protocols import get_protocol
-    from cacl.files import write_json
-    from cacl.model.weights import read_state
-    from cacl.options import plain
-    from cacl.released.recognize import recognize
-    from cacl.runs.checkpoint import FORMAT_VERSION, seal, write_tensors
-    from cacl.runs.directory import Run
-    from launch.jobs.environment import describe
-    from launch.jobs.recipe import DataOptions, Recipe
+    """Make the run and say what it holds."""
+    from launch.jobs.import_checkpoint import import_checkpoint
 
-    get_protocol(arguments.protocol)
-    run = Run(arguments.out)
-    if run.is_used():
-        raise UserError(f"{arguments.out}: holds a run already; name another with --out")
-    try:
-        released = recognize(read_state(Path(arguments.file)))
-    except UserError as error:
-        raise UserError(f"{arguments.file}: {error}") from error
-    if unmatched := released.unmatched():
-        listed = "\n  ".join(unmatched)
-        raise UserError(
-            f"{arguments.file}: {len(unmatched)} tensors do not match {released.kind}:\n  {listed}"
-        )
-    data = DataOptions(train="", test=arguments.test, protocol=arguments.protocol)
-    run.create(plain(Recipe(data=data, model=released.options)), describe())
-    folder = run.checkpoints / "step-0"
-    for name, state in released.states.items():
-        write_tensors(folder / f"{name}.safetensors", state)
-    write_json(
-        folder / "state.json", {"format_version": FORMAT_VERSION, "step": 0, "imported": released.kind}
+    released = import_checkpoint(
+        arguments.file, arguments.out, test=arguments.test, protocol=arguments.protocol
     )
-    seal(folder)
     print(f"{arguments.out}: {released.kind}, {' and '.join(released.states)}; every tensor matched")

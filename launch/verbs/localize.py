@@ -9,15 +9,6 @@ A film keeps its own sound; over every frame lies the map of the seconds of soun
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from cacl.errors import UserError
-
-if TYPE_CHECKING:
-    from cacl.viewing.localize import SoundFinder
-
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,45 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the overlay and say where it is."""
-    import cacl
+    from launch.jobs.localize import localize
 
-    path = Path(arguments.file)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; give a film, or a picture and --sound FILE")
-    still = path.suffix.lower() in PICTURES
-    if still and not arguments.sound:
-        raise UserError(f"{path}: has no sound; give the sound of this picture with --sound FILE")
-    out = Path(arguments.out or path.with_name(f"{path.stem}-sound{path.suffix if still else '.mp4'}"))
-    if out.resolve() == path.resolve():
-        raise UserError(f"--out {out}: is the file that is read; name another")
-    finder = cacl.load(arguments.run, arguments.weights)
-    if still:
-        picture(finder, path, arguments.sound, out, arguments.maps)
-    else:
-        film(finder, path, out, arguments.maps)
-    print(out)
-
-
-def picture(finder: SoundFinder, path: Path, sound: str, out: Path, maps: str | None) -> None:
-    """Write one picture's overlay. Raises UserError for a picture or a sound that cannot be read."""
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    from cacl.viewing.localize import localize_picture, read_recording
-
-    try:
-        frame = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{path}: cannot be read as a picture: {error}") from error
-    drawn, raw = localize_picture(finder, frame, read_recording(finder, sound))
-    drawn.save(out)
-    if maps:
-        np.savez(maps, time=np.zeros(1), maps=raw[None])
-
-
-def film(finder: SoundFinder, path: Path, out: Path, maps: str | None) -> None:
-    """Write a film's overlay."""
-    from cacl.viewing.localize import localize_film
-
-    count = localize_film(finder, path, out, maps)
-    print(f"{count} frames")
+    overlay = localize(
+        arguments.run,
+        arguments.file,
+        sound=arguments.sound,
+        out=arguments.out,
+        maps=arguments.maps,
+        weights=arguments.weights,
+    )
+    if overlay.frames is not None:
+        print(f"{overlay.frames} frames")
+    print(overlay.path)

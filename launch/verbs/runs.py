@@ -7,12 +7,8 @@ cacl runs --compare runs/demo runs/mine
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
-
-from cacl.errors import UserError
-from launch.jobs.changes import flat
 
 _SHOWN = ("peak_in_box", "ciou", "auc")
 
@@ -25,37 +21,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print a table."""
-    from cacl.runs.directory import Run
+    from launch.jobs.runs import lay_side_by_side, list_runs
 
     if arguments.compare:
-        runs = [Run(folder) for folder in arguments.compare]
-        print(side_by_side({run.folder.name: flat(run.recipe()) | outcome(run) for run in runs}))
-        return
-    found = sorted(Path(arguments.folder).glob("**/recipe.yaml"), key=lambda path: -path.stat().st_mtime)
-    if not found:
-        raise UserError(f"{arguments.folder}: holds no run; train one with: cacl train RECIPE")
-    print(listing([(str(path.parent), outcome(Run(path.parent))) for path in found]))
+        print(side_by_side(lay_side_by_side(arguments.compare)))
+    else:
+        print(listing(list_runs(arguments.folder)))
 
 
-def outcome(run: Any) -> dict[str, Any]:
-    """Return what a run has come to: last step, loss, speed, validation and evaluation where there are."""
-    records = run.records()[::-1]
-    last: dict[str, Any] = next((line for line in records if "loss" in line), {})
-    measured: dict[str, Any] = next((line["validation"] for line in records if "validation" in line), {})
-    result = {name: last.get(name) for name in ("step", "loss", "world_size", "clips_per_second")}
-    result["state"] = "to be resumed" if run.requeue_file.exists() else ""
-    result |= {f"validation.{name}": value for name, value in measured.items() if name != "clips"}
-    summary = run.folder / "metrics.json"
-    if summary.exists():
-        metrics = json.loads(summary.read_text())
-        result |= {f"{metrics['protocol']}.{name}": value for name, value in metrics["model"].items()}
-    return result
-
-
-def listing(rows: list[tuple[str, dict[str, Any]]]) -> str:
+def listing(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return one line a run."""
     lines = [f"{'run':<36}{'step':>8}{'loss':>9}{'ranks':>6}{'clips/s':>9}  measured"]
-    for name, row in rows:
+    for name, row in rows.items():
         wanted = [key for key in row if key.split(".")[-1] in (*_SHOWN, "recall_at_1")]
         measured = ", ".join(f"{key} {row[key]:.3f}" for key in wanted if row[key] is not None)
         cells = [_cell(row[key]) for key in ("step", "loss", "world_size", "clips_per_second")]
@@ -66,7 +43,7 @@ def listing(rows: list[tuple[str, dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def side_by_side(columns: dict[str, dict[str, Any]]) -> str:
+def side_by_side(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the keys in which the columns differ, one line each."""
     keys = dict.fromkeys(key for column in columns.values() for key in column)
     differing = [key for key in keys if len({str(column.get(key)) for column in columns.values()}) > 1]

@@ -7,16 +7,15 @@ Extended VGG-SS and Extended Flickr-SoundNet.
 
 from __future__ import annotations
 
-from abc import ABC
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cacl.errors import UserError
 from shards.clip import Array, Clip
 from shards.sources.generated import Generated
-from shards.sources.scenes import VERSION, Scenes, Split, mix
+from shards.sources.scenes import VERSION, SceneOptions, Scenes, Split, mix
 from shards.sources.stamps import Stamps
 
 SILENCE, ABSENT = "silence", "absent"
@@ -26,22 +25,36 @@ _STREAM = 2
 
 
 @dataclass(frozen=True)
-class Extended(Scenes, ABC):
+class Extended(SceneOptions):
     """The test clips of a source and as many in which nothing in view sounds; those have no boxes."""
 
+    scenes_class: ClassVar[type[Scenes]]
+
     split: Split = field(default="test", metadata={"help": "test is the only one"})
+
+    @property
+    def scenes(self) -> Scenes:
+        """The source of the frames, with the same options."""
+        return self.scenes_class(self.storage, self.split, self.clips, self.seed, self.level)
 
     def ids(self) -> list[str]:
         """Return `test-000000`, `test-000000-silence`, `test-000001`, `test-000001-absent` and so on."""
         if self.split != "test":
             raise UserError(f"{self.name}: --split {self.split}: only test clips have an Extended form")
+        self.check()
         kinds = (SILENCE, ABSENT)
-        return [id for number, own in enumerate(super().ids()) for id in (own, f"{own}-{kinds[number % 2]}")]
+        return [
+            id for number, own in enumerate(self.scenes.ids()) for id in (own, f"{own}-{kinds[number % 2]}")
+        ]
+
+    def parameters(self) -> dict[str, Any]:
+        """Return those of the scenes, which have the same options."""
+        return self.scenes.parameters()
 
     def read(self, id: str) -> Clip:
         """Return the scene with its own sound, or with the one that the id names."""
         own, _, kind = id.removeprefix("test-").partition("-")
-        clip = replace(super().read(f"test-{own}"), id=id, other_sound=None, other_mask=None)
+        clip = replace(self.scenes.read(f"test-{own}"), id=id, other_sound=None, other_mask=None)
         shown = {clip.annotation["class_name"], clip.annotation.pop("other")["class_name"]}
         if not kind:
             return clip
@@ -50,7 +63,7 @@ class Extended(Scenes, ABC):
 
     def _absent(self, shown: set[str], number: int) -> Array:
         """Return the sound, [T] float32, of an object of another kind and recording than the `shown`."""
-        objects = self.bank().objects
+        objects = self.scenes.bank().objects
         seen = [each for each in objects if shown & {each.class_name, each.family}]
         taken = {each.family for each in seen} | {each.voice for each in seen}
         absent = [each for each in objects if not taken & {each.family, each.voice}]
@@ -59,14 +72,16 @@ class Extended(Scenes, ABC):
 
 
 @dataclass(frozen=True)
-class ExtendedStamps(Extended, Stamps):
+class ExtendedStamps(Extended):
     """The test clips of `stamps` and as many in which nothing in view sounds."""
 
     name: ClassVar[str] = "extended-stamps"
+    scenes_class: ClassVar[type[Scenes]] = Stamps
 
 
 @dataclass(frozen=True)
-class ExtendedGenerated(Extended, Generated):
+class ExtendedGenerated(Extended):
     """The test clips of `generated` and as many in which nothing in view sounds."""
 
     name: ClassVar[str] = "extended-generated"
+    scenes_class: ClassVar[type[Scenes]] = Generated

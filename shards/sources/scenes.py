@@ -112,8 +112,8 @@ class Painted(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scenes(Source):
-    """Clips made of a bank's objects and backgrounds; each has a random stream of its own."""
+class SceneOptions(Source):
+    """What may be set of scenes."""
 
     storage: Storage = SCENE
     split: Split = field(default="train", metadata={"help": "which half of the backgrounds"})
@@ -121,14 +121,23 @@ class Scenes(Source):
     seed: int = field(default=0, metadata={"help": "of the random streams"})
     level: LevelName = field(default="easy", metadata={"help": "how hard the training clips are"})
 
+    def check(self) -> None:
+        """Raise UserError for options that give no scenes."""
+        if not 0 <= self.clips < 10**6 or self.seed < 0:
+            raise UserError(f"{self.name}: --clips must lie in 0..999999 and --seed must not be negative")
+
+
+@dataclass(frozen=True)
+class Scenes(SceneOptions):
+    """Clips made of a bank's objects and backgrounds; each has a random stream of its own."""
+
     @abstractmethod
     def bank(self) -> Bank:
         """Return the objects and backgrounds, loaded once a process."""
 
     def ids(self) -> list[str]:
         """Return `train-000000` and so on."""
-        if not 0 <= self.clips < 10**6 or self.seed < 0:
-            raise UserError(f"{self.name}: --clips must lie in 0..999999 and --seed must not be negative")
+        self.check()
         self.bank()
         count = self.clips or {"train": 3000, "test": 400}[self.split]
         return [f"{self.split}-{number:06d}" for number in range(count)]

@@ -8,13 +8,18 @@ from scipy.stats import norm
 
 from cacl.errors import UserError
 from cacl.evaluation import compare, results
+from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols import PROTOCOLS
 from launch.main import main
 
 
+def bootstrap(values, resamples=compare.RESAMPLES, seed=0):
+    return compare.mean_over_clips(values, resamples).interval(seed)
+
+
 def test_the_interval_is_that_of_the_normal_distribution_for_many_clips():
     right = np.random.default_rng(0).random(2000) < 0.4
-    estimate = compare.bootstrap(right)
+    estimate = bootstrap(right)
     error = norm.ppf(0.975) * np.sqrt(right.mean() * (1 - right.mean()) / len(right))
     assert estimate.value == right.mean()
     # 10,000 resamples fix an end of the interval to about 1 % of its width
@@ -26,7 +31,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     random = np.random.default_rng(1)
     covered = 0
     for trial in range(200):
-        estimate = compare.bootstrap(random.random(100) < 0.3, resamples=400, seed=trial)
+        estimate = bootstrap(random.random(100) < 0.3, resamples=400, seed=trial)
         covered += estimate.low <= 0.3 <= estimate.high
     # binomial with p = 0.95 and 200 trials: below 178 once in a thousand; the percentile bootstrap is a bit narrow
     assert 176 <= covered <= 200
@@ -36,10 +41,10 @@ def test_pairing_removes_what_both_models_share():
     random = np.random.default_rng(2)
     easy = random.random(500)
     first, second = easy, easy + 0.01 + 0.01 * random.standard_normal(500)
-    difference = compare.paired_difference(first, second)
+    difference = compare.mean_over_clips(second).less(compare.mean_over_clips(first)).interval()
     assert difference.excludes_zero
     assert difference.value == pytest.approx(0.01, abs=0.002)
-    apart = compare.bootstrap(second).high - compare.bootstrap(second).low
+    apart = bootstrap(second).high - bootstrap(second).low
     assert difference.high - difference.low < apart / 10
 
 
@@ -48,13 +53,13 @@ def test_seeds_widen_the_interval():
     clips = random.random(400) < 0.5
     luck = np.array([-0.1, 0.0, 0.1, 0.05, -0.05])[:, None]
     seeds = clips + luck
-    wide, narrow = compare.bootstrap(seeds), compare.bootstrap(seeds - luck)
+    wide, narrow = bootstrap(seeds), bootstrap(seeds - luck)
     assert wide.high - wide.low > 1.1 * (narrow.high - narrow.low)
 
 
 def test_a_clip_without_a_value_in_one_seed_is_left_out_of_all():
     values = np.array([[1.0, np.nan, 0.0], [1.0, 1.0, 0.0]])
-    assert compare.bootstrap(values, resamples=50).value == 0.5
+    assert bootstrap(values, resamples=50).value == 0.5
 
 
 def test_mcnemar_is_the_exact_binomial_test():
@@ -66,17 +71,19 @@ def test_mcnemar_is_the_exact_binomial_test():
     assert compare.mcnemar(first, first).p_value == 1
 
 
-def evaluated(folder, quality, data="same", seed=0, clips=120, first=0):
+def of_dogs(index, columns):
+    """Results of clips that each show one dog."""
+    ids, names = np.array([f"clip-{k}" for k in index]), np.array(["dog"] * len(index))
+    return ClipResults(index, ids, names, np.ones(len(index), dtype=np.int64), columns)
+
+
+def evaluated(folder, quality, data="same", seed=0, clips=120, first=0, options=None):
     """Write the evaluation of a run whose clips are right with probability `quality`."""
     random = np.random.default_rng(seed)
     index = first + np.arange(clips)
     right = np.random.default_rng(99).random(clips) < quality
     ciou = np.where(right, 0.6, 0.2) + 0.01 * random.random(clips)
     columns = {
-        "index": index,
-        "id": np.array([f"clip-{k}" for k in index]),
-        "class_name": np.array(["dog"] * clips),
-        "boxes": np.ones(clips, dtype=np.int64),
         "area": np.full(clips, 900.0),
         "ciou_top50": ciou,
         "ciou_absolute": ciou,
@@ -84,9 +91,9 @@ def evaluated(folder, quality, data="same", seed=0, clips=120, first=0):
         "confidence": random.random(clips),
         "peak_in_box": right,
     }
-    tested = results.Tested(PROTOCOLS["vggss"], data, "step-1", [])
-    systems = {"model": columns}
-    results.write(folder, results.summarize(tested, systems), systems)
+    subject = results.Subject(PROTOCOLS["vggss"], data, "step-1", [], options or {})
+    systems = {"model": of_dogs(index, columns)}
+    results.write(folder, results.summarize(subject, systems), systems)
     return str(folder)
 
 
@@ -148,20 +155,15 @@ def heard(folder, quality):
     """Write the evaluation of a run on stamps whose peak goes to the other sound with probability `quality`."""
     clips = 100
     right = np.random.default_rng(1).random(clips) < quality
-    facts = {
-        "index": np.arange(clips),
-        "id": np.array([f"clip-{k}" for k in range(clips)]),
-        "class_name": np.array(["dog"] * clips),
-        "boxes": np.ones(clips, dtype=np.int64),
-    }
+    index = np.arange(clips)
     same = {name: np.full(clips, 0.6) for name in ("pixel_ap", "ciou", "ciou_top50", "ceiling_ciou_top50")}
-    model = {**facts, **same, "area": np.full(clips, 9.0), "confidence": np.linspace(0, 1, clips)}
+    model = {**same, "area": np.full(clips, 9.0), "confidence": np.linspace(0, 1, clips)}
     systems = {
-        "model": {**model, "peak_in_box": np.ones(clips, bool)},
-        "other_sound": {**facts, "peak_in_sounding_box": right, "peak_in_first_box": ~right},
+        "model": of_dogs(index, {**model, "peak_in_box": np.ones(clips, bool)}),
+        "other_sound": of_dogs(index, {"peak_in_sounding_box": right, "peak_in_first_box": ~right}),
     }
-    tested = results.Tested(PROTOCOLS["stamps"], "same", "step-1", [])
-    results.write(folder, results.summarize(tested, systems), systems)
+    subject = results.Subject(PROTOCOLS["stamps"], "same", "step-1", [])
+    results.write(folder, results.summarize(subject, systems), systems)
     return str(folder)
 
 

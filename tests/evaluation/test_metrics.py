@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from cacl.evaluation import detection, metrics
 from cacl.evaluation import kernels as rows
-from cacl.evaluation import metrics
 from cacl.evaluation.detection import Detections
 from cacl.evaluation.ground_truth import consensus_map, mask_map, pixel_boxes, union_map
 from cacl.evaluation.upsampling import _INTERPOLATE, upsample, upsample_by_interpolation
@@ -176,19 +176,19 @@ def counts_by_loop(correct, sounding, confidence, threshold):
 @pytest.mark.parametrize("seed", range(4))
 def test_precision_recall_ap_and_max_f1_equal_the_loop_over_thresholds(seed):
     generator = torch.Generator().manual_seed(seed)
-    correct, sounding = (torch.rand(60, generator=generator) < 0.6 for _ in range(2))
-    confidence = (torch.rand(60, generator=generator) * 20).round() / 20
-    thresholds = confidence.unique().flip(0)
+    correct, sounding = (torch.rand(60, generator=generator).numpy() < 0.6 for _ in range(2))
+    confidence = ((torch.rand(60, generator=generator) * 20).round() / 20).numpy()
+    thresholds = np.unique(confidence)[::-1]
     slow = [counts_by_loop(correct, sounding, confidence, t) for t in thresholds.tolist()]
-    precision, recall = metrics.precision_recall(correct, sounding, confidence, thresholds)
+    precision, recall = detection.precision_recall(correct, sounding, confidence, thresholds)
     assert precision.tolist() == pytest.approx([p for p, _ in slow])
     assert recall.tolist() == pytest.approx([r for _, r in slow])
     ap, before = 0.0, 0.0
     for k, (_, r) in enumerate(slow):
         ap, before = ap + max(p for p, _ in slow[k:]) * (r - before), r
-    assert metrics.average_precision(correct, sounding, confidence) == pytest.approx(ap)
+    assert detection.average_precision(correct, sounding, confidence) == pytest.approx(ap)
     best = max(2 * p * r / (p + r) if p + r else 0 for p, r in slow)
-    assert metrics.max_f1(correct, sounding, confidence) == pytest.approx(best)
+    assert detection.max_f1(correct, sounding, confidence) == pytest.approx(best)
 
 
 @settings(max_examples=30, deadline=None)
@@ -201,14 +201,14 @@ def test_resampled_detection_equals_the_plain_metrics_on_clips_written_out_as_of
     confidence = np.round(random.random(clips) * 10) / 10
     weights = np.bincount(random.integers(clips, size=clips), minlength=clips)
     drawn = np.repeat(np.arange(clips), weights)
-    fast = Detections(*map(torch.from_numpy, (correct, sounding, confidence))).resampled(weights[None])
-    written_out = [torch.from_numpy(one[drawn]) for one in (correct, sounding, confidence)]
-    assert fast["ap"][0] == pytest.approx(metrics.average_precision(*written_out), abs=1e-12)
-    assert fast["max_f1"][0] == pytest.approx(metrics.max_f1(*written_out), abs=1e-12)
+    fast = Detections(correct, sounding, confidence).resampled(weights[None])
+    written_out = [one[drawn] for one in (correct, sounding, confidence)]
+    assert fast["ap"][0] == pytest.approx(detection.average_precision(*written_out), abs=1e-12)
+    assert fast["max_f1"][0] == pytest.approx(detection.max_f1(*written_out), abs=1e-12)
     if not sounding.all():
         assert fast["ciou_all"][0] == pytest.approx(correct[drawn].mean())
         if not sounding[drawn].all():
-            taken = confidence[drawn] >= metrics.best_threshold(*written_out)
+            taken = confidence[drawn] >= detection.best_threshold(*written_out)
             expected = taken[~sounding[drawn]].mean()
             assert fast["silent_false_positives"][0] == pytest.approx(expected)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cacl.evaluation.protocols import PROTOCOLS
-from cacl.evaluation.refinement import FixedRange, MinMax, best_alpha, guided, object_maps, once_a_batch
+from cacl.evaluation.refinement import FixedRange, MinMax, best_alpha, mix_maps, object_maps, once_a_batch
 from cacl.evaluation.upsampling import upsample
 from cacl.model.image import SmallCnn
 
@@ -19,7 +19,7 @@ def pair():
 
 def mixed(mixing):
     sound, objects = pair()
-    maps = guided(lambda images, sounds: sound, lambda images, sounds: objects, mixing, VGGSS)
+    maps = mix_maps(lambda images, sounds: sound, lambda images, sounds: objects, mixing, VGGSS)
     return maps(torch.zeros(3), torch.zeros(3))
 
 

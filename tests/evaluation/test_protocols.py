@@ -9,8 +9,13 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from cacl.errors import UserError
 from cacl.evaluation import results
+from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.detection import detections
 from cacl.evaluation.protocols import PROTOCOLS
+from cacl.evaluation.summary import breakdown
+from cacl.evaluation.systems import measure_maps
 
 SIZE = 12
 
@@ -43,8 +48,8 @@ def ciou_by_loop(predicted, truth):
 def test_boxes_are_measured_as_a_loop_over_pixels_does(name):
     """Several boxes are several objects in VGG-SS, and half a point for every annotator in Flickr."""
     protocol, scores = replace(PROTOCOLS[name], size=SIZE), scores_of(3)
-    truths = torch.stack([protocol.truths({"id": "a", "boxes": boxes})["boxes"] for boxes in BOXES])
-    found = protocol.measure_maps(scores, {"boxes": truths})
+    truths = torch.stack([protocol.truth({"id": "a", "boxes": boxes}, SIZE)["boxes"] for boxes in BOXES])
+    found = measure_maps(scores, {"boxes": truths}, protocol)
     for k, boxes in enumerate(BOXES):
         share = opinions(boxes)
         truth = np.minimum(share / 2, 1) if name == "extended-flickr" else np.minimum(share, 1)
@@ -69,8 +74,8 @@ def test_stamps_are_ranked_and_cut_at_the_area_of_the_mask_not_of_the_box():
     box = np.zeros_like(mask)
     box[:6, :6] = True
     note = {"id": "a", "boxes": [[0, 0, 0.5, 0.5]], "mask": mask}
-    truths = {name: torch.stack([truth] * 2) for name, truth in protocol.truths(note).items()}
-    found = protocol.measure_maps(scores, truths)
+    truths = {name: torch.stack([truth] * 2) for name, truth in protocol.truth(note, SIZE).items()}
+    found = measure_maps(scores, truths, protocol)
     for k in range(2):
         values = scores[k].numpy()
         ordered = np.sort(values.flatten())
@@ -87,13 +92,9 @@ def test_stamps_are_ranked_and_cut_at_the_area_of_the_mask_not_of_the_box():
             assert found[column][k].item() == pytest.approx(value, abs=1e-6), (k, column)
 
 
-def columns_of(**more):
+def results_of(**more):
     """Six clips of which the last two are silent; what is ranked best is not what is right."""
-    return {
-        "index": np.arange(6),
-        "id": np.array(list("abcdef")),
-        "class_name": np.array(["cat", "cat", "cat", "dog", "cat", "rain"]),
-        "boxes": np.array([1, 2, 1, 1, 0, 0]),
+    columns = {
         "area": np.array([100.0, 2000.0, 2000.0, 30000.0, 0, 0]),
         "ciou_top50": np.array([0.72, 0.57, 0.32, 0.22, 0, 0]),
         "ceiling_ciou_top50": np.array([0.92, 0.82, 0.72, 0.42, 0, 0]),
@@ -101,12 +102,19 @@ def columns_of(**more):
         "peak_in_box": np.array([True, False, False, True, False, False]),
         **more,
     }
+    return ClipResults(
+        index=np.arange(6),
+        id=np.array(list("abcdef")),
+        class_name=np.array(["cat", "cat", "cat", "dog", "cat", "rain"]),
+        boxes=np.array([1, 2, 1, 1, 0, 0]),
+        columns=columns,
+    )
 
 
 def test_the_numbers_of_boxes_are_those_of_sounding_clips():
     absolute = np.array([0.12, 0.22, 0.97, 0.32, 0, 0])
-    protocol, columns = PROTOCOLS["extended-vggss"], columns_of(ciou_absolute=absolute)
-    numbers = protocol.summarize(columns)
+    protocol, clips = PROTOCOLS["extended-vggss"], results_of(ciou_absolute=absolute)
+    numbers = protocol.summarize(clips)
     assert (numbers["ciou"], numbers["ciou_absolute"], numbers["peak_in_box"]) == (0.5, 0.25, 0.5)
     # A clip passes the thresholds 0, 0.05 ... up to its CIoU; the last trapezoid adds half a step.
     assert numbers["auc"] == pytest.approx((0.725 + 0.575 + 0.325 + 0.225) / 4)
@@ -114,24 +122,24 @@ def test_the_numbers_of_boxes_are_those_of_sounding_clips():
     # Of the six clips two are right; F1 is best at confidence 0.7: 2 of 3 are right, and 2 sounding ones are left.
     assert (numbers["ciou_all"], numbers["silent_false_positives"]) == (pytest.approx(2 / 6), 0.5)
     assert numbers["max_f1"] == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
-    assert protocol.ceiling(columns) == {
+    assert protocol.ceiling(clips) == {
         "ciou": 0.75,
         "auc": pytest.approx((0.925 + 0.825 + 0.725 + 0.425) / 4),
     }
-    per_clip = protocol.per_clip(columns)
+    per_clip = protocol.per_clip(clips)
     assert per_clip["ciou"].tolist() == [True, True, False, False]
 
 
 def test_stamps_are_right_by_the_mask_whatever_their_ranking():
-    columns = columns_of(
+    clips = results_of(
         ciou=np.array([0.7, 0.2, 0.6, 0.1, 0, 0]), pixel_ap=np.array([0.1, 0.9, 0.8, 0.7, np.nan, np.nan])
     )
     protocol = PROTOCOLS["extended-stamps"]
-    numbers = protocol.summarize(columns)
+    numbers = protocol.summarize(clips)
     assert (numbers["ciou"], numbers["ciou_top50"], numbers["miou"]) == (0.5, 0.5, pytest.approx(0.4))
     assert (numbers["pixel_ap"], numbers["ciou_all"]) == (pytest.approx(0.625), pytest.approx(2 / 6))
-    assert protocol.detections(columns).correct.tolist() == [True, False, True, False, False, False]
-    found = protocol.breakdown(columns)
+    assert detections(clips, protocol.judged_by).correct.tolist() == [True, False, True, False, False, False]
+    found = breakdown(clips, protocol)
     assert found["by_size"] == {
         "small": {"n": 1, "right": 1},
         "medium": {"n": 2, "right": 0.5},
@@ -145,13 +153,15 @@ def test_stamps_are_right_by_the_mask_whatever_their_ranking():
     }
 
 
-def evaluation(protocol, n, missing=()):
+def evaluation(protocol, n, missing=(), options=None):
     """Write nothing; return the record and the columns of a model that is right, and one that is wrong."""
-    common = {
+    facts = {
         "index": np.arange(n),
         "id": np.array([f"clip-{k}" for k in range(n)]),
         "class_name": np.array(["dog"] * n),
         "boxes": np.ones(n, dtype=np.int64),
+    }
+    common = {
         "area": np.full(n, 900.0),
         "confidence": np.linspace(0, 1, n),
         "ceiling_ciou_top50": np.ones(n),
@@ -159,9 +169,10 @@ def evaluation(protocol, n, missing=()):
     systems = {}
     for name, share in (("model", 0.75), ("untrained", 0.25)):
         ciou = np.where(np.arange(n) < share * n, 0.8, 0.1)
-        systems[name] = {**common, "ciou_top50": ciou, "ciou_absolute": ciou, "peak_in_box": ciou > 0.5}
-    tested = results.Tested(PROTOCOLS[protocol], "data", "step-1", list(missing))
-    return results.summarize(tested, systems), systems
+        columns = {**common, "ciou_top50": ciou, "ciou_absolute": ciou, "peak_in_box": ciou > 0.5}
+        systems[name] = ClipResults(**facts, columns=columns)
+    subject = results.Subject(PROTOCOLS[protocol], "data", "step-1", list(missing), options or {})
+    return results.summarize(subject, systems), systems
 
 
 def test_a_record_says_the_share_of_the_official_set_and_intervals_of_the_trained_model():
@@ -188,3 +199,39 @@ def test_an_evaluation_by_another_protocol_keeps_the_earlier_ones(tmp_path):
     assert results.read_record(tmp_path, "vggss")["model"]["ciou"] == 0.75
     read = results.read_clips(tmp_path, "vggss")
     assert read["untrained"]["ciou_top50"].tolist() == [0.8] * 2 + [0.1] * 6
+
+
+def test_evaluations_under_other_options_lie_side_by_side_and_none_changes_another(tmp_path):
+    """Promise 9: the folder's name says what differs from the protocol's own."""
+    bilinear = PROTOCOLS["slavc-compat"].alter("bilinear", ["thinned-ap", "strict-half"])
+    written = {}
+    for options in ({}, {"weights": "ema"}, {"checkpoint": "best", "guidance": "min-max", "alpha": "0.4"}):
+        record, systems = evaluation("vggss", 8 + len(options), options=options)
+        results.write(tmp_path, record, systems)
+        written[record["name"]] = record
+    assert list(written) == ["vggss", "vggss,weights=ema", "vggss,checkpoint=best,guidance=min-max,alpha=0.4"]
+    assert results.evaluation_name(bilinear, {"weights": "model", "checkpoint": "latest"}) == (
+        "slavc-compat,upsampling=bilinear,without=strict-half+thinned-ap"
+    )
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary["evaluations"] == written
+    assert {path.name for path in (tmp_path / "evaluation").iterdir()} == set(written)
+    for name, record in written.items():
+        assert results.read_record(tmp_path, name) == record
+        assert len(results.read_clips(tmp_path, name)["model"]) == record["n"]
+    assert results.read_record(tmp_path, "vggss")["name"] == "vggss", "the plain one, not the newest"
+    assert results.read_record(tmp_path)["name"] == list(written)[-1]
+
+
+def test_a_protocol_names_its_only_evaluation_and_several_are_listed(tmp_path):
+    names = ("vggss,weights=ema", "vggss,checkpoint=best")
+    for k, options in enumerate(({"weights": "ema"}, {"checkpoint": "best"})):
+        record, systems = evaluation("vggss", 8, options=options)
+        results.write(tmp_path, record, systems)
+        if k == 0:
+            assert results.find_evaluation(tmp_path, "vggss") == names[0]
+    with pytest.raises(UserError, match=f"there is none; name one of {names[1]}; {names[0]}"):
+        results.read_clips(tmp_path, "vggss")
+    for wanted in ("flickr", "vggss,weights=best"):
+        with pytest.raises(UserError, match=rf"run first: cacl evaluate .*there are {names[1]}; {names[0]}"):
+            results.read_record(tmp_path, wanted)

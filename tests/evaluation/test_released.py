@@ -10,7 +10,7 @@ import torchvision
 
 import cacl
 from cacl.errors import UserError
-from cacl.evaluation.predict import maps_of
+from cacl.evaluation.systems import maps_of
 from cacl.model.localizer import Localizer
 from cacl.released.recognize import EZ_VSL, recognize
 from launch.main import main

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols import PROTOCOLS
 from cacl.viewing import report
-from cacl.viewing.gallery import Example, View, rendered
+from cacl.viewing.gallery import Example, View, render_example
 
 
 def test_a_peak_is_drawn_where_the_map_is_highest_and_hits_the_box_it_lies_in():
@@ -17,7 +18,7 @@ def test_a_peak_is_drawn_where_the_map_is_highest_and_hits_the_box_it_lies_in():
     boxes = [[0.75, 0.125, 0.875, 0.25]], [[0.125, 0.75, 0.25, 0.875]], [[-0.5, 0.0, 0.75, 1.5]]
     views = [View("v", scores, torch.zeros(80), one) for one in boxes]
     example = Example("a", "dog", torch.zeros(3, 8, 8, dtype=torch.uint8), views)
-    found = rendered(example, 16000)["views"]
+    found = render_example(example, 16000)["views"]
     assert [view["peak"] for view in found] == [(100 * 6.5 / 8, 100 * 1.5 / 8)] * 3
     assert [view["hit"] for view in found] == [True, False, False]
     assert found[0]["boxes"] == [(75, 12.5, 12.5, 12.5)]
@@ -32,11 +33,11 @@ def measured(name, shift):
         "intervals": {"ciou": [0.4 + shift, 0.6 + shift]},
         "ceiling": {"ciou": 0.875},
     }
-    return report.Measured(name, record, {})
+    return report.Evaluation(name, record, {})
 
 
 def test_the_table_has_each_runs_own_numbers_and_intervals():
-    table = report._table(measured("first", 0.0), report.Beside(measured("second", 0.25), []))
+    table = report._table(measured("first", 0.0), report.Rival(measured("second", 0.25), []))
     assert table["titles"] == [
         "trained model", "95 % interval", "second", "second, 95 % interval", "untrained model", "ceiling",
     ]  # fmt: skip
@@ -46,9 +47,15 @@ def test_the_table_has_each_runs_own_numbers_and_intervals():
     ]
 
 
+def results_of(boxes, **columns):
+    index = np.arange(len(boxes))
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    return ClipResults(index, index.astype(str), np.full(len(boxes), "dog"), np.array(boxes), arrays)
+
+
 def test_shares_are_of_sounding_clips():
-    columns = {"boxes": np.array([1, 0, 2, 1]), "ciou": np.array([0.3, 0.9, 0.5, 0.8])}
-    found = dict(report._success(columns, "ciou"))
+    results = results_of(boxes=[1, 0, 2, 1], ciou=[0.3, 0.9, 0.5, 0.8])
+    found = dict(report._success(results, "ciou"))
     assert [found[k] for k in (0.0, 0.3, 0.5, 0.52, 0.8, 0.9)] == pytest.approx(
         [1, 1, 2 / 3, 1 / 3, 1 / 3, 0]
     )
@@ -63,19 +70,16 @@ def points_of(svg):
 
 def test_lines_of_a_protocol_are_those_of_the_column_that_judges():
     """Stamps are judged by `ciou`, not by the field's `ciou_top50`, and have no ceiling in that chart."""
-    columns = {
-        "boxes": np.ones(4, int),
-        "ciou": np.array([1.0, 1.0, 1.0, 0.0]),
-        "ciou_top50": np.zeros(4),
-        "ceiling_ciou_top50": np.ones(4),
-    }
-    one = report.Measured("run", {}, {"model": columns})
+    results = results_of(
+        boxes=[1] * 4, ciou=[1.0, 1.0, 1.0, 0.0], ciou_top50=np.zeros(4), ceiling_ciou_top50=np.ones(4)
+    )
+    one = report.Evaluation("run", {}, {"model": results})
     for protocol, lines in (("stamps", 1), ("vggss", 2)):
-        svg = report._success_chart({"trained model": columns}, one, PROTOCOLS[protocol])
+        svg = report._success_chart({"trained model": results}, one, PROTOCOLS[protocol])
         found = points_of(svg)
         assert len(found) == lines
         heights = {y for _, y in found[0][1:]}
         assert len(heights) == 1, "from the second threshold on the share does not change"
     top, bottom = found[1][0][1], heights.pop()
-    (stamps,) = points_of(report._success_chart({"m": columns}, one, PROTOCOLS["stamps"]))
+    (stamps,) = points_of(report._success_chart({"m": results}, one, PROTOCOLS["stamps"]))
     assert stamps[1][1] == pytest.approx(bottom + 0.75 * (top - bottom), abs=0.1)

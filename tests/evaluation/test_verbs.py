@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ import yaml
 from sklearn.metrics import average_precision_score
 
 from cacl.errors import UserError
+from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.compare import LOWER_IS_BETTER
-from cacl.evaluation.predict import maps_of, predict
+from cacl.evaluation.measure import measure_batch
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS
 from cacl.evaluation.results import read_clips
+from cacl.evaluation.systems import maps_of, system_of
 from cacl.loss import LossOptions
 from cacl.model.localizer import Localizer
 from cacl.options import parse, plain
@@ -26,9 +29,13 @@ from cacl.runs.directory import Run
 from cacl.viewing.gallery import choose
 from cacl.viewing.pictures import heat_image, webp_url
 from cacl.world import World
-from launch import evaluate, measuring, report, systems
+from launch.jobs.baselines import Guidance, mix_objects
+from launch.jobs.evaluate import check_size, evaluate
+from launch.jobs.measuring import Measurement, open_test
 from launch.jobs.recipe import Recipe
+from launch.jobs.report import examples
 from launch.main import main
+from launch.verbs import evaluate as verb
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches
 from shards.store import open_store
@@ -93,20 +100,19 @@ def test_evaluate_leaves_the_summary_of_the_run(evaluated):
         assert figures <= set(summary[system])
     assert set(summary["other_sound"]) == {"peak_in_sounding_box", "peak_in_first_box"}
     assert summary["model"] != summary["untrained"]
+    name = "stamps,guidance=min-max,alpha=0.4"
     assert (
-        json.loads((evaluated / "evaluation/stamps/metrics.json").read_text())
-        == summary["evaluations"]["stamps"]
+        json.loads((evaluated / "evaluation" / name / "metrics.json").read_text())
+        == summary["evaluations"][name]
     )
     clips = read_clips(evaluated, "stamps")
-    assert clips["model"]["index"].tolist() == list(range(CLIPS))
+    assert clips["model"].index.tolist() == list(range(CLIPS))
     assert clips["other_sound"]["peak_in_first_box"].mean() == summary["other_sound"]["peak_in_first_box"]
     assert not list((evaluated / "evaluation").glob(".*"))
 
 
-def evaluate_on_rank(world, words):
-    parser = argparse.ArgumentParser()
-    evaluate.add_arguments(parser)
-    evaluate.evaluate_rank(parser.parse_args(words), world)
+def evaluate_on_rank(world, run):
+    return evaluate(run, world, object_guidance="min-max")
 
 
 def copied(evaluated, tmp_path):
@@ -122,17 +128,18 @@ def same_numbers(evaluated, copy):
 
 
 def test_two_ranks_report_the_same_numbers(evaluated, tmp_path):
-    copy, words = copied(evaluated, tmp_path)
-    run_ranks(2, evaluate_on_rank, words)
+    copy, _ = copied(evaluated, tmp_path)
+    record, nothing = run_ranks(2, evaluate_on_rank, copy)
     assert same_numbers(evaluated, copy)
+    assert record["model"] == json.loads((copy / "metrics.json").read_text())["model"] and nothing is None
 
 
 def test_every_option_reaches_the_ranks_that_the_verb_starts():
     """`--nproc-per-node` starts them with these words; what is left out would be measured by its default."""
     parser = argparse.ArgumentParser()
-    evaluate.add_arguments(parser)
+    verb.add_arguments(parser)
     options = {action.dest for action in parser._actions} - {"help", "run", "nproc_per_node"}
-    assert sorted(options) == sorted(evaluate.RANK_WORDS)
+    assert sorted(options) == sorted(verb.RANK_WORDS)
 
 
 SEEDS = {"latest model": 5, "latest ema": 7, "best model": 11}
@@ -143,7 +150,7 @@ SEEDS = {"latest model": 5, "latest ema": 7, "best model": 11}
 def run_of_many_weights(run, tmp_path_factory):
     """The run with a moving average beside its newest model, and an earlier checkpoint that is the best one."""
     copy = tmp_path_factory.mktemp("weights") / "run"
-    shutil.copytree(run, copy)
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("evaluation", "metrics.json"))
     for step, recall, weights in ((2, 0.5, {"model": 11}), (3, 0.25, {"model": 5, "ema": 7})):
         folder = copy / "checkpoints" / f"step-{step}"
         (folder / "hashes.json").unlink(missing_ok=True)
@@ -169,8 +176,16 @@ def clips_of(run, sound="wav", size=CLIPS):
     return list(batches)
 
 
+def predict(model, clips):
+    """The columns of one model, by its maps in one batch and no driver."""
+    (batch,) = clips
+    systems = {"model": system_of(maps_of(model))}
+    return measure_batch(systems, batch, PROTOCOLS["stamps"], torch.device("cpu"))["model"]
+
+
 def assert_same_columns(found, expected):
-    assert set(expected) <= set(found)
+    assert set(expected.columns) <= set(found.columns)
+    found, expected = (one.facts | dict(one.columns) for one in (found, expected))
     for name, column in expected.items():
         if column.dtype.kind == "f":  # other units of clips may round otherwise in float32
             np.testing.assert_allclose(found[name], column, atol=1e-4, err_msg=name)
@@ -181,9 +196,7 @@ def assert_same_columns(found, expected):
 def assert_measured(run, which, found):
     """The columns `found` are those of the weights `which`, and not those of the others."""
     clips = clips_of(run)
-    expected = {
-        name: predict(model_of(run, seed), clips, PROTOCOLS["stamps"]) for name, seed in SEEDS.items()
-    }
+    expected = {name: predict(model_of(run, seed), clips) for name, seed in SEEDS.items()}
     assert_same_columns(found, expected.pop(which))
     assert not any(np.allclose(found["pixel_ap"], other["pixel_ap"]) for other in expected.values())
 
@@ -206,7 +219,9 @@ def test_the_moving_average_is_measured_and_drawn_when_it_is_named(run_of_many_w
     for name in ("model", "ema"):
         maps = maps_of(model_of(copy, SEEDS[f"latest {name}"]))
         one_by_one = [maps(batch.images, batch.waveforms) for batch in clips_of(copy, size=1)]
-        drawn[name] = [webp_url(heat_image(PROTOCOLS["stamps"].scores(one)[0])) in html for one in one_by_one]
+        drawn[name] = [
+            webp_url(heat_image(PROTOCOLS["stamps"].score_maps(one)[0])) in html for one in one_by_one
+        ]
     assert any(drawn["ema"]) and not any(drawn["model"])
 
 
@@ -214,12 +229,12 @@ def test_the_newest_model_stands_beside_the_one_of_before_the_first_step(evaluat
     found, clips = read_clips(evaluated, "stamps"), clips_of(evaluated)
     assert_measured(evaluated, "latest model", found["model"])
     seed = parse(Recipe, Run(evaluated).recipe(), "recipe").training.seed
-    assert_same_columns(found["untrained"], predict(model_of(evaluated, seed), clips, PROTOCOLS["stamps"]))
+    assert_same_columns(found["untrained"], predict(model_of(evaluated, seed), clips))
 
 
 def test_a_control_hears_its_own_sound_over_the_same_frames(evaluated, tmp_path):
-    recipe = parse(Recipe, Run(evaluated).recipe(), "recipe")
-    work = measuring.Work(recipe, open_store(recipe.data.test), tmp_path / "parts", {}, World())
+    clips, _ = open_test(evaluated)
+    work = Measurement(clips, tmp_path / "parts", {}, World())
     for protocol, sound in ((PROTOCOLS["stamps"], "wav"), (CONTROLS["stamps"]["other_sound"], "other.wav")):
         seen = []
 
@@ -227,7 +242,7 @@ def test_a_control_hears_its_own_sound_over_the_same_frames(evaluated, tmp_path)
             seen.append((images, waveforms))
             return torch.zeros(len(images), 7, 7)
 
-        work.measure({"model": maps}, protocol, work.store.indices)
+        work.measure({"model": system_of(maps)}, protocol, clips.store.indices)
         ((images, waveforms),) = seen
         (batch,) = clips_of(evaluated, sound)
         assert torch.equal(images, batch.images) and torch.equal(waveforms, batch.waveforms)
@@ -243,7 +258,7 @@ def test_two_ranks_started_by_the_verb_report_the_same_numbers(evaluated, tmp_pa
 
 
 def test_a_list_of_ids_names_what_is_missing(evaluated, tmp_path):
-    known = read_clips(evaluated, "stamps")["model"]["id"].tolist()
+    known = read_clips(evaluated, "stamps")["model"].id.tolist()
     ids, copy = tmp_path / "ids.txt", tmp_path / "run"
     ids.write_text("\n".join([known[3], "never-packed", known[1]]))  # without a last newline, as in the field
     shutil.copytree(evaluated, copy)
@@ -298,9 +313,37 @@ def test_a_quirk_and_the_upsampling_are_switched_by_name(evaluated, tmp_path):
     assert main(["compare", str(tmp_path / "quirks"), str(tmp_path / "without")]) == 2
 
 
+def test_two_evaluations_under_other_options_lie_side_by_side(run_of_many_weights, tmp_path, capsys):
+    """Promise 9: neither changes the other, and each is read by its name."""
+    copy = tmp_path / "run"
+    shutil.copytree(run_of_many_weights, copy)
+    kept = {}
+    for words in ([], ["--weights", "ema"], ["--upsampling", "bilinear", "--checkpoint", "best"]):
+        assert main(["evaluate", "--run", str(copy), *words]) == 0
+        for name, files in kept.items():
+            assert files == {file.name: file.read_bytes() for file in (copy / "evaluation" / name).iterdir()}
+        summary = json.loads((copy / "metrics.json").read_text())
+        folder = copy / "evaluation" / summary["name"]
+        kept[summary["name"]] = {file.name: file.read_bytes() for file in folder.iterdir()}
+        assert list(summary["evaluations"]) == list(kept)
+    names = ["stamps", "stamps,weights=ema", "stamps,upsampling=bilinear,checkpoint=best"]
+    assert list(kept) == names
+    assert_measured(copy, "latest model", read_clips(copy, "stamps")["model"])
+    assert_measured(copy, "latest ema", read_clips(copy, "stamps,weights=ema")["model"])
+    capsys.readouterr()
+    assert main(["compare", str(copy), str(copy), "--protocol", names[1], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]["miou"]["first"]["value"]
+    assert found == summary["evaluations"][names[1]]["model"]["miou"]
+    assert main(["compare", str(copy), str(copy), "--protocol", "stamps,weights=none"]) == 2
+    assert "; ".join(sorted(names)) in capsys.readouterr().err
+    words = ["--protocol", names[2], "--clips", "1", "--classes", "0"]
+    assert main(["report", "--run", str(copy), *words]) == 0
+    assert "upsampling bilinear" in (copy / "report.html").read_text()
+
+
 def test_more_clips_than_the_official_set_are_refused():
     with pytest.raises(UserError, match=r"the official set has 3 clips, these are 4; .*--ids FILE"):
-        evaluate.check_size("vggss", 3, 4)
+        check_size(replace(PROTOCOLS["vggss"], official_clips=3), 4)
 
 
 def test_alpha_is_chosen_on_other_clips_or_on_a_reserved_tenth(evaluated, tmp_path):
@@ -324,18 +367,18 @@ def test_alpha_is_chosen_on_other_clips_or_on_a_reserved_tenth(evaluated, tmp_pa
 
 def test_alpha_is_chosen_by_the_number_that_ranks_clips_best(evaluated, tmp_path):
     """On the reserved clip, against scikit-learn's average precision of every mixture."""
-    recipe, protocol = parse(Recipe, Run(evaluated).recipe(), "recipe"), PROTOCOLS["stamps"]
-    work = measuring.Work(recipe, open_store(recipe.data.test), tmp_path / "parts", {}, World())
+    clips, protocol = open_test(evaluated)
+    work = Measurement(clips, tmp_path / "parts", {}, World())
     sound, objects = torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(27))
 
     def constant(one):
         return lambda images, waveforms: one.expand(len(images), 7, 7)
 
-    arguments = argparse.Namespace(object_guidance="min-max", alpha="choose", validation=None)
-    _, indices, said = systems.mixed(arguments, work, constant(sound), constant(objects), protocol)
+    guidance = Guidance("min-max", alpha="choose")
+    _, indices, said = mix_objects(guidance, work, constant(sound), constant(objects), protocol)
     (batch,) = clips_of(evaluated)
-    mask = protocol.truths(batch.annotations[0])["mask"].flatten().numpy()
-    scaled = [protocol.scores(one)[0] for one in (sound, objects)]
+    mask = protocol.truth(batch.annotations[0], protocol.size)["mask"].flatten().numpy()
+    scaled = [protocol.score_maps(one)[0] for one in (sound, objects)]
     scaled = [(one - one.min()) / (one.max() - one.min()) for one in scaled]
     quality = {}
     for alpha in np.arange(11) / 10:
@@ -372,7 +415,7 @@ def page_of_two(evaluated, tmp_path_factory):
         step / "model.safetensors", Localizer(recipe.model, LossOptions().scalars(), seed=9).state_dict()
     )
     seal(step)
-    assert main(["evaluate", "--run", str(second)]) == 0
+    assert main(["evaluate", "--run", str(second), "--object-guidance", "min-max"]) == 0
     assert (
         main(["report", "--run", str(first), "--beside", str(second), "--clips", "4", "--classes", "2"]) == 0
     )
@@ -442,14 +485,13 @@ def test_tables_and_verdicts_name_the_run_that_their_numbers_are_of(page_of_two)
 
 
 def test_examples_show_each_sound_with_the_object_that_makes_it(evaluated):
-    recipe = parse(Recipe, Run(evaluated).recipe(), "recipe")
-    store, protocol = open_store(recipe.data.test), PROTOCOLS["stamps"]
+    clips, protocol = open_test(evaluated)
     maps = maps_of(model_of(evaluated, 5))
-    found = report.examples({"run": maps}, store, [3, 1], recipe, protocol)
+    found = examples({"run": maps}, clips, [3, 1], protocol)
     assert list(found) == [3, 1]
     for sound, row in (("wav", 0), ("other.wav", 1)):
         (batch,) = clips_of(evaluated, sound)
-        scores = protocol.scores(maps(batch.images, batch.waveforms))
+        scores = protocol.score_maps(maps(batch.images, batch.waveforms))
         for index, example in found.items():
             note, view = batch.annotations[index], example.views[row]
             heard = note["other"] if sound == "other.wav" else note
@@ -471,14 +513,13 @@ def test_the_gallery_shows_random_best_worst_every_class_and_the_surest_of_the_s
     clips = 30
     index = np.arange(clips)
     columns = {
-        "index": 100 + index,
-        "class_name": np.array([f"class-{k % 4}" for k in index]),
-        "boxes": np.where(index < 24, 1, 0),
         "ciou": np.where(index < 24, index / 24, 0),
         "pixel_ap": np.where(index < 24, index / 24, np.nan),
         "confidence": index / clips,
     }
-    found = choose(columns, PROTOCOLS["extended-stamps"], count=8, classes=3)
+    names = np.array([f"class-{k % 4}" for k in index])
+    results = ClipResults(100 + index, index.astype(str), names, np.where(index < 24, 1, 0), columns)
+    found = choose(results, PROTOCOLS["extended-stamps"], count=8, classes=3)
     assert found["The best"] == [123, 122]
     assert found["The worst"] == [100, 101]
     assert len(found["Drawn at random"]) == 4

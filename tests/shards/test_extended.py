@@ -7,7 +7,7 @@ import pytest
 
 from cacl.errors import UserError
 from shards.sources import extended
-from shards.sources.extended import ExtendedGenerated, ExtendedStamps
+from shards.sources.extended import Extended, ExtendedGenerated, ExtendedStamps
 from shards.sources.scenes import Scenes, mix
 from tests.shards.test_stamps import stamps_at_hand
 
@@ -15,17 +15,17 @@ CLIPS = 12
 
 
 @pytest.fixture(params=[ExtendedGenerated, ExtendedStamps], ids=["generated", "stamps"])
-def source(request: pytest.FixtureRequest) -> Scenes:
+def source(request: pytest.FixtureRequest) -> Extended:
     if request.param is ExtendedStamps and not stamps_at_hand():
         pytest.skip("Debian's packages cannot be had")
     return request.param(clips=CLIPS)
 
 
-def base(source: Scenes) -> Scenes:
-    return type(source).__mro__[2](split="test", clips=CLIPS)
+def base(source: Extended) -> Scenes:
+    return source.scenes_class(split="test", clips=CLIPS)
 
 
-def test_every_frame_stands_there_with_its_own_sound_and_with_none_of_it(source: Scenes) -> None:
+def test_every_frame_stands_there_with_its_own_sound_and_with_none_of_it(source: Extended) -> None:
     ids = source.ids()
     assert ids == sorted(set(ids)) and len(ids) == 2 * CLIPS
     for number, id in enumerate(base(source).ids()):
@@ -43,7 +43,7 @@ def test_every_frame_stands_there_with_its_own_sound_and_with_none_of_it(source:
 
 
 def test_the_absent_sound_is_of_no_kind_and_no_recording_in_the_frame(
-    source: Scenes, monkeypatch: pytest.MonkeyPatch
+    source: Extended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     played = []
 
@@ -52,7 +52,7 @@ def test_the_absent_sound_is_of_no_kind_and_no_recording_in_the_frame(
         return mix(random, recording, samples)
 
     monkeypatch.setattr(extended, "mix", heard)
-    objects = source.bank().objects
+    objects = source.scenes.bank().objects
     for number in range(1, CLIPS, 2):
         source.read(f"test-{number:06d}-absent")
         note = base(source).read(f"test-{number:06d}").annotation

@@ -1,32 +1,33 @@
-"""The protocols by name."""
+"""The protocols by name: one line each."""
 
 from __future__ import annotations
 
 from cacl.errors import UserError
-from cacl.evaluation.protocols.base import Columns, Protocol
-from cacl.evaluation.protocols.boxes import Boxes
-from cacl.evaluation.protocols.slavc import SlavcCompat
-from cacl.evaluation.protocols.stamps import OtherSound, Stamps
+from cacl.evaluation.protocols.base import Annotation, Protocol, Truths
+from cacl.evaluation.protocols.boxes import boxes_protocol
+from cacl.evaluation.protocols.other_sound import other_sound_protocol
+from cacl.evaluation.protocols.slavc import slavc_protocol
+from cacl.evaluation.protocols.stamps import stamps_protocol
 
-__all__ = ["CONTROLS", "PROTOCOLS", "Columns", "Protocol", "get_protocol"]
+__all__ = ["CONTROLS", "PROTOCOLS", "Annotation", "Protocol", "Truths", "get_protocol"]
 
 _PROTOCOLS = (
-    Stamps("stamps", version=2),
-    Stamps("extended-stamps", version=1),
-    Boxes("vggss", version=1, official_clips=5158),
-    Boxes("vggss-heard", version=1, official_clips=2564),
-    Boxes("vggss-unheard", version=1, official_clips=2575),
-    Boxes("extended-vggss", version=1, official_clips=10316),
-    Boxes("flickr", version=1, official_clips=250, consensus=True),
-    Boxes("extended-flickr", version=1, official_clips=500, consensus=True),
-    SlavcCompat("slavc-compat", version=1),
-    SlavcCompat("slavc-compat-flickr", version=1, consensus=True),
+    stamps_protocol("stamps", version=2),
+    stamps_protocol("extended-stamps", version=1),
+    boxes_protocol("vggss", version=1, official_clips=5158),
+    boxes_protocol("vggss-heard", version=1, official_clips=2564),
+    boxes_protocol("vggss-unheard", version=1, official_clips=2575),
+    boxes_protocol("extended-vggss", version=1, official_clips=10316),
+    boxes_protocol("flickr", version=1, official_clips=250, consensus=True),
+    boxes_protocol("extended-flickr", version=1, official_clips=500, consensus=True),
+    slavc_protocol("slavc-compat", version=1),
+    slavc_protocol("slavc-compat-flickr", version=1, consensus=True),
 )
 
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
 
 CONTROLS: dict[str, dict[str, Protocol]] = {
-    "stamps": {"other_sound": OtherSound("stamps/other_sound", version=1)},
+    "stamps": {"other_sound": other_sound_protocol("stamps-other-sound", version=1)},
 }
 """Further measurements that belong to a protocol, of the same frames with another sound."""
 

@@ -1,6 +1,6 @@
 """SLAVC's public evaluator, quirks included: the numbers that papers which use it report.
 
-Axes: `n` clips, `S` pixels of an image's side.
+Axes: `n` clips, `N` clips of the test set, `S` pixels of an image's side.
 
 Read off https://github.com/stoneMo/SLAVC (test.py, utils.py). Its quirks are here by name; with one switched
 off the number is the sane one of `cacl.evaluation.metrics`.
@@ -18,21 +18,92 @@ model chosen on the test set) change which clips are measured, and are not offer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.errors import UserError
 from cacl.evaluation import metrics
-from cacl.evaluation.compare import Statistic
-from cacl.evaluation.protocols.base import Columns, Protocol
-from cacl.evaluation.protocols.boxes import Boxes
+from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.detection import average_precision, f1, max_f1, precision_recall
+from cacl.evaluation.protocols import boxes
+from cacl.evaluation.protocols.base import Numbers, Protocol, Truths, describe
 from cacl.evaluation.upsampling import Upsampling, upsample_by_interpolation
 
 QUIRKS = frozenset({"nan-when-nothing", "strict-half", "thinned-ap", "thinned-f1"})
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the evaluator lets one choose, as its public commands choose it."""
+
+    tau: float = 0.03
+    relative: bool = True
+    rank_fraction: float = 0.5
+    absolute_threshold: float = 0.5
+    quirks: frozenset[str] = QUIRKS
+
+
+PUBLISHED = Rules()
+
+
+def slavc_protocol(name: str, version: int, consensus: bool = False, rules: Rules = PUBLISHED) -> Protocol:
+    """Return the evaluator as a protocol; `consensus` as for boxes (Flickr)."""
+    return Protocol(
+        name,
+        version,
+        truth=boxes.opinions_truth if consensus else boxes.objects_truth,
+        scores=partial(scores, tau=rules.tau),
+        measure=partial(measure, rules=rules),
+        per_clip=per_clip,
+        summarize=partial(summarize, quirks=rules.quirks),
+        ceiling=ceiling,
+        upsampling="bicubic-corners",
+        has_detection=False,  # the thinned curves have no interval
+        quirks=rules.quirks,
+        with_quirks=lambda quirks: slavc_protocol(name, version, consensus, replace(rules, quirks=quirks)),
+    )
+
+
+def scores(maps: Tensor, size: int, upsampling: Upsampling, tau: float) -> Tensor:
+    """Return maps [n, S, S] of cosine / tau, upsampled by the library's own call and scaled to 0..1."""
+    return scaled_scores(upsample_by_interpolation(maps / tau, size, upsampling), tau)
+
+
+def measure(scores: Tensor, truths: Truths, rules: Rules) -> dict[str, Tensor]:
+    """Return CIoU and confidence, to the last bit what the original computes."""
+    truth = truths["boxes"]
+    if rules.relative:
+        predicted = relative_prediction(scores, rules.rank_fraction)
+    else:
+        predicted = scores >= rules.absolute_threshold
+    return {
+        **describe(truth),
+        "ciou_top50": ciou_with_quirks(predicted, truth, rules.quirks),
+        "confidence": metrics.confidence_per_clip(scores),
+    }
+
+
+def per_clip(results: ClipResults) -> dict[str, np.ndarray]:
+    """Return CIoU ≥ 0.5 and AUC of sounding clips under the evaluator's names."""
+    ciou = results["ciou_top50"][results.sounding]
+    auc = metrics.auc_per_clip(torch.from_numpy(ciou)).numpy()
+    return {"Precision-visible@50": ciou >= 0.5, "AUC-visible@50": auc}
+
+
+def summarize(results: ClipResults, quirks: Set[str]) -> Numbers:
+    """Return the evaluator's numbers under its own names."""
+    ciou, confidence = results["ciou_top50"], results["confidence"]
+    return evaluator_numbers(ciou, confidence, results.boxes, results["area"], quirks)
+
+
+def ceiling(results: ClipResults) -> Numbers:
+    """Return the bounds of the top 50 % under the evaluator's names."""
+    best = boxes.ceiling(results)
+    return {"precision_at_50": best["ciou"], "AUC-visible@50": best["auc"]}
 
 
 def scaled_scores(maps: Tensor, tau: float) -> Tensor:
@@ -52,7 +123,7 @@ def relative_prediction(scores: Tensor, rank_fraction: float) -> Tensor:
     return metrics.top_prediction(normalized, rank_fraction)
 
 
-def ciou_per_clip(prediction: Tensor, truth: Tensor, quirks: Set[str] = QUIRKS) -> Tensor:
+def ciou_with_quirks(prediction: Tensor, truth: Tensor, quirks: Set[str] = QUIRKS) -> Tensor:
     """Return float64 [n], NaN where nothing sounds and nothing is predicted if that quirk is on."""
     ciou = metrics.ciou_per_clip(prediction, truth)
     if "nan-when-nothing" in quirks:
@@ -61,127 +132,62 @@ def ciou_per_clip(prediction: Tensor, truth: Tensor, quirks: Set[str] = QUIRKS) 
     return ciou
 
 
-def summarize(
-    ciou: Tensor, confidence: Tensor, boxes: Tensor, area: Tensor, quirks: Set[str] = QUIRKS
-) -> dict[str, float]:
+def evaluator_numbers(
+    ciou: np.ndarray, confidence: np.ndarray, boxes: np.ndarray, area: np.ndarray, quirks: Set[str] = QUIRKS
+) -> Numbers:
     """Return the evaluator's numbers under its own names.
 
-    `ciou`, `confidence`, `area` (of the ground truth) [n] float, `boxes` [n] how many boxes a clip has; none
+    `ciou`, `confidence`, `area` (of the ground truth) [N] float, `boxes` [N] how many boxes a clip has; none
     makes it silent. Subsets without a clip have no numbers.
     """
-    subsets = {"all": torch.ones_like(boxes, dtype=torch.bool), "visible": boxes > 0}
+    sounding = boxes > 0
+    subsets = {"all": np.ones_like(sounding), "visible": sounding}
     for name, (low, high) in metrics.SIZE_BINS.items():
-        subsets[name] = (boxes > 0) & (area >= low) & (area < high)
-    numbers: dict[str, float] = {}
+        subsets[name] = sounding & (area >= low) & (area < high)
+    numbers: Numbers = {}
     for level in (0.5, 0.75):
         for name, rows in subsets.items():
             if rows.any():
-                part = _subset(ciou[rows], confidence[rows], boxes[rows] > 0, level, quirks)
+                part = _subset(ciou[rows], confidence[rows], sounding[rows], level, quirks)
                 numbers |= {f"{metric}-{name}@{int(level * 100)}": value for metric, value in part.items()}
-    visible = ciou[boxes > 0]
-    above = visible > 0.5 if "strict-half" in quirks else visible >= 0.5
-    numbers["precision_at_50"] = float(above.double().mean())
+    above = ciou[sounding] > 0.5 if "strict-half" in quirks else ciou[sounding] >= 0.5
+    numbers["precision_at_50"] = float(above.mean())
     numbers["ap_at_50"] = numbers["AP-all@50"]
-    half = torch.tensor([0.5], device=confidence.device)
-    precision, recall = metrics.precision_recall(ciou >= 0.5, boxes > 0, confidence, half)
-    numbers["f1_at_50_conf0.5"] = float(metrics.f1(precision, recall))
+    precision, recall = precision_recall(ciou >= 0.5, sounding, confidence, np.array([0.5]))
+    numbers["f1_at_50_conf0.5"] = float(f1(precision, recall)[0])
     return numbers
 
 
 def _subset(
-    ciou: Tensor, confidence: Tensor, sounding: Tensor, level: float, quirks: Set[str]
-) -> dict[str, float]:
+    ciou: np.ndarray, confidence: np.ndarray, sounding: np.ndarray, level: float, quirks: Set[str]
+) -> Numbers:
     correct = ciou >= level
-    thinned_ap, thinned_f1 = "thinned-ap" in quirks, "thinned-f1" in quirks
-    everything = torch.tensor([-torch.inf], device=confidence.device)
-    precision, _ = metrics.precision_recall(correct, sounding, confidence, everything)
-    ap = _thinned_ap if thinned_ap else metrics.average_precision
-    best_f1 = _thinned_f1 if thinned_f1 else _percent_f1
+    precision, _ = precision_recall(correct, sounding, confidence, np.array([-np.inf]))
+    ap = _thinned_ap if "thinned-ap" in quirks else average_precision
+    best_f1 = _thinned_f1 if "thinned-f1" in quirks else _percent_f1
     return {
-        "Precision": float(precision),
+        "Precision": float(precision[0]),
         "AP": ap(correct, sounding, confidence),
-        "AUC": metrics.auc(ciou[sounding]),
+        "AUC": metrics.auc(torch.from_numpy(ciou[sounding])),
         "F1": best_f1(correct, sounding, confidence),
     }
 
 
-def _thinned_ap(correct: Tensor, sounding: Tensor, confidence: Tensor) -> float:
+def _thinned_ap(correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray) -> float:
     step = max(1, len(confidence) // 200)
-    thresholds = confidence.sort().values[:-1].flip(0)[::step]
-    precision, recall = metrics.precision_recall(correct, sounding, confidence, thresholds)
+    thresholds = np.sort(confidence)[:-1][::-1][::step]
     if len(thresholds) < 2:
         return 0.0
-    envelope = precision.flip(0).cummax(0).values.flip(0)
-    return float((envelope[:-1] * recall.diff()).sum())
+    precision, recall = precision_recall(correct, sounding, confidence, thresholds)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((envelope[:-1] * np.diff(recall)).sum())
 
 
-def _thinned_f1(correct: Tensor, sounding: Tensor, confidence: Tensor) -> float:
-    thresholds = confidence.sort().values[:: max(1, len(confidence) // 10)]
-    scores = metrics.f1(*metrics.precision_recall(correct, sounding, confidence, thresholds))
+def _thinned_f1(correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray) -> float:
+    thresholds = np.sort(confidence)[:: max(1, len(confidence) // 10)]
+    scores = f1(*precision_recall(correct, sounding, confidence, thresholds))
     return float(f"{float(scores.max()) * 100:.1f}")
 
 
-def _percent_f1(correct: Tensor, sounding: Tensor, confidence: Tensor) -> float:
-    return 100 * metrics.max_f1(correct, sounding, confidence)
-
-
-@dataclass(frozen=True)
-class SlavcCompat(Boxes):
-    """The same clips as SLAVC's own evaluator measures them."""
-
-    upsampling: Upsampling = "bicubic-corners"
-    tau: float = 0.03
-    relative: bool = True
-    rank_fraction: float = 0.5
-    absolute_threshold: float = 0.5
-    quirks: frozenset[str] = QUIRKS
-
-    def altered(self, upsampling: Upsampling | None, without_quirks: Sequence[str]) -> SlavcCompat:
-        """Return the protocol with another upsampling and without some quirks."""
-        for name in without_quirks:
-            if name not in QUIRKS:
-                raise UserError(
-                    f"{self.name}: there is no quirk {name!r}; its quirks are {', '.join(sorted(QUIRKS))}"
-                )
-        return replace(super().altered(upsampling, []), quirks=self.quirks - set(without_quirks))
-
-    def options(self) -> dict[str, str]:
-        """Return the upsampling and the quirks that are on."""
-        return {**super().options(), "quirks": " ".join(sorted(self.quirks)) or "none"}
-
-    def scores(self, maps: Tensor) -> Tensor:
-        """Return maps of cosine / tau, upsampled by the library's own call and scaled to 0..1."""
-        pixels = upsample_by_interpolation(maps.float() / self.tau, self.size, self.upsampling)
-        return scaled_scores(pixels, self.tau)
-
-    def measure(self, scores: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return CIoU and confidence, to the last bit what the original computes."""
-        boxes = truths["boxes"]
-        if self.relative:
-            predicted = relative_prediction(scores, self.rank_fraction)
-        else:
-            predicted = scores >= self.absolute_threshold
-        return {
-            "ciou_top50": ciou_per_clip(predicted, boxes, self.quirks),
-            "confidence": metrics.confidence_per_clip(scores),
-        }
-
-    def summarize(self, columns: Columns) -> dict[str, float]:
-        """Return the evaluator's numbers under its own names."""
-        names = ("ciou_top50", "confidence", "boxes", "area")
-        ciou, confidence, boxes, area = (torch.from_numpy(columns[name]) for name in names)
-        return summarize(ciou, confidence, boxes, area, self.quirks)
-
-    def per_clip(self, columns: Columns) -> dict[str, np.ndarray]:
-        """Return CIoU ≥ 0.5 and AUC of sounding clips under the evaluator's names."""
-        values = super().per_clip(columns)
-        return {"Precision-visible@50": values["ciou"], "AUC-visible@50": values["auc"]}
-
-    def statistics(self, seeds: Sequence[Columns]) -> dict[str, Statistic]:
-        """Return the means over clips; the thinned curves have no interval."""
-        return Protocol.statistics(self, seeds)
-
-    def ceiling(self, columns: Columns) -> dict[str, float]:
-        """Return the bounds of the top 50 % under the evaluator's names."""
-        best = super().ceiling(columns)
-        return {"precision_at_50": best["ciou"], "AUC-visible@50": best["auc"]}
+def _percent_f1(correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray) -> float:
+    return 100 * max_f1(correct, sounding, confidence)

@@ -1,0 +1,124 @@
+"""Measure systems on a test set by a protocol: each clip once over all ranks, a row a clip.
+
+Axes: `n` clips of a batch on this rank, `N` clips of the test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cacl.errors import UserError
+from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.protocols.base import Annotation, Protocol, Truths
+from cacl.evaluation.systems import System
+from cacl.resumable import Arrays, map_units
+from cacl.types import Batch
+from cacl.world import World
+
+_FORMAT_VERSION = 2
+"""Of the files in which a killed measurement leaves what it has done."""
+
+
+def measure(
+    systems: Mapping[str, System],
+    protocol: Protocol,
+    indices: np.ndarray,
+    batches: Callable[[np.ndarray], Iterator[Batch]],
+    parts: Path,
+    identity: Mapping[str, Any],
+    world: World,
+    progress: Callable[[int], Any] = lambda clips: None,
+) -> dict[str, ClipResults]:
+    """Return the results of each system on the clips `indices` [N], sorted, on rank 0.
+
+    Nothing on other ranks, and if no clip could be decoded.
+
+    `batches(some)` yields annotated clips in this order, `cacl.resumable.UNIT` at a time; one that could not
+    be decoded (`valid` False) gets no row. The folder `parts` keeps what is done, so that a killed
+    measurement continues; `identity` names what decides the results next to the protocol. Raises UserError
+    for a clip that is there twice, an annotation that does not suffice, or a map with NaN.
+    """
+    named = {"protocol": protocol.name, "version": protocol.version, **protocol.options()}
+
+    def work(batch: Batch) -> Arrays:
+        results = measure_batch(systems, batch, protocol, world.device)
+        return {name: _pack(one, batch.valid) for name, one in results.items()}
+
+    rows = map_units(
+        indices,
+        batches,
+        work,
+        parts,
+        {"format_version": _FORMAT_VERSION, **identity, **named},
+        world,
+        progress,
+    )
+    if rows is None or not len(rows.get("index", ())):
+        return {}
+    return {name: _unpack(rows["index"], rows[name]).in_order() for name in systems}
+
+
+def measure_batch(
+    systems: Mapping[str, System], batch: Batch, protocol: Protocol, device: torch.device
+) -> dict[str, ClipResults]:
+    """Return what a protocol measures of each system on a batch's valid clips."""
+    valid = batch.valid.cpu()
+    notes = [note for note, good in zip(batch.annotations or [], valid.tolist(), strict=True) if good]
+    index = batch.index[batch.valid].cpu().numpy()
+    truths = stack_truths(notes, protocol, device)
+    images, waveforms = batch.images[batch.valid].to(device), batch.waveforms[batch.valid].to(device)
+    results = {}
+    for name, system in systems.items():
+        try:
+            columns = system(images, waveforms, truths, protocol)
+        except ValueError as error:
+            where = f"clips {notes[0]['id']} to {notes[-1]['id']}"
+            raise UserError(f"{where}: {error}; the model has diverged or is not whole") from error
+        results[name] = clip_results(index, notes, columns)
+    return results
+
+
+def stack_truths(notes: Sequence[Annotation], protocol: Protocol, device: torch.device) -> Truths:
+    """Return the maps [n, S, S] that clips are compared with; n may be 0."""
+    maps = [protocol.truth(note, protocol.size) for note in notes or [_NOBODY]]
+    return {name: torch.stack([one[name] for one in maps])[: len(notes)].to(device) for name in maps[0]}
+
+
+_NOBODY: Annotation = {"id": "", "boxes": [], "other": {"boxes": []}}
+"""A silent clip, which says what maps a protocol compares with if there is no other."""
+
+
+def clip_results(
+    index: np.ndarray, notes: Sequence[Annotation], columns: Mapping[str, Tensor]
+) -> ClipResults:
+    """Return the results of clips `index` [n] with these annotations."""
+    return ClipResults(
+        index=index,
+        id=np.array([str(note["id"]) for note in notes], dtype=str),
+        class_name=np.array([str(note.get("class_name", "")) for note in notes], dtype=str),
+        boxes=np.array([len(note.get("boxes", [])) for note in notes], dtype=np.int64),
+        columns={name: values.cpu().numpy() for name, values in columns.items()},
+    )
+
+
+def _pack(results: ClipResults, valid: Tensor) -> np.ndarray:
+    """Return a record for every clip of a batch, empty where the clip is not valid: facts and columns."""
+    fields = results.facts | dict(results.columns)
+    del fields["index"]
+    records = np.zeros(len(valid), [(name, values.dtype) for name, values in fields.items()])
+    for name, values in fields.items():
+        records[name][valid.cpu().numpy()] = values
+    return records
+
+
+def _unpack(index: np.ndarray, records: np.ndarray) -> ClipResults:
+    """Return the results of clips `index` [n] whose records these are."""
+    fields = {name: np.ascontiguousarray(records[name]) for name in records.dtype.names or ()}
+    facts = {name: fields.pop(name) for name in ("id", "class_name", "boxes")}
+    return ClipResults(index, **facts, columns=fields)

@@ -1,0 +1,120 @@
+"""From per-clip results to what is reported: detections, intervals, breakdowns, and pairs of runs.
+
+Axes: `N` clips of the test set, `R` seeds (runs that differ in nothing else), `k` resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cacl.evaluation import metrics
+from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.compare import (
+    Estimate,
+    McNemar,
+    Statistic,
+    curve_number,
+    mcnemar,
+    mean_over_clips,
+    verdict,
+)
+from cacl.evaluation.detection import Detections, detections
+from cacl.evaluation.protocols.base import Protocol
+
+
+def statistics(seeds: Sequence[ClipResults], protocol: Protocol) -> dict[str, Statistic]:
+    """Return the reported numbers of runs on the same clips, for intervals and comparisons."""
+    values = [protocol.per_clip(results) for results in seeds]
+    stacked = {name: np.stack([one[name] for one in values]) for name in values[0]}
+    means = {name: mean_over_clips(one) for name, one in stacked.items() if one.size}
+    if not protocol.has_detection:
+        return means
+    found = [detections(results, protocol.judged_by) for results in seeds]
+
+    def number(one: Detections, name: str) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda weights: one.resampled(weights)[name]
+
+    names, clips = found[0].numbers(), len(seeds[0])
+    return means | {name: curve_number([number(one, name) for one in found], clips) for name in names}
+
+
+def breakdown(results: ClipResults, protocol: Protocol) -> dict[str, Any]:
+    """Return the main number by size of the object and by class, with the clips behind each.
+
+    Of sets with silent clips also, by what is heard, the share of them that is taken for sounding.
+    """
+    sounding, good = results.sounding, results[protocol.judged_by] >= 0.5
+    area, classes = results["area"], results.class_name
+
+    def share(rows: np.ndarray) -> dict[str, float]:
+        return {"n": int(rows.sum()), "right": float(good[rows].mean())}
+
+    sizes = {
+        name: sounding & (area >= low) & (area < high) for name, (low, high) in metrics.SIZE_BINS.items()
+    }
+    kinds = {str(name): sounding & (classes == name) for name in np.unique(classes[sounding]) if name}
+    found: dict[str, Any] = {
+        "by_size": {name: share(rows) for name, rows in sizes.items() if rows.any()},
+        "by_class": {name: share(rows) for name, rows in kinds.items()},
+    }
+    if not sounding.all():
+        found["silent"] = detections(results, protocol.judged_by).silent(classes)
+    return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A number of two models on the same clips."""
+
+    clips: int
+    seeds: int
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+    """Second less first, paired."""
+    mcnemar: McNemar | None = None
+    """For numbers that are right or wrong for each clip, of one seed."""
+
+    def record(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def sentence(self, names: tuple[str, str], metric: str) -> str:
+        """Return the comparison as text."""
+        text = verdict(*names, metric, self.difference, self.clips, self.seeds)
+        if self.mcnemar is None:
+            return text
+        return (
+            f"{text} McNemar: right in {names[0]} alone {self.mcnemar.only_first}, in {names[1]} alone "
+            f"{self.mcnemar.only_second}, p = {self.mcnemar.p_value:.3g}."
+        )
+
+
+def compare(
+    first: Sequence[ClipResults], second: Sequence[ClipResults], protocol: Protocol
+) -> dict[str, Comparison]:
+    """Return every number of two models with intervals, and the paired difference; lists are over seeds."""
+    numbers = [statistics(seeds, protocol) for seeds in (first, second)]
+    tests: dict[str, McNemar] = {}
+    if len(first) == 1:
+        pair = [protocol.per_clip(seeds[0]) for seeds in (first, second)]
+        tests = {
+            metric: mcnemar(values, pair[1][metric])
+            for metric, values in pair[0].items()
+            if values.dtype == np.bool_
+        }
+    return {
+        metric: Comparison(
+            clips=one.clips,
+            seeds=len(first),
+            first=one.interval(),
+            second=numbers[1][metric].interval(),
+            difference=numbers[1][metric].less(one).interval(),
+            mcnemar=tests.get(metric),
+        )
+        for metric, one in numbers[0].items()
+    }

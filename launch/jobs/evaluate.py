@@ -1,0 +1,136 @@
+"""Measure a run by a protocol: the trained model, the untrained one, mere objects, the centered box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cacl.errors import UserError
+from cacl.evaluation import results
+from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.protocols import CONTROLS, Protocol
+from cacl.evaluation.systems import Maps, centered_box, system_of
+from cacl.evaluation.upsampling import Upsampling
+from cacl.resumable import discard
+from cacl.runs.directory import Run
+from cacl.runs.load import find_checkpoint
+from cacl.world import World
+from launch.jobs.baselines import (
+    Alpha,
+    Guidance,
+    Mixing,
+    mix_objects,
+    object_maps,
+    trained_and_untrained,
+)
+from launch.jobs.measuring import AnnotatedClips, Measurement, open_test, restrict_systems
+
+Say = Callable[[str], None]
+"""Takes a sentence for the user. Rank 0 alone calls it."""
+
+
+def evaluate(
+    run: str | Path,
+    world: World | None = None,
+    *,
+    data: str | None = None,
+    protocol: str | None = None,
+    upsampling: Upsampling | None = None,
+    without_quirks: Collection[str] = (),
+    weights: Literal["model", "ema"] = "model",
+    checkpoint: Literal["latest", "best"] = "latest",
+    ids: Sequence[str] | None = None,
+    object_guidance: Mixing | None = None,
+    object_weights: str | None = None,
+    alpha: Alpha = 0.4,
+    validation: str | None = None,
+    say: Say = lambda sentence: None,
+) -> dict[str, Any] | None:
+    """Measure a run, write the results into it, and return the record on rank 0 (None on others).
+
+    Every rank of `world` calls this. The test clips `data` and the `protocol` are the recipe's unless they
+    are named. `ids` restricts what is reported to an official list. `object_guidance` measures mixed maps
+    too: the sound's weigh `alpha`, those of any object the rest; `choose` takes the best alpha on the
+    annotated clips `validation`, or on reserved test clips. Raises UserError if run, clips and options do not
+    fit each other.
+    """
+    world = world or World()
+    clips, measured_by = open_test(run, data, protocol, upsampling, without_quirks)
+    check_size(measured_by, len(clips.store.indices if ids is None else ids))
+    guidance = Guidance(object_guidance, object_weights)
+    if object_guidance:
+        check_alpha(alpha)
+        chosen_on = open_validation(validation, clips) if alpha == "choose" else None
+        guidance = replace(guidance, alpha=alpha, validation=chosen_on)
+    step = world.broadcast_object(str(find_checkpoint(Run(run), checkpoint)))
+    options = {"weights": str(weights), "checkpoint": str(checkpoint), **guidance.options()}
+    parts = Path(run) / "evaluation" / f".{results.evaluation_name(measured_by, options)}.parts"
+    work = Measurement(clips, parts, {"checkpoint": step, "weights": weights}, world)
+    maps = trained_and_untrained(run, weights, checkpoint, world.device)
+    measured, said = measure_systems(maps, guidance, work, measured_by, say)
+    if not world.is_main:
+        return None
+    measured, missing = restrict_systems(measured, ids, clips.store, said.get("reserved", []))
+    subject = results.Subject(measured_by, clips.store.fingerprint, Path(step).name, missing, options)
+    record = results.summarize(subject, measured) | {"object_guidance": said}
+    results.write(Path(run), record, measured)
+    discard(parts)
+    return record
+
+
+def measure_systems(
+    maps: dict[str, Maps], guidance: Guidance, work: Measurement, protocol: Protocol, say: Say
+) -> tuple[dict[str, ClipResults], dict[str, Any]]:
+    """Return what `maps`, the baselines and the controls get, and what the record says of objects."""
+    world, indices = work.world, work.clips.store.indices
+    said: dict[str, Any] = {}
+    try:
+        objects, network = object_maps(guidance.weights, world.device)
+        maps, said = {**maps, "objects": objects}, {"network": network}
+    except UserError as error:
+        if guidance.wanted:
+            raise
+        if world.is_main:
+            say(f"objects alone are not measured: {error}")
+    if guidance.mixing:
+        mixed, indices, more = mix_objects(guidance, work, maps["model"], maps["objects"], protocol)
+        maps, said = {**maps, "guided": mixed}, said | more
+    # What was measured with another mixing must not be taken over by an evaluation that continues.
+    work = replace(work, identity={**work.identity, "guidance": said, "objects": guidance.weights})
+    systems = {"centered_box": centered_box} | {name: system_of(one) for name, one in maps.items()}
+    measured = work.measure(systems, protocol, indices)
+    for name, control in CONTROLS.get(protocol.name, {}).items():
+        heard = work.measure({"model": systems["model"]}, control, indices)
+        if world.is_main:
+            measured[name] = heard["model"]
+    return measured, said
+
+
+def open_validation(location: str | None, test: AnnotatedClips) -> AnnotatedClips | None:
+    """Return the clips on which alpha is chosen, if any. Raises UserError if they are the test clips."""
+    if location is None:
+        return None
+    clips = test.at(location)
+    if clips.store.fingerprint == test.store.fingerprint:
+        raise UserError(
+            f"--validation {location}: holds the test clips; alpha must be chosen on others, or leave the "
+            "option out to reserve every tenth"
+        )
+    return clips
+
+
+def check_size(protocol: Protocol, clips: int) -> None:
+    """Raise UserError if more clips would be measured than the official test set has."""
+    if protocol.official_clips and clips > protocol.official_clips:
+        raise UserError(
+            f"--protocol {protocol.name}: the official set has {protocol.official_clips} clips, these are "
+            f"{clips}; name the official list with --ids FILE"
+        )
+
+
+def check_alpha(alpha: Alpha) -> None:
+    """Raise UserError unless alpha is in 0..1 or is to be chosen."""
+    if alpha != "choose" and not 0 <= alpha <= 1:
+        raise UserError(f"--alpha {alpha:g}: give a number in 0..1, or choose")

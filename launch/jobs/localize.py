@@ -1,0 +1,67 @@
+"""Show where the sound is in a film, or in a picture with a sound, of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+import cacl
+from cacl.errors import UserError
+from cacl.viewing.localize import SoundFinder, localize_film, localize_picture, read_recording
+
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """What was written."""
+
+    path: Path
+    frames: int | None = None
+    """Of a film."""
+
+
+def localize(
+    run: str | Path,
+    file: str | Path,
+    *,
+    sound: str | None = None,
+    out: str | Path | None = None,
+    maps: str | None = None,
+    weights: Literal["model", "ema"] = "model",
+) -> Overlay:
+    """Write the overlay of a film, or of a picture and its `sound`, and return where it is.
+
+    `run` is a run directory or an exported file, `out` is next to the file by default, and `maps` names an
+    .npz for the raw maps. Raises UserError if a file cannot be read or would be overwritten.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; give a film, or a picture and --sound FILE")
+    still = path.suffix.lower() in PICTURES
+    if still and not sound:
+        raise UserError(f"{path}: has no sound; give the sound of this picture with --sound FILE")
+    target = Path(out or path.with_name(f"{path.stem}-sound{path.suffix if still else '.mp4'}"))
+    if target.resolve() == path.resolve():
+        raise UserError(f"--out {target}: is the file that is read; name another")
+    finder = cacl.load(run, weights)
+    if still and sound:
+        _localize_picture(finder, path, sound, target, maps)
+        return Overlay(target)
+    return Overlay(target, localize_film(finder, path, target, maps))
+
+
+def _localize_picture(finder: SoundFinder, path: Path, sound: str, out: Path, maps: str | None) -> None:
+    """Write one picture's overlay. Raises UserError for a picture or a sound that cannot be read."""
+    try:
+        frame = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"{path}: cannot be read as a picture: {error}") from error
+    overlay, raw = localize_picture(finder, frame, read_recording(finder, sound))
+    overlay.save(out)
+    if maps:
+        np.savez(maps, time=np.zeros(1), maps=raw[None])

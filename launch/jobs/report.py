@@ -1,0 +1,128 @@
+"""Write a run's report: its evaluation, perhaps next to another run's, and test clips drawn anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cacl.errors import UserError
+from cacl.evaluation import results
+from cacl.evaluation.protocols import Protocol
+from cacl.evaluation.summary import compare
+from cacl.evaluation.systems import Maps, maps_of
+from cacl.runs.directory import Run
+from cacl.runs.load import open_model
+from cacl.viewing.gallery import Example, View, choose
+from cacl.viewing.report import Evaluation, Page, Rival, write_report
+from launch.jobs.compare import check_same, read_alike
+from launch.jobs.measuring import AnnotatedClips, open_test
+
+SOUNDS = {"wav": "own sound", "other.wav": "other sound"}
+
+
+def report(
+    run: str | Path,
+    *,
+    beside: str | Path | None = None,
+    data: str | None = None,
+    protocol: str | None = None,
+    weights: Literal["model", "ema"] = "model",
+    clips: int = 24,
+    classes: int = 8,
+) -> Path:
+    """Write report.html into an evaluated run and return its path.
+
+    `beside` is another run that was evaluated on the same clips. `protocol` is an evaluation's name or its
+    protocol's alone; None is the newest. `clips` (best, worst, random) and as many `classes` with a clip of
+    their own are drawn with the maps of `weights`. Raises UserError if a run has no such evaluation.
+    """
+    directory = Run(run)
+    record = results.read_record(directory.folder, protocol)
+    test, measured_by = open_test(run, data, record["protocol"], record["options"]["upsampling"])
+    evaluation = read_evaluation(directory.folder, record)
+    rival = read_rival(Path(beside), evaluation, measured_by) if beside else None
+    folders = [directory.folder, *([Path(beside)] if beside else [])]
+    models = {folder.name: maps_of(open_model(folder, weights)[0]) for folder in folders}
+    chosen = choose(evaluation.systems["model"], measured_by, clips, classes)
+    page = Page(
+        log=directory.records(),
+        gallery={
+            heading: list(examples(models, test, indices, measured_by).values())
+            for heading, indices in chosen.items()
+        },
+        sample_rate=test.augmentation.sample_rate,
+        facts=facts(directory.folder, record),
+        rival=rival,
+    )
+    path = directory.folder / "report.html"
+    write_report(path, evaluation, measured_by, page)
+    return path
+
+
+def read_evaluation(folder: Path, record: Mapping[str, Any]) -> Evaluation:
+    """Return a run's evaluation of this record."""
+    return Evaluation(folder.name, record, results.read_clips(folder, record["name"]))
+
+
+def read_rival(folder: Path, own: Evaluation, protocol: Protocol) -> Rival:
+    """Return the other run's evaluation and what the comparison comes to.
+
+    Raises UserError if it was measured otherwise, or has the same name.
+    """
+    record = read_alike(folder, own.record["name"])
+    if folder.name == own.name:
+        raise UserError(f"--beside {folder}: is named like the run itself; name another, or rename one")
+    check_same(own.record, record, Path(own.name), folder)
+    other = read_evaluation(folder, record)
+    names = (other.name, own.name)
+    found = compare([other.systems["model"]], [own.systems["model"]], protocol)
+    return Rival(other, [one.sentence(names, metric) for metric, one in found.items()])
+
+
+def examples(
+    models: Mapping[str, Maps], test: AnnotatedClips, indices: Sequence[int], protocol: Protocol
+) -> dict[int, Example]:
+    """Return the gallery's clips by index.
+
+    One model shows each frame with its own sound, then with the other one if any; of several each shows it
+    with its own sound.
+    """
+    found: dict[int, Example] = {}
+    for sound, title in list(SOUNDS.items())[: 1 if len(models) > 1 else 2]:
+        stored = [index for index in indices if sound in test.store.read(index)]
+        if not stored:
+            continue
+        for batch in test.batches(np.array(stored), len(stored), sound):
+            drawn = {
+                name: protocol.score_maps(maps(batch.images, batch.waveforms))
+                for name, maps in models.items()
+            }
+            for row, note in enumerate(batch.annotations or []):
+                index, class_name = int(batch.index[row]), note.get("class_name", "")
+                example = found.setdefault(index, Example(note["id"], class_name, batch.images[row], []))
+                heard = note["other"] if sound == "other.wav" else note
+                for name, scores in drawn.items():
+                    first = name if len(models) > 1 else title
+                    label = ": ".join(filter(None, [first, heard.get("class_name", "")]))
+                    boxes = heard.get("boxes", [])
+                    example.views.append(View(label, scores[row], batch.waveforms[row], boxes))
+    return found
+
+
+def facts(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
+    """Return what else a reader must know to repeat the numbers."""
+    environment_file = folder / "environment.json"
+    environment = json.loads(environment_file.read_text()) if environment_file.exists() else {}
+    versions = environment.get("versions", {})
+    listed = {
+        "checkpoint": record["checkpoint"],
+        "test set (fingerprint)": record["data"],
+        "commit": environment.get("commit"),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+        "trained on": environment.get("platform"),
+    }
+    return {key: str(value) for key, value in listed.items() if value}

@@ -1,0 +1,45 @@
+"""What runs have come to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cacl.errors import UserError
+from cacl.runs.directory import Run
+from launch.jobs.changes import flat
+
+
+def list_runs(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """Return the outcome of every run below a folder by its path, newest first.
+
+    Raises UserError if there is none.
+    """
+    found = sorted(Path(folder).glob("**/recipe.yaml"), key=lambda path: -path.stat().st_mtime)
+    if not found:
+        raise UserError(f"{folder}: holds no run; train one with: cacl train RECIPE")
+    return {str(path.parent): outcome(Run(path.parent)) for path in found}
+
+
+def lay_side_by_side(folders: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
+    """Return every run's recipe and outcome by its name, one value a dotted key."""
+    runs = [Run(folder) for folder in folders]
+    return {run.folder.name: flat(run.recipe()) | outcome(run) for run in runs}
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """Return what a run has come to: last step, loss, speed, and if it has them validation and evaluation."""
+    records = run.records()[::-1]
+    last: dict[str, Any] = next((line for line in records if "loss" in line), {})
+    measured: dict[str, Any] = next((line["validation"] for line in records if "validation" in line), {})
+    result = {name: last.get(name) for name in ("step", "loss", "world_size", "clips_per_second")}
+    result["state"] = "to be resumed" if run.requeue_file.exists() else ""
+    result |= {f"validation.{name}": value for name, value in measured.items() if name != "clips"}
+    summary = run.folder / "metrics.json"
+    if summary.exists():
+        metrics = json.loads(summary.read_text())
+        evaluation = metrics.get("name", metrics["protocol"])
+        result |= {f"{evaluation}.{name}": value for name, value in metrics["model"].items()}
+    return result
