@@ -24,10 +24,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cacl.labels.classify import ClassifyFrames, build_classifier
+from cacl.labels.classifier import build_classifier
+from cacl.labels.classify import ClassifyFrames
 from cacl.model.weights import efficientnet_file
 from cacl.world import World
-from launch.clips import IMAGE_SIZE, over_clips
+from launch.jobs.clips import IMAGE_SIZE, map_clips
 from launch.main import main as cacl
 from shards.store import Store, open_store
 
@@ -45,7 +46,9 @@ def reference(files: list[Path], network: nn.Module) -> np.ndarray:
 
 def ours(store: Store, work: ClassifyFrames, folder: Path) -> np.ndarray:
     """Label the clips of `store` as `cacl label` does, [N]."""
-    arrays = over_clips(store, work, folder / "labels.parquet", {}, World(), workers=0, description="label")
+    arrays = map_clips(
+        store, work, folder / "labels.parquet", {}, world=World(), workers=0, description="label"
+    )
     assert arrays is not None
     return arrays["label"]
 

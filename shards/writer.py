@@ -13,7 +13,7 @@ from pathlib import Path
 from cacl.files import write_text
 from shards.clip import Clip, Rejected, members
 from shards.manifest import Shard, shard_name
-from shards.plan import Plan
+from shards.plan import PackPlan
 from shards.store import Places, write_index
 from shards.workers import Report
 
@@ -33,7 +33,7 @@ class Entry:
 class ShardWriter:
     """The job of a packing process: read the clips of one shard and write it."""
 
-    plan: Plan
+    plan: PackPlan
     out: Path
 
     def __call__(self, number: int, crashed: dict[int, str], report: Report) -> list[Rejected]:
@@ -67,7 +67,7 @@ class ShardWriter:
             yield index, Rejected(id, crashed[index]) if index in crashed else self.plan.source.read(id)
 
 
-def finished(out: Path, number: int) -> Entry | None:
+def read_entry(out: Path, number: int) -> Entry | None:
     """Return the entry of a shard that is complete and undamaged."""
     try:
         values = json.loads((out / WORK / f"{number:06d}.json").read_text())

@@ -71,11 +71,11 @@ def _pack(arguments: argparse.Namespace) -> int:
     out, limit = arguments.out, arguments.max_rejected
     packed = (out / "manifest.json").exists()
     if arguments.source == "merge":
-        _tell(out, pack.checked(out) if packed else pack.merge(pack.recorded_plan(out), out, limit))
+        _tell(out, pack.check_bytes(out) if packed else pack.merge(pack.read_plan(out), out, limit))
         return 0
     plan = make_plan(_source(arguments), arguments.shard_size)
     if packed:
-        _tell(out, pack.check(plan, out))
+        _tell(out, pack.check_packed(plan, out))
         return 0
     turn, parts = arguments.part
     pack.pack(plan, out, workers=arguments.workers, part=(turn, parts), max_rejected=limit)

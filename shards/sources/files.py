@@ -18,7 +18,7 @@ from shards.sources.video import Moment, Window, read_video
 
 
 @dataclass(frozen=True)
-class Files(Source):
+class FileSource(Source):
     """Clips out of files under a root, all of them or those of a list."""
 
     shard_size: ClassVar[int] = 100
@@ -37,10 +37,10 @@ class Files(Source):
 
     @abstractmethod
     def moment(self, pick: Pick) -> Moment:
-        """Decode frame and sound. Raises media.Broken."""
+        """Decode frame and sound. Raises media.BrokenMedia."""
 
     def annotation(self, pick: Pick) -> dict[str, Any]:
-        """Return what is known of a clip. Raises media.Broken when that is unusable."""
+        """Return what is known of a clip. Raises media.BrokenMedia when that is unusable."""
         return {}
 
     def ids(self) -> list[str]:
@@ -60,7 +60,7 @@ class Files(Source):
         try:
             known = self.annotation(pick)
             moment = self.moment(pick)
-        except media.Broken as error:
+        except media.BrokenMedia as error:
             return Rejected(id, str(error), error.file)
         if moment.frame_seconds is not None:
             known["frame_seconds"] = round(moment.frame_seconds, 6)
@@ -89,7 +89,7 @@ class Files(Source):
 
 
 @lru_cache(maxsize=4)
-def _picks(source: Files) -> dict[str, tuple[Pick, int]]:
+def _picks(source: FileSource) -> dict[str, tuple[Pick, int]]:
     """Return each id's pick, and how often it stands in the source."""
     if source.lists:
         picks = [pick for path in source.lists for pick in read_list(path)]

@@ -12,7 +12,7 @@ import numpy as np
 from shards.clip import Clip, Rejected, Storage
 from shards.manifest import Manifest
 from shards.pack import merge
-from shards.plan import Plan
+from shards.plan import PackPlan
 from shards.sources.base import Source
 from shards.writer import WORK, ShardWriter
 from tests.shards.tiny import smooth_picture
@@ -41,14 +41,14 @@ class Classed(Source):
         return Clip(id, smooth_picture(random, 32, 40), sound, {"class_name": self.classes[number]})
 
 
-def write_shards(plan: Plan, out: Path) -> None:
+def write_shards(plan: PackPlan, out: Path) -> None:
     """Write every shard and its entry, as packing does before it merges."""
     (out / WORK).mkdir(parents=True)
     for number in range(plan.shards):
         ShardWriter(plan, out)(number, {}, lambda index: None)
 
 
-def packed_here(plan: Plan, out: Path) -> Manifest:
+def packed_here(plan: PackPlan, out: Path) -> Manifest:
     """Pack all shards and return their manifest."""
     write_shards(plan, out)
     (out / WORK / "plan.json").write_text(json.dumps({}))

@@ -21,7 +21,7 @@ from shards.sources import SOURCES, source_class
 from shards.sources.boxes import checked_boxes, flickr_boxes
 from shards.sources.flickr import Flickr
 from shards.sources.lists import read_list
-from shards.sources.media import Broken, fit_sound
+from shards.sources.media import BrokenMedia, fit_sound
 from shards.sources.prepared import Prepared
 from shards.sources.vggsound import VggSound
 from shards.sources.vggss import VggSs
@@ -112,7 +112,7 @@ def test_silent_short_infinite_and_badly_sampled_sounds_are_told_apart() -> None
         (np.empty(0), 16000, "too short"),
         (tone(), 7, "wrong rate"),
     ]:
-        with pytest.raises(Broken, match=f"^{expected}:"):
+        with pytest.raises(BrokenMedia, match=f"^{expected}:"):
             fit_sound(sound[:, None].astype(np.float32), rate, STORAGE, shortest=1.0)
 
 
@@ -380,13 +380,13 @@ def test_flickr_reads_the_boxes_of_several_annotators(tmp_path: Path) -> None:
 def test_entities_in_an_annotation_do_not_unfold() -> None:
     levels = "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 12))
     bomb = f'<!DOCTYPE a [<!ENTITY e0 "ha">{levels}]><a><object><bbox>&e11;</bbox></object></a>'
-    with pytest.raises(Broken, match="unreadable XML"):
+    with pytest.raises(BrokenMedia, match="unreadable XML"):
         flickr_boxes(bomb.encode())
 
 
 @pytest.mark.parametrize("box", [[0, 0, 1], [0, 0, "a", 1], [0, float("nan"), 1, 1], None])
 def test_malformed_boxes_are_refused(box: object) -> None:
-    with pytest.raises(Broken, match="malformed box"):
+    with pytest.raises(BrokenMedia, match="malformed box"):
         checked_boxes([box])
 
 
@@ -418,7 +418,7 @@ def test_only_public_clips_without_any_box_in_the_frame_are_rejected(lists_dir: 
     for pick in read_list(lists_dir / "vggss_test.csv"):
         try:
             assert source.annotation(pick)["boxes"]
-        except Broken as error:
+        except BrokenMedia as error:
             rejected.add((pick.id, str(error).partition(":")[0]))
     assert len(source.all_ids()) == 5158 and rejected == PUBLIC_CLIPS_WITHOUT_A_BOX
 
