@@ -183,5 +183,5 @@ def test_an_empty_share_is_no_batch():
 
 
 def test_ranks_that_do_not_fit_the_lanes_are_refused_at_once():
-    with pytest.raises(UserError, match="24 lanes cannot be dealt to 5 ranks"):
+    with pytest.raises(UserError, match="24 clips cannot be dealt to 5 ranks"):
         train(size=5)
