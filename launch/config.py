@@ -64,8 +64,9 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = merge(old, value) if both and value.get("name") in (None, old.get("name")) else value
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("name") in (None, old.get("name")):
+            value = merge(old, value)
+        merged[key] = value
     return merged
 
 
