@@ -29,7 +29,8 @@ from cacl.labels.classify import ClassifyFrames
 from cacl.model.weights import efficientnet_file
 from cacl.world import World
 from launch.jobs.clips import IMAGE_SIZE, map_clips
-from launch.main import main as cacl
+from launch.jobs.pack import pack
+from shards.sources.generated import Generated
 from shards.store import Store, open_store
 
 
@@ -70,7 +71,7 @@ class _Timed(nn.Module):
 def measure(clips: int, repeats: int, folder: Path) -> dict[str, object]:
     """Return the benchmark's line."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    cacl(["pack", "generated", "--out", str(folder / "shards"), "--clips", str(clips)])
+    pack(Generated(clips=clips), folder / "shards", workers=len(os.sched_getaffinity(0)))
     store = open_store(folder / "shards")
     files = [folder / f"{index:06d}.jpg" for index in store.indices]
     for file, index in zip(files, store.indices, strict=True):

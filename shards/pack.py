@@ -18,7 +18,7 @@ from cacl.errors import UserError
 from cacl.files import locked, write_text
 from shards import manifest as manifests
 from shards.checksums import check_sha256
-from shards.clip import Rejected
+from shards.clip import Rejection
 from shards.manifest import Manifest, shard_name
 from shards.plan import PackPlan, refuse_other
 from shards.progress import progress
@@ -87,12 +87,12 @@ def merge(plan: Manifest, out: Path, max_rejected: float | None = None) -> Manif
     return manifest
 
 
-def _write_rejected(rejected: list[Rejected], out: Path) -> None:
+def _write_rejected(rejected: list[Rejection], out: Path) -> None:
     lines = [json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in rejected]
     write_text(out / REJECTED, "".join(lines), out / WORK)
 
 
-def _refuse_rejected(rejected: list[Rejected], ids: int, out: Path, max_rejected: float) -> None:
+def _refuse_rejected(rejected: list[Rejection], ids: int, out: Path, max_rejected: float) -> None:
     # Not `max_rejected * ids`: 0.29 * 100 is less than 29, and 29 / 100 is the float that 0.29 means.
     if len(rejected) / ids > max_rejected:
         _write_rejected(rejected, out)

@@ -51,9 +51,10 @@ def cluster(
     store = open_store(data)
     out = table_path(data, out, of)
     check_clusters(clusters, len(store.indices))
-    work, encoders = (
-        prepare_trained(run, world) if run else prepare_frozen(store, world, classifier, weights, tagger)
-    )
+    if run:
+        work, encoders = prepare_model_features(run, world)
+    else:
+        work, encoders = prepare_clip_features(store, world, classifier, weights, tagger)
     features = find_features(store, work, encoders, out.parent / "features.npz", world, workers)
     if features is None:
         return None
@@ -87,14 +88,14 @@ def find_features(
     return features
 
 
-def prepare_trained(run: str, world: World) -> tuple[Work, dict[str, str]]:
+def prepare_model_features(run: str, world: World) -> tuple[Work, dict[str, str]]:
     """Return the work that embeds clips by a trained model, and its names for the header."""
     model, weights = load_localizer(run, world.device)
     names = {"image": "run", "image_weights": weights, "sound": "run", "sound_weights": weights}
     return ModelFeatures(model), names
 
 
-def prepare_frozen(
+def prepare_clip_features(
     store: Store, world: World, classifier: str, weights: str | None = None, tagger: str | None = None
 ) -> tuple[Work, dict[str, str]]:
     """Return the work of a frozen classifier and a tagger or log-mel statistics, and their names."""

@@ -12,7 +12,6 @@ changes no label.
 from __future__ import annotations
 
 import argparse
-import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,9 +78,3 @@ def main(arguments: argparse.Namespace) -> None:
     table = written.table
     used = len(set(table.label.tolist()))
     print(f"{written.path}: {len(table.index)} clips, {used} of {table.header.classes} classes used")
-
-
-if __name__ == "__main__":
-    from launch.main import main as run_verb
-
-    sys.exit(run_verb(["label", *sys.argv[1:]]))

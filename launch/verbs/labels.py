@@ -9,7 +9,6 @@ cacl labels report data/train/labels/fused.parquet data/train/labels/sound.parqu
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -169,9 +168,3 @@ def report(arguments: argparse.Namespace) -> None:
             line += f", recall {part['pair_recall']:.3f}, F1 {part['pair_f1']:.3f}"
         print(line)
     print(written.page)
-
-
-if __name__ == "__main__":
-    from launch.main import main as run_verb
-
-    sys.exit(run_verb(["labels", *sys.argv[1:]]))

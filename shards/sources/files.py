@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cacl.errors import UserError
-from shards.clip import STORAGE, Clip, Rejected, Storage
+from shards.clip import STORAGE, Clip, Rejection, Storage
 from shards.sources import media
 from shards.sources.base import Source
 from shards.sources.lists import Pick, read_list
@@ -52,16 +52,16 @@ class FileSource(Source):
                 raise UserError(f"--root {self.root}: the file name {id!a} is not UTF-8; rename it")
         return sorted(_picks(self))
 
-    def read(self, id: str) -> Clip | Rejected:
+    def read(self, id: str) -> Clip | Rejection:
         """Decode one clip."""
         pick, count = _picks(self)[id]
         if count > 1:
-            return Rejected(id, f"duplicate id: it stands {count} times in the source")
+            return Rejection(id, f"duplicate id: it stands {count} times in the source")
         try:
             known = self.annotation(pick)
             moment = self.moment(pick)
         except media.BrokenMedia as error:
-            return Rejected(id, str(error), error.file)
+            return Rejection(id, str(error), error.file)
         if moment.frame_seconds is not None:
             known["frame_seconds"] = round(moment.frame_seconds, 6)
         known["seconds"] = round(moment.recording.seconds, 6)

@@ -18,6 +18,7 @@ from cacl.labels.relabel import relabel
 from cacl.labels.table import LabelTable
 from launch.jobs import label as label_job
 from launch.jobs.clips import whole_view
+from launch.jobs.cluster import cluster as cluster_job
 from launch.main import main
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches
@@ -141,6 +142,15 @@ def test_frames_are_looked_at_as_the_options_say(shards, tmp_path, monkeypatch):
         work, header = given.pop()
         assert (work.views, work.region, work.soft) == expected
         assert (header["preprocessing"]["views"], header["classes"]) == (expected[0], 1000)
+
+
+def test_jobs_are_functions_that_print_nothing(shards, tmp_path, capsys):
+    capsys.readouterr()
+    written = cluster_job(str(shards), tmp_path / "own" / "t.parquet", of="image", clusters=3, workers=0)
+    assert written.path.exists() and written.is_new and written.table.header.classes == 3
+    stored = LabelTable.load(written.path, open_store(shards).fingerprint)
+    np.testing.assert_array_equal(stored.label, written.table.label)
+    assert capsys.readouterr().out == ""
 
 
 def test_two_tables_are_fused(shards, tmp_path):

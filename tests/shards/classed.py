@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from shards.clip import Clip, Rejected, Storage
+from shards.clip import Clip, Rejection, Storage
 from shards.manifest import Manifest
 from shards.pack import merge
 from shards.plan import PackPlan
@@ -32,10 +32,10 @@ class Classed(Source):
     def ids(self) -> list[str]:
         return [f"clip-{k:03d}" for k in range(len(self.classes))]
 
-    def read(self, id: str) -> Clip | Rejected:
+    def read(self, id: str) -> Clip | Rejection:
         number = int(id[-3:])
         if number in self.broken:
-            return Rejected(id, "broken: by design")
+            return Rejection(id, "broken: by design")
         random = np.random.default_rng(number)
         sound = random.uniform(-0.5, 0.5, self.storage.samples).astype(np.float32)
         return Clip(id, smooth_picture(random, 32, 40), sound, {"class_name": self.classes[number]})

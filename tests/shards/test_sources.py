@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from cacl.errors import UserError
-from shards.clip import Clip, Rejected, Storage
+from shards.clip import Clip, Rejection, Storage
 from shards.sources import SOURCES, source_class
 from shards.sources.boxes import checked_boxes, flickr_boxes
 from shards.sources.flickr import Flickr
@@ -57,12 +57,12 @@ def prepared(root: Path, *ids: str) -> Prepared:
     return Prepared(root=root, storage=STORAGE)
 
 
-def reason(result: Clip | Rejected) -> str:
-    assert isinstance(result, Rejected), "the clip was not rejected"
+def reason(result: Clip | Rejection) -> str:
+    assert isinstance(result, Rejection), "the clip was not rejected"
     return result.reason
 
 
-def whole(result: Clip | Rejected) -> Clip:
+def whole(result: Clip | Rejection) -> Clip:
     assert isinstance(result, Clip), result
     return result
 
@@ -72,8 +72,8 @@ def test_the_ids_of_a_prepared_folder_are_the_union_of_frames_and_audio(tmp_path
     (tmp_path / "frames/a.jpg").unlink()
     (tmp_path / "audio/c.wav").unlink()
     assert source.ids() == ["a", "b", "c"]
-    assert source.read("a") == Rejected("a", "missing: there is no such file", "frames/a.jpg")
-    assert source.read("c") == Rejected("c", "missing: there is no such file", "audio/c.wav")
+    assert source.read("a") == Rejection("a", "missing: there is no such file", "frames/a.jpg")
+    assert source.read("c") == Rejection("c", "missing: there is no such file", "audio/c.wav")
     clip = whole(source.read("b"))
     assert (
         clip.frame.shape == (64, 85, 3)
@@ -267,7 +267,7 @@ def test_flipped_bytes_never_escape_as_anything_but_a_rejected_clip(tmp_path: Pa
         for at in random.integers(0, len(data), 20):
             spoiled[at] = random.integers(256)
         (tmp_path / "whole.mp4").write_bytes(spoiled)
-        assert isinstance(source.read("whole"), Clip | Rejected)
+        assert isinstance(source.read("whole"), Clip | Rejection)
 
 
 def test_a_folder_of_videos_with_a_table_of_parts(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_vggsound_joins_table_list_and_files(tmp_path: Path) -> None:
         "seconds": 3.0,
     }
     assert clip.frame[30, 30, 0] == pytest.approx(250, abs=4)  # frame 125, the one that was annotated
-    assert source.read(f"{YOUTUBE}_000070") == Rejected(
+    assert source.read(f"{YOUTUBE}_000070") == Rejection(
         f"{YOUTUBE}_000070", "missing: there is no such file", f"{YOUTUBE}_000070.mp4"
     )
     (tmp_path / "list.txt").write_text(f"{YOUTUBE}_000090\n{YOUTUBE}_000030")
@@ -374,7 +374,7 @@ def test_flickr_reads_the_boxes_of_several_annotators(tmp_path: Path) -> None:
     source = Flickr(root=tmp_path, boxes=tmp_path, storage=STORAGE)
     assert len(whole(source.read("1")).annotation["boxes"]) == 2
     assert source.read("2").reason.startswith("unreadable XML:")
-    assert source.read("3") == Rejected("3", "missing: there is no such file", "3.xml")
+    assert source.read("3") == Rejection("3", "missing: there is no such file", "3.xml")
 
 
 def test_entities_in_an_annotation_do_not_unfold() -> None:
