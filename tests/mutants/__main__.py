@@ -22,16 +22,19 @@ from pathlib import Path
 
 from tests.mutants import ROOT, Mutant, load_mutants
 
-_LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", ".cache", "__pycache__", "data", "runs", "build", "*.egg-info"
-)
+_BUILT = {".git", ".venv", ".cache", ".hypothesis", ".mypy_cache", ".ruff_cache", "data", "runs", "build"}
+"""What lies at the root and is no part of the product."""
 _FAILED = 1
 """Pytest's exit code when tests ran and failed; a break that cannot be imported has another one."""
 
 
 def copy_tree(to: Path) -> Path:
-    """Copy the working tree without what is built or downloaded."""
-    shutil.copytree(ROOT, to, ignore=_LEFT_OUT)
+    """Copy the working tree without what is built or downloaded; return `to`."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        return {"__pycache__"} | (_BUILT if Path(folder) == ROOT else set())
+
+    shutil.copytree(ROOT, to, ignore=left_out)
     return to
 
 
