@@ -15,7 +15,7 @@ from cacl.training.ema import Ema
 from cacl.training.engines.ddp import DDP, DDPEngine
 from cacl.training.optimization import SGD
 from cacl.training.step import concatenate, derived_seed, train_step
-from cacl.types import Clips
+from cacl.types import Clips, Embeddings
 from cacl.world import World
 from tests.ranks import run_ranks
 from tests.waiting import NeverWaits
@@ -92,6 +92,30 @@ def test_cached_form_equals_the_same_micro_batches_without_cache():
     engine.update(1.0)
     for name, parameter in engine.module.named_parameters():
         torch.testing.assert_close(parameter.data, cached[name], rtol=0, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize(("micro", "with_graph"), [(CLIPS, [True]), (4, [False] * 3 + [True] * 3)])
+def test_a_single_micro_batch_is_computed_once_and_of_several_no_graph_is_kept(micro, with_graph):
+    """What each forward is: with a graph, whose memory lasts until its backward, or without."""
+    engine, loss = engine_of(World()), parse(LossOptions, LOSS, "test")
+    images, sounds, clips = inputs()
+    forward, seen = engine.forward, []
+
+    def watched(*prepared: Tensor) -> Embeddings:
+        seen.append(torch.is_grad_enabled())
+        return forward(*prepared)
+
+    engine.forward = watched
+    train_step(
+        engine,
+        list(zip(images.split(micro), sounds.split(micro), strict=True)),
+        clips,
+        lambda embeddings, own: global_loss(embeddings, own, loss, World()),
+        seed=0,
+        step=0,
+        learning_rate_factor=1.0,
+    )
+    assert seen == with_graph
 
 
 def test_one_two_three_and_six_ranks_end_in_the_same_model():
