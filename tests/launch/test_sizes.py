@@ -68,9 +68,19 @@ def test_the_batch_size_that_is_proposed_fits(batch, lanes):
 @pytest.mark.parametrize(
     ("batch", "micro", "ranks", "said"),
     [
-        (50, 1, 1, "training.global_batch_size: 50 is not a multiple of the 24 lanes of data.order.lanes; use 72"),
+        (
+            50,
+            1,
+            1,
+            "training.global_batch_size: 50 is not a multiple of the 24 lanes of data.order.lanes; use 72",
+        ),
         (48, 1, 5, "data.order.lanes: 24 lanes cannot be dealt to 5 ranks"),
-        (48, 5, 2, "training.micro_batch_size: 5 does not divide the 24 clips that each of 2 rank(s) has of a batch"),
+        (
+            48,
+            5,
+            2,
+            "training.micro_batch_size: 5 does not divide the 24 clips that each of 2 rank(s) has of a batch",
+        ),
         (48, 1, 0, "the number of ranks must be at least 1, got 0"),
     ],
 )
