@@ -20,8 +20,8 @@ from shards.decoders.clip import Request, Wishes
 from shards.decoders.torch import decode
 from shards.plan import make_plan
 from shards.store import Store, open_store
+from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import write_recipe
-from tests.ranks import run_ranks
 from tests.shards.classed import Classed, packed_here
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")

@@ -18,12 +18,12 @@ from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity
 from cacl.types import Clips, Embeddings
 from cacl.world import World
+from tests.helpers.memory import peak_memory
+from tests.helpers.ranks import run_ranks
+from tests.helpers.waiting import NeverWaits
 from tests.loss.batches import embed, random_clips, random_parameters, take
+from tests.loss.cases import N
 from tests.loss.combinations import SIMILARITIES, combinations, every_part, heads_of
-from tests.loss.test_ranks import N
-from tests.memory import peak_memory
-from tests.ranks import run_ranks
-from tests.waiting import NeverWaits
 
 
 def leaves(options: LossOptions, n: int = N, dtype=torch.float64) -> Embeddings:

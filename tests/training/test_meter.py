@@ -16,7 +16,7 @@ from cacl.training.meter import Meter
 from cacl.training.step import StepRecord
 from cacl.training.trainer import StepReader
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 
 
 def reader_of(world: World, folder: str, policy: str, steps: int) -> StepReader:

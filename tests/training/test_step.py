@@ -7,52 +7,17 @@ import torch
 from torch import Tensor
 
 from cacl.loss import LossOptions, global_loss
-from cacl.model import audio as sound
-from cacl.model import image
-from cacl.model.localizer import Localizer, ModelOptions
+from cacl.model.localizer import Localizer
 from cacl.options import parse
 from cacl.training.ema import Ema
-from cacl.training.engines.ddp import DDP, DDPEngine
+from cacl.training.engines.ddp import DDP
 from cacl.training.optimization import SGD
 from cacl.training.step import concatenate, derived_seed, train_step
-from cacl.types import Clips, Embeddings
+from cacl.types import Embeddings
 from cacl.world import World
-from tests.ranks import run_ranks
-from tests.waiting import NeverWaits
-
-CLIPS, MICRO = 12, 2
-MODEL = ModelOptions(
-    image=image.SmallCnn(channels=16, norm="batch"),
-    sound=sound.SmallCnn(channels=16, norm="batch"),
-    dimension=8,
-    image_dropout=0.5,
-)
-LOSS = {
-    "similarity": {"name": "max"},
-    "positives": {"name": "same-class"},
-    "objective": {"name": "infonce"},
-    "temperature": 0.2,
-    "learn_temperature": True,
-}
-
-
-def inputs() -> tuple[Tensor, Tensor, Clips]:
-    """Twelve clips of three classes, in float64."""
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(CLIPS, 3, 32, 32, generator=generator, dtype=torch.float64)
-    sounds = torch.randn(CLIPS, 1, 32, 40, generator=generator, dtype=torch.float64)
-    index = torch.arange(CLIPS)
-    return images, sounds, Clips(index, index % 3, torch.ones(CLIPS), torch.ones(CLIPS, dtype=torch.bool))
-
-
-def rows_of(clips: Clips, rows: slice) -> Clips:
-    return Clips(clips.index[rows], clips.label[rows], clips.confidence[rows], clips.valid[rows])
-
-
-def engine_of(world: World) -> DDPEngine:
-    loss = parse(LossOptions, LOSS, "test")
-    model = Localizer(MODEL, loss.scalars(), seed=3).double().train()
-    return DDP().build(model, SGD(learning_rate=0.1), world)
+from tests.helpers.ranks import run_ranks
+from tests.helpers.waiting import NeverWaits
+from tests.training.steps import CLIPS, LOSS, MICRO, MODEL, engine_of, inputs, rows_of
 
 
 def step_on(world: World, steps: int = 2) -> tuple[list[float], dict[str, Tensor]]:

@@ -7,7 +7,7 @@ import torch
 
 from cacl.training.stopping import StopFlag
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 
 
 def answers(world: World, rank: int, step: int, steps: int = 5) -> tuple[list[bool], list[bool]]:
