@@ -155,6 +155,7 @@ def _check_shapes(embeddings: Embeddings, clips: Clips) -> None:
             f"loss: maps has shape {tuple(maps.shape)}, expected [clips, heads, pixels, channels]"
         )
     n, heads, _, channels = maps.shape
+    expected: dict[str, tuple[Tensor, tuple[int, ...]]]
     expected = {"audio": (embeddings.audio, (n, heads, channels))}
     expected |= {name: (getattr(clips, name), (n,)) for name in ("index", "label", "confidence", "valid")}
     if target is not None:
