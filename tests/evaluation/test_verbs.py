@@ -197,8 +197,15 @@ def test_the_best_checkpoint_is_measured_when_it_is_named(run_of_many_weights, t
 
 
 def test_the_moving_average_is_measured_and_drawn_when_it_is_named(run_of_many_weights, tmp_path):
+    """Also where an evaluation of the model has stopped before it wrote its result: nothing of it is taken over."""
     copy = tmp_path / "run"
-    shutil.copytree(run_of_many_weights, copy)
+    shutil.copytree(run_of_many_weights, copy, ignore=shutil.ignore_patterns("evaluation"))
+    (copy / "evaluation").mkdir()
+    (copy / "evaluation" / "stamps").write_text("in the way of the result")
+    with pytest.raises(FileExistsError):
+        main(["evaluate", "--run", str(copy)])
+    assert list((copy / "evaluation").glob(".stamps.parts/*/*.npz")), "what is measured is kept"
+    (copy / "evaluation" / "stamps").unlink()
     assert main(["evaluate", "--run", str(copy), "--weights", "ema"]) == 0
     assert_measured(copy, "latest ema", read_clips(copy, "stamps")["model"])
     assert main(["report", "--run", str(copy), "--weights", "ema", "--clips", "1", "--classes", "0"]) == 0

@@ -181,10 +181,8 @@ def train_by_hand(optimizer: AdamW | SGD, micro: int) -> Trained:
         lines.append({**line, "learning_rate": rate, "logit_scale": logit_scale.item(), **counts})
         with torch.no_grad():
             for p in model.parameters():
-                gradient, decay = (
-                    p.grad * CLIPPED_TO / (norm + 1e-6),
-                    optimizer.weight_decay if p.ndim >= 2 else 0.0,
-                )
+                gradient = p.grad * CLIPPED_TO / (norm + 1e-6)
+                decay = optimizer.weight_decay if p.ndim >= 2 else 0.0
                 first, second = state[p]
                 if optimizer is ADAMW:
                     first = 0.8 * first + 0.2 * gradient
@@ -206,7 +204,7 @@ def train_by_hand(optimizer: AdamW | SGD, micro: int) -> Trained:
             for name, value in average.state_dict().items():
                 counter = not value.is_floating_point()
                 value.copy_(online[name] if counter else 0.8 * value + 0.2 * online[name])
-            clamped += bool(logit_scale > -math.log(10))
+            clamped += bool(logit_scale > -math.log(10))  # the average has taken it as it was
             logit_scale.clamp_(max=-math.log(10))
         if step % 2:
             lines.append({"step": step + 1, "recall_at_1": figure_by_hand(model)})
