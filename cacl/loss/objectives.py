@@ -210,9 +210,9 @@ class MarginNCE(PairObjective):
 class SupCon(PairObjective):
     """The supervised contrastive loss, averaged outside or inside the logarithm.
 
-    `out`: mean over P of `-log(e^s / sum over A of e^s)`; `in`: `-log(mean over P of e^s / sum over A of
-    e^s)`. Khosla et al. 2020 (arXiv:2004.11362), Eq. (2) and (3); `out` is what
-    github.com/HobbitLong/SupContrast computes. With one positive both are InfoNCE.
+    `out` is the mean over P of `-log(e^s / sum over A of e^s)`, and `in` is
+    `-log(mean over P of e^s / sum over A of e^s)`: Eq. (2) and (3) of Khosla et al. 2020 (arXiv:2004.11362).
+    github.com/HobbitLong/SupContrast computes `out`. With one positive both are InfoNCE.
 
     >>> from cacl.loss.sums import partial
     >>> pair = torch.tensor([[0.9, 0.7, 0.3]])  # [b, N]

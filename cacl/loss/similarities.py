@@ -185,10 +185,10 @@ class AttentionSimilarity(Similarity):
 class TriMapSimilarity(Similarity):
     """Mean of `cos(p)` over the pixels that a sound lights up: LVS's.
 
-    It weights pixels by `m = sigmoid((cos(p) - positive_threshold) / softness)`. A row also has a hard
-    negative: the same mean over the own pair's surely silent pixels, with `m = 1 - sigmoid((cos(p) -
-    negative_threshold) / softness)`. Chen et al. 2021, "Localizing Visual Sounds the Hard Way"
-    (github.com/hche11/Localizing-Visual-Sounds-the-Hard-Way).
+    Pixels are weighted by `sigmoid((cos(p) - positive_threshold) / softness)`. A row also has a hard
+    negative: the mean over the own pair's surely silent pixels, weighted by
+    `1 - sigmoid((cos(p) - negative_threshold) / softness)`. Chen et al. 2021, "Localizing Visual Sounds the
+    Hard Way" (github.com/hche11/Localizing-Visual-Sounds-the-Hard-Way).
 
     >>> maps = torch.tensor([[[[1.0, 0.0], [0.28, 0.96]]]])  # [b, 1, P, D]
     >>> audio = torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]]])  # [N, 1, D]

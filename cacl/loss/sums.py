@@ -1,9 +1,11 @@
 """The algebra of a loss: sums over parts of rows and columns that merge exactly.
 
 An objective names terms of every pair: `linear` ones are summed as they are, `exponential` ones after `exp`,
-each sum with a shift of its own so that nothing overflows or vanishes: `(m, sum of w e^(s - m))` with the
-largest logit `m`. Sums of parts of a row or column merge exactly, whether the parts are blocks or ranks: `m =
-max(m1, m2)`, `sum = sum1 e^(m1 - m) + sum2 e^(m2 - m)`.
+each sum with a shift of its own so that nothing overflows or vanishes: m and `sum of w e^(s - m)` with the
+largest logit m. Sums of parts of a row or column merge exactly, whether the parts are blocks or ranks:
+
+    m = max(m1, m2)
+    sum = sum1 e^(m1 - m) + sum2 e^(m2 - m)
 
 >>> from cacl.loss.positives import Relation
 >>> pair, own = torch.tensor([[0.9, 0.1, 500.0, 0.3]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]])
