@@ -39,8 +39,8 @@ from cacl.loss.positives import OwnClip, SameClass
 from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity
 from cacl.types import Clips, Embeddings
 from cacl.world import World
-from tests.memory import peak_memory
-from tests.ranks import run_ranks
+from tests.helpers.memory import peak_memory
+from tests.helpers.ranks import run_ranks
 
 CHANNELS, SIDE, CLASSES, TAU = 512, 7, 100, 0.03
 SECONDS, MOST_REPEATS = 5.0, 500

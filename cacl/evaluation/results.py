@@ -1,9 +1,8 @@
 """What an evaluation leaves in a run directory.
 
-    evaluation/<protocol>/clips.parquet   one row a clip and system (model, untrained, centered_box, a
-    control) evaluation/<protocol>/metrics.json    the numbers, with protocol, version, N, missing clips,
-    data, checkpoint metrics.json                          the newest evaluation's numbers, and under
-    `evaluations` all of them
+    evaluation/<protocol>/clips.parquet  a row for each clip and system (model, untrained, centered_box ...)
+    evaluation/<protocol>/metrics.json   the numbers, with protocol, version, N, missing clips, checkpoint
+    metrics.json                         the newest evaluation's numbers, and all under `evaluations`
 
 Axes: `N` clips of the test set.
 """

@@ -1,4 +1,4 @@
-"""The global batch as one rank knows it: its own clips, and what is known of those of all ranks.
+"""The global batch as one rank sees it: its own clips among those of all ranks.
 
 Axes: `n` clips on this rank, `N` of all ranks.
 """
@@ -33,7 +33,7 @@ class GlobalBatch:
     def gather(
         cls, clips: Clips, world: World, step: int | Tensor, shares: Sequence[int] | None
     ) -> GlobalBatch:
-        """Exchange what is known of clips beside their embeddings."""
+        """Exchange what is known of clips apart from their embeddings."""
         n = len(clips.label)
         first = sum(shares[: world.rank]) if shares else world.rank * n
         return cls(clips, gather_clips(clips, world, shares), first, world, shares, step)
@@ -45,9 +45,9 @@ class GlobalBatch:
 
 
 def gather_clips(clips: Clips, world: World, shares: Sequence[int] | None = None) -> Clips:
-    """Return the clips of all ranks [N], in one exchange (float64 holds every index and label exactly).
+    """Return the clips of all ranks [N], in one exchange.
 
-    Soft labels, where there are some, take a second one.
+    They travel as float64, which holds every index and label exactly. Soft labels, if any, take a second one.
     """
     if world.size == 1:
         return clips
@@ -69,7 +69,7 @@ def cut(clips: Clips, where: slice) -> Clips:
 
 
 def upcast(embeddings: Embeddings) -> Embeddings:
-    """Return half-precision vectors as float32: every reduction of the loss is at least that wide."""
+    """Return half-precision vectors as float32, the least precision of any reduction."""
 
     def wide(x: Tensor) -> Tensor:
         return x if x.dtype == torch.float64 else x.float()

@@ -1,4 +1,4 @@
-"""Eq. (1)-(3) in closed form: time and memory linear in the batch, a message of class sums across ranks.
+"""Eq. (1)-(3) in closed form: time and memory linear in the batch.
 
 Mean similarity and Eq. (2) are linear before the logarithm, so with pooled images `v_i` and sounds `a_j`
 
@@ -44,10 +44,10 @@ class Counted:
 def class_sums(
     maps: Tensor, audio: Tensor, scalars: Mapping[str, Tensor], batch: GlobalBatch, options: LossOptions
 ) -> tuple[Partial, Partial]:
-    """Return the sums [n, 6] of this rank's rows and of its columns, over the clips of all ranks.
+    """Return the sums [n, 6] of this rank's rows and of its columns.
 
-    `maps` [n, H, P, D] and `audio` [n, H, D] are this rank's. Only for linear similarities and objectives,
-    and positives that have classes.
+    They are over the clips of all ranks. `maps` [n, H, P, D] and `audio` [n, H, D] are this rank's. Only
+    for linear similarities and objectives, and positives that have classes.
     """
     world, scale = batch.world, options.scale(scalars)
     valid, every_valid = (clips.valid[:, None].to(maps.dtype) for clips in (batch.clips, batch.columns))
@@ -77,7 +77,10 @@ def class_sums(
 
 
 def sums_are_smaller(classes: int, clips: int, options: LossOptions, world_size: int) -> bool:
-    """Each direction's sum over ranks moves each class twice; one gather for both moves each clip once."""
+    """Say whether class sums move fewer bytes over ranks than the sounds themselves.
+
+    Each direction's sum moves each class twice; one gather for both moves each clip once.
+    """
     return world_size > 1 and 2 * (options.by_row + options.by_column) * (classes + 1) < clips
 
 
@@ -101,7 +104,7 @@ def _query(queries: Counted, labels: Tensor, own: Counted, sums: Counted, scale:
 
 
 def _near_and_far(queries: Tensor, labels: Tensor, own: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Multiply each query [q, D] by the sum of its class and by that of all others, [q] each."""
+    """Multiply each query [q, D] by the sum of its class and of all others, [q] each."""
     alone = (labels < 0)[:, None].to(own.dtype)
     # lerp by 0 or 1 is exact; a `where` whose mask spreads over columns takes four times as long on a CPU
     same = torch.lerp(sums.index_select(0, labels.clamp(min=0)), own, alone)

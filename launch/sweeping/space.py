@@ -1,10 +1,10 @@
 """What a sweep varies: the file that `--space` names, and the settings that come of it.
 
     vary:
-      loss.temperature: [0.03, 0.07, 0.2]                       # these values
+      loss.temperature: [0.03, 0.07, 0.2]                          # these values
       optimizer.learning_rate: {low: 1e-4, high: 1e-2, log: true}  # or from a range (random search only)
-    search: {name: grid}                      # or {name: random, samples: 20, seed: 0}
-    stop: {name: asha, first_step: 50, last_step: 450, reduction: 3}   # or {name: never}
+    search: {name: grid}                                           # or {name: random, samples: 20, seed: 0}
+    stop: {name: asha, first_step: 50, last_step: 450}             # or {name: never}
     seeds: [0, 1, 2]
     processes: 2
 

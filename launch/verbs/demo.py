@@ -1,6 +1,8 @@
 """The whole way on real photographs and sounds: pack, label, train on two ranks, evaluate, look.
 
-cacl demo
+    cacl demo
+
+Every step is printed as a command to repeat; what is finished already is not done again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Make label tables from sound, from both views or from a trained model, and say how good a table is.
 
-cacl labels cluster data/train --of fused                # sound alone: --of sound, frames alone: --of image
-cacl labels fuse data/train/labels/a.parquet data/train/labels/b.parquet --data data/train
-cacl labels relabel data/train/labels/fused.parquet --data data/train --run runs/first
-cacl labels report data/train/labels/fused.parquet data/train/labels/sound.parquet --data data/train
+    cacl labels cluster data/train --of fused
+    cacl labels fuse data/train/labels/a.parquet data/train/labels/b.parquet --data data/train
+    cacl labels relabel data/train/labels/fused.parquet --data data/train --run runs/first
+    cacl labels report data/train/labels/fused.parquet data/train/labels/sound.parquet --data data/train
+
+Clusters are those of sound alone (--of sound), of frames alone (--of image), or of both (--of fused).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write the clips of a source into WebDataset shards with a manifest.
 
-cacl pack stamps --out data/stamps/train
-cacl pack prepared --root DIR --out data/mine
-cacl pack merge --out DIR          after parts (--part 3/16) were packed on several machines
+    cacl pack stamps --out data/stamps/train
+    cacl pack prepared --root DIR --out data/mine
+    cacl pack merge --out DIR      # after parts (--part 3/16) were packed on several machines
 
 What was begun goes on, and what is packed already is checked.
 """

@@ -1,9 +1,11 @@
 """Show, verify or audit packed shards.
 
-cacl shards info data/vggsound
-cacl shards verify data/vggsound
-cacl shards audit data/vggsound --against vggss_test.csv flickr_test.csv --clean clean.txt
-cacl shards audit vggss_144k.txt --against vggss.json --classes vggsound.csv --validation validation.txt
+    cacl shards info data/vggsound
+    cacl shards verify data/vggsound
+    cacl shards audit data/vggsound --against vggss_test.csv flickr_test.csv --clean clean.txt
+    cacl shards audit vggss_144k.txt --against vggss.json --classes vggsound.csv --validation validation.txt
+
+An audit finds training clips that stand in test lists.
 """
 
 from __future__ import annotations

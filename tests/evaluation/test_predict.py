@@ -11,7 +11,7 @@ from cacl.evaluation.predict import by_system, maps_of, measure_batch, predict, 
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS
 from cacl.types import Batch, Embeddings
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 
 CLIPS = 11
 

@@ -32,7 +32,7 @@ from launch.main import main
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches
 from shards.store import open_store
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 
 CLIPS = 10
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

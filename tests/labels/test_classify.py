@@ -17,7 +17,7 @@ from cacl.model.weights import TORCHVISION, efficientnet_file
 from cacl.resumable import UNIT, resumable_map
 from cacl.types import Batch
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 
 
 def frames(index, size=64):

@@ -12,16 +12,17 @@ import yaml
 
 from cacl.errors import UserError
 from cacl.labels.table import LabelHeader, LabelTable
+from cacl.runs.load import build_model
 from cacl.world import World
 from launch.config import load_recipe
 from launch.jobs.data import open_data, validation_of
-from launch.verbs.train import build
+from launch.jobs.train import build
 from shards.decoders.clip import Request, Wishes
 from shards.decoders.torch import decode
 from shards.plan import make_plan
 from shards.store import Store, open_store
+from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import write_recipe
-from tests.ranks import run_ranks
 from tests.shards.classed import Classed, packed_here
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
@@ -134,7 +135,7 @@ def spoiled(store, recipe, tmp_path) -> tuple[Path, int]:
 
 def measured(recipe: str, *overrides: str, world: World | None = None) -> dict[str, float]:
     world, read = world or World(), load_recipe(recipe, list(overrides))
-    engine, _ = build(read, world, None)
+    engine, _ = build(read, world, None, print, build_model)
     return validation_of(read, engine, world)(lambda: False)
 
 
@@ -158,7 +159,7 @@ def measured_on_a_rank(world: World, recipe: str) -> dict[str, float]:
 def test_validation_measures_every_clip_once_with_its_labels_on_any_number_of_ranks(store, recipe, size):
     """Against one loop over all pairs of whole frames and middles of sounds."""
     read = load_recipe(recipe, [])
-    engine, _ = build(read, World(), None)
+    engine, _ = build(read, World(), None, print, build_model)
     batch = decode(store, Request(store.indices, None), Wishes(read.data.augmentation))
     with torch.no_grad(), engine.evaluating() as embed:
         embedded = embed(batch)
@@ -182,7 +183,7 @@ def test_fewer_validation_clips_than_ranks_and_labels_of_other_clips_are_refused
     few = tmp_path / "few"
     packed_here(make_plan(Classed(classes=("a", "b")), 2), few)
     read = load_recipe(recipe, ["--data.validation", str(few), "--data.validation-labels", "null"])
-    engine, _ = build(read, World(), None)
+    engine, _ = build(read, World(), None, print, build_model)
     with pytest.raises(UserError, match=r"holds 2 clip\(s\), fewer than the 3 ranks"):
         validation_of(read, engine, World(2, 3))
     assert validation_of(read, engine, World(1, 2)) is not None
@@ -206,6 +207,6 @@ def test_micro_batches_divide_a_ranks_share(recipe, size, micro, fits):
         open_data(read, size)
     else:
         with pytest.raises(
-            UserError, match=r"micro_batch_size: a rank's share of the batch is 6 clips on 2 "
+            UserError, match=r"micro_batch_size: 4 does not divide the 6 clips that each of 2 "
         ):
             open_data(read, size)

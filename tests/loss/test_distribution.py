@@ -18,12 +18,12 @@ from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity
 from cacl.types import Clips, Embeddings
 from cacl.world import World
+from tests.helpers.memory import peak_memory
+from tests.helpers.ranks import run_ranks
+from tests.helpers.waiting import NeverWaits
 from tests.loss.batches import embed, random_clips, random_parameters, take
+from tests.loss.cases import N
 from tests.loss.combinations import SIMILARITIES, combinations, every_part, heads_of
-from tests.loss.test_ranks import N
-from tests.memory import peak_memory
-from tests.ranks import run_ranks
-from tests.waiting import NeverWaits
 
 
 def leaves(options: LossOptions, n: int = N, dtype=torch.float64) -> Embeddings:
@@ -150,7 +150,7 @@ def test_bytes_are_a_fortieth_of_gathering_everything() -> None:
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_under_bf16_autocast_reductions_stay_in_float32(similarity: str) -> None:
-    """In one block and in blocks, forward and backward."""
+    """In one block and in blocks, forward and backward, with and without a target."""
     clips = random_clips(64)
     for number, options in enumerate(every_part(similarity, temperature=0.03).values()):
         maps, audio, _ = random_parameters(64, heads_of(options), 9, 32)
@@ -160,6 +160,8 @@ def test_under_bf16_autocast_reductions_stay_in_float32(similarity: str) -> None
         single = Embeddings(
             half.maps.detach().float().requires_grad_(), half.audio.detach().float().requires_grad_(), scalars
         )
+        if number % 3 == 1:
+            half, single = with_target(half), with_target(single)
         options = replace(options, memory_mib=128 if number % 2 else 0.5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = global_loss(half, clips, options, World())

@@ -16,9 +16,9 @@ from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity, MeanSimilarity
 from cacl.types import Clips, Embeddings
 from cacl.world import World
+from tests.helpers.ranks import run_ranks
 from tests.loss.batches import embed, random_clips, random_parameters, take
 from tests.loss.oracle import oracle
-from tests.ranks import run_ranks
 
 N, INVALID = 11, (2, 3, 8)
 SHARES = {2: (4, 7), 3: (5, 2, 4)}

@@ -12,10 +12,10 @@ from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity, TriMapSim
 from cacl.loss.sspl import Sspl
 from cacl.types import Clips, Embeddings
 from cacl.world import World
+from tests.helpers.ranks import run_ranks
 from tests.loss.batches import embed, random_clips, random_parameters, take
 from tests.loss.combinations import heads_of
 from tests.loss.oracle import SIMILARITY, weights
-from tests.ranks import run_ranks
 
 N, INVALID, STEP = 13, (1, 7), 3
 SHARES = (4, 2, 7)

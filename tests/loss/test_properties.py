@@ -192,6 +192,16 @@ def test_what_the_data_or_model_lack_is_said() -> None:
     with pytest.raises(UserError, match=r"audio has shape \(9, 2, 4\), expected \(9, 2, 5\)"):
         broken = inputs(options, 0)
         per_clip(replace(broken, audio=broken.audio[..., :4]), random_clips(N), LossOptions())
+    with pytest.raises(UserError, match=r"confidence has shape \(8,\), expected \(9,\)"):
+        short = replace(random_clips(N), confidence=torch.ones(N - 1))
+        per_clip(inputs(options, 0), short, LossOptions())
+    with pytest.raises(
+        UserError, match=r"maps has shape \(9, 6, 5\), expected \[clips, heads, pixels, channels\]"
+    ):
+        per_clip(replace(broken, maps=broken.maps[:, 0]), random_clips(N), LossOptions())
+    with pytest.raises(UserError, match=r"target.audio has shape \(8, 2, 5\), expected \(9, 2, 5\)"):
+        target = Embeddings(broken.maps, broken.audio[1:])
+        per_clip(replace(broken, target=target), random_clips(N), LossOptions())
     with pytest.raises(UserError, match="predictor"):
         per_clip(one_head(), random_clips(N), LossOptions(**SSPL))
 

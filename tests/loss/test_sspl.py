@@ -9,8 +9,8 @@ from cacl.loss import LossOptions, global_loss
 from cacl.loss.positives import OwnClip
 from cacl.loss.sspl import Sspl
 from cacl.world import World
+from tests.helpers.ranks import run_ranks
 from tests.loss.batches import embed, random_clips, random_parameters, take
-from tests.ranks import run_ranks
 
 OPTIONS = LossOptions(positives=OwnClip(), objective=Sspl(attention_temperature=0.5))
 N, CHANNELS = 6, 5

@@ -14,6 +14,7 @@ from cacl.model import audio as sound
 from cacl.model import heads, image
 from cacl.model.localizer import Localizer, ModelOptions, localization_map
 from cacl.model.spectrograms import LogSpectrogram
+from cacl.model.streamline import Pointwise, streamline
 from cacl.model.weights import efficientnet_file, load_state, sha256
 from cacl.options import parse, plain
 
@@ -196,8 +197,8 @@ def test_streamlining_a_frozen_network_draws_no_random_number():
     """Else whether a trunk is frozen would decide with which weights the rest begins."""
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).eval()
     before = torch.random.get_rng_state()
-    image.streamline(network)
-    assert isinstance(network[0], image.Pointwise)
+    streamline(network)
+    assert isinstance(network[0], Pointwise)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

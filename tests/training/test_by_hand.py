@@ -37,7 +37,7 @@ from cacl.training.options import TrainingOptions
 from cacl.training.trainer import Plan, Training, newest_checkpoint, resume, train
 from cacl.types import Batch, Clips
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 from tests.training.events import numbers_in
 
 CLIPS, STEPS, TOTAL, PER_EPOCH = 12, 4, 6, 3

@@ -18,12 +18,9 @@ from cacl.training.optimization import AdamW
 from cacl.training.step import train_step
 from cacl.training.validation import retrieval
 from cacl.types import Batch, Clips
-from tests.launch.conftest import data
+from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import train_rank, write_recipe
-from tests.ranks import run_ranks
-from tests.training.test_step import CLIPS, LOSS, MICRO, MODEL, inputs, rows_of
-
-__all__ = ["data"]
+from tests.training.steps import CLIPS, LOSS, MICRO, MODEL, inputs, rows_of
 
 
 def curve(world, zero, precision="float32", averaged=False, steps=4):

@@ -11,7 +11,7 @@ from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity, MeanSimil
 from cacl.training.validation import retrieval
 from cacl.types import Batch, Clips, Embeddings
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 
 N, PIXELS, CHANNELS = 37, 9, 6
 

@@ -130,11 +130,11 @@ class Protocol(ABC):
         return found if sounding.all() else {**found, "silent": self.detections(columns).silent(classes)}
 
     def measure_maps(self, maps: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the columns of a model's `maps` [n, h, w]: `describe` and `measure`, at the protocol's
-        pixels.
+        """Return the columns of a model's `maps` [n, h, w], at the protocol's pixels.
 
-        On a CPU every thread takes a few clips at a time, so that their pixels stay in its cache. Raises
-        ValueError for maps that are not finite or not of the same clips.
+        They are those of `describe` and `measure`. On a CPU every thread takes a few clips at a time, so that
+        their pixels stay in its cache. Raises ValueError for maps that are not finite or not of the same
+        clips.
         """
         metrics.validate(maps, truths[self.compared[0]])
         if maps.device.type != "cpu":
