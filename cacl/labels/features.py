@@ -105,8 +105,8 @@ class ModelFeatures:
         Raises UserError where one is not finite.
         """
         embeddings = self.model(*self.model.prepare(batch.images, batch.waveforms))
-        place = localization_map(embeddings.maps, embeddings.audio).flatten(1).argmax(1)
-        at_place = embeddings.maps[torch.arange(len(place), device=place.device), :, place]
+        place = localization_map(embeddings.image, embeddings.audio).flatten(1).argmax(1)
+        at_place = embeddings.image[torch.arange(len(place), device=place.device), :, place]
         vectors = {"image": at_place, "sound": embeddings.audio}
         arrays = {name: rows.flatten(1).cpu().numpy() for name, rows in vectors.items()}
         require_finite(arrays, batch, "the trained model")

@@ -53,7 +53,7 @@ class ModelRegion:
     def __call__(self, maps: Tensor, batch: Batch) -> Tensor:
         """Return boxes [n, 4] around the upper half of the model's own maps."""
         embeddings = self.model(*self.model.prepare(batch.images, batch.waveforms))
-        return upper_half_box(localization_map(embeddings.maps, embeddings.audio))
+        return upper_half_box(localization_map(embeddings.image, embeddings.audio))
 
 
 def crop_boxes(pixels: Tensor, boxes: Tensor) -> Tensor:

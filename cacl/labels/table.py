@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.files import written
-from cacl.types import Clips
+from cacl.types import ClipLabels
 
 FORMAT_VERSION = 1
 UNKNOWN = -1
@@ -134,7 +134,7 @@ class LabelTable:
         label[known] = self.label[np.searchsorted(self.index, index[known])]
         return label
 
-    def clips(self, index: Tensor, valid: Tensor) -> Clips:
+    def clips(self, index: Tensor, valid: Tensor) -> ClipLabels:
         """Join labels to `index` [n] and `valid` [n], on their device and without waiting for it.
 
         A clip that the table lacks has label -1 and confidence 0 (and a soft row of zeros).
@@ -142,7 +142,7 @@ class LabelTable:
         label, confidence, soft = self._dense(index.device)
         place = index.clamp(max=len(label) - 1)
         known = (index >= 0) & (index < len(label))
-        return Clips(
+        return ClipLabels(
             index=index,
             label=torch.where(known, label[place], UNKNOWN),
             confidence=torch.where(known, confidence[place], 0.0),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 
 
@@ -19,9 +19,9 @@ from cacl.world import World
 class GlobalBatch:
     """This rank's clips among those of all ranks."""
 
-    clips: Clips
+    clips: ClipLabels
     """[n]"""
-    columns: Clips
+    columns: ClipLabels
     """[N]"""
     first: int
     """Column of this rank's first clip."""
@@ -31,7 +31,7 @@ class GlobalBatch:
 
     @classmethod
     def gather(
-        cls, clips: Clips, world: World, step: int | Tensor, shares: Sequence[int] | None
+        cls, clips: ClipLabels, world: World, step: int | Tensor, shares: Sequence[int] | None
     ) -> GlobalBatch:
         """Exchange what is known of clips apart from their embeddings."""
         n = len(clips.label)
@@ -44,7 +44,7 @@ class GlobalBatch:
         return torch.arange(self.first, self.first + len(self.clips.label), device=self.clips.label.device)
 
 
-def gather_clips(clips: Clips, world: World, shares: Sequence[int] | None = None) -> Clips:
+def gather_clips(clips: ClipLabels, world: World, shares: Sequence[int] | None = None) -> ClipLabels:
     """Return the clips of all ranks [N], in one exchange.
 
     They travel as float64, which holds every index and label exactly. Soft labels, if any, take a second one.
@@ -53,7 +53,7 @@ def gather_clips(clips: Clips, world: World, shares: Sequence[int] | None = None
         return clips
     columns = [clips.index, clips.label, clips.confidence, clips.valid]
     packed = world.gather_rows(torch.stack([column.double() for column in columns], 1), shares)
-    return Clips(
+    return ClipLabels(
         index=packed[:, 0].long(),
         label=packed[:, 1].long(),
         confidence=packed[:, 2].to(clips.confidence.dtype),
@@ -62,10 +62,12 @@ def gather_clips(clips: Clips, world: World, shares: Sequence[int] | None = None
     )
 
 
-def cut(clips: Clips, where: slice) -> Clips:
+def take_rows(clips: ClipLabels, where: slice) -> ClipLabels:
     """Return the rows `where` of `clips`."""
     soft = None if clips.soft is None else clips.soft[where]
-    return Clips(clips.index[where], clips.label[where], clips.confidence[where], clips.valid[where], soft)
+    return ClipLabels(
+        clips.index[where], clips.label[where], clips.confidence[where], clips.valid[where], soft
+    )
 
 
 def upcast(embeddings: Embeddings) -> Embeddings:
@@ -75,4 +77,4 @@ def upcast(embeddings: Embeddings) -> Embeddings:
         return x if x.dtype == torch.float64 else x.float()
 
     target = None if embeddings.target is None else upcast(embeddings.target)
-    return replace(embeddings, maps=wide(embeddings.maps), audio=wide(embeddings.audio), target=target)
+    return replace(embeddings, image=wide(embeddings.image), audio=wide(embeddings.audio), target=target)

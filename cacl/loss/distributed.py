@@ -22,7 +22,7 @@ from cacl.loss.options import LossOptions
 from cacl.loss.pairs import block_size, pair_sums
 from cacl.loss.regularizers import agreement
 from cacl.loss.sums import Counts, Partial
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 
 
@@ -34,12 +34,12 @@ class LossTerms:
     """[n], 0 for clips without contrast and for those that are not valid."""
     mean: Tensor
     """0-d, detached, over the valid clips of all ranks, equal on every rank."""
-    backward_scalar: Tensor
+    loss: Tensor
     """0-d, for backward on every rank if gradients are then *averaged* over ranks, as DDP does.
 
     This rank's sum × world size / valid clips of all ranks: the one factor of world size.
     """
-    counts: dict[str, Tensor]
+    logged: dict[str, Tensor]
     """0-d each, over all ranks, for logs.
 
     Numbers of valid, same_class_pairs, rows_without_negatives and rows_without_positives; means of
@@ -49,7 +49,7 @@ class LossTerms:
 
 def global_loss(
     embeddings: Embeddings,
-    clips: Clips,
+    clips: ClipLabels,
     options: LossOptions,
     world: World,
     step: int | Tensor = 0,
@@ -69,11 +69,11 @@ def global_loss(
     >>> clips = Clips(torch.arange(4), label, torch.ones(4), valid=torch.tensor([True, True, True, False]))
     >>> terms = global_loss(Embeddings(maps, audio), clips, LossOptions(temperature=0.07), World())
     >>> terms.backward_scalar.backward()
-    >>> terms.per_clip.shape, int(terms.counts["same_class_pairs"]), maps.grad[3].any().item()
+    >>> terms.per_clip.shape, int(terms.logged["same_class_pairs"]), maps.grad[3].any().item()
     (torch.Size([4]), 1, False)
     """
     _check_shapes(embeddings, clips)
-    options.check_heads(embeddings.maps.shape[1])
+    options.check_heads(embeddings.image.shape[1])
     if not options.positives.needs_soft:
         clips = replace(clips, soft=None)
     batch = GlobalBatch.gather(clips, world, step, shares)
@@ -83,7 +83,7 @@ def global_loss(
         directions = options.objective.directions(embeddings, clips.valid, sums)
         per_clip = torch.stack([direction.per_clip for direction in directions]).sum(0)
         for regularizer in options.regularizers:
-            rows = block_size(embeddings.maps, len(batch.columns.label), options)
+            rows = block_size(embeddings.image, len(batch.columns.label), options)
             terms = agreement(regularizer, embeddings, batch, options.similarity, options.scale, rows)
             per_clip = per_clip + terms
         return _collect(per_clip, directions, batch, 1 / options.scale(embeddings.scalars))
@@ -122,8 +122,8 @@ def _collect(
     return LossTerms(
         per_clip=per_clip,
         mean=(total / divisor).to(per_clip.dtype),
-        backward_scalar=per_clip.sum() * (batch.world.size / divisor),
-        counts={
+        loss=per_clip.sum() * (batch.world.size / divisor),
+        logged={
             "valid": valid,
             "same_class_pairs": same_class_pairs(batch.columns),
             "rows_without_negatives": no_negatives,
@@ -135,7 +135,7 @@ def _collect(
     )
 
 
-def same_class_pairs(clips: Clips) -> Tensor:
+def same_class_pairs(clips: ClipLabels) -> Tensor:
     """Count the pairs of valid clips that share a known label, 0-d int64.
 
     A clip makes no pair with itself. Memory is linear in the clips.
@@ -147,9 +147,9 @@ def same_class_pairs(clips: Clips) -> Tensor:
     return torch.where(label >= 0, earlier, 0).sum()
 
 
-def _check_shapes(embeddings: Embeddings, clips: Clips) -> None:
+def _check_shapes(embeddings: Embeddings, clips: ClipLabels) -> None:
     """Raise UserError, with expected and received, unless shapes fit the maps."""
-    maps, target = embeddings.maps, embeddings.target
+    maps, target = embeddings.image, embeddings.target
     if maps.ndim != 4:
         raise UserError(
             f"loss: maps has shape {tuple(maps.shape)}, expected [clips, heads, pixels, channels]"
@@ -159,7 +159,7 @@ def _check_shapes(embeddings: Embeddings, clips: Clips) -> None:
     expected = {"audio": (embeddings.audio, (n, heads, channels))}
     expected |= {name: (getattr(clips, name), (n,)) for name in ("index", "label", "confidence", "valid")}
     if target is not None:
-        expected |= {"target.maps": (target.maps, tuple(maps.shape))}
+        expected |= {"target.image": (target.image, tuple(maps.shape))}
         expected |= {"target.audio": (target.audio, (n, heads, channels))}
     for name, (value, shape) in expected.items():
         if tuple(value.shape) != shape:

@@ -71,9 +71,9 @@ class PairObjective(Objective):
         With a target (a moving average of the model) there are two views: online images against the target's
         sounds, and the target's images against online sounds.
         """
-        target, views = embeddings.target, [(embeddings.maps, embeddings.audio)]
+        target, views = embeddings.target, [(embeddings.image, embeddings.audio)]
         if target is not None:
-            views = [(embeddings.maps, target.audio), (target.maps, embeddings.audio)]
+            views = [(embeddings.image, target.audio), (target.image, embeddings.audio)]
         parts = [part for maps, audio in views for part in sums(self, maps, audio)]
         return [Direction(self.per_clip(part, valid), part.counts) for part in parts]
 

@@ -67,7 +67,7 @@ class LossOptions(Options):
     similarity: SimilarityOptions = field(default_factory=MeanSimilarity)
     positives: PositivesOptions = field(default_factory=SameClass)
     objective: ObjectiveOptions = field(default_factory=Contrast)
-    direction: Literal["image", "audio", "both"] = "image"
+    direction: Literal["image-to-audio", "audio-to-image", "both"] = "image-to-audio"
     """Rows (an image against all sounds), columns (a sound against all images), or the sum of the two."""
     temperature: float = 0.07
     """`logits = similarity / temperature`."""
@@ -136,12 +136,12 @@ class LossOptions(Options):
     @property
     def by_row(self) -> bool:
         """Whether each image is compared with all sounds, a row each."""
-        return self.direction != "audio"
+        return self.direction != "audio-to-image"
 
     @property
     def by_column(self) -> bool:
         """Whether each sound is compared with all images, a column each."""
-        return self.direction != "image"
+        return self.direction != "image-to-audio"
 
     @property
     def is_linear(self) -> bool:
@@ -156,7 +156,7 @@ class LossOptions(Options):
 def sigmoid_has_rows_only(loss: LossOptions) -> None:
     """Refuse columns with sigmoid: each pair counts once, in its image's row."""
     require(
-        loss.objective.name != "sigmoid" or loss.direction == "image",
+        loss.objective.name != "sigmoid" or loss.direction == "image-to-audio",
         f"objective sigmoid has no directions: leave out {loss.direction}",
     )
 
@@ -164,8 +164,8 @@ def sigmoid_has_rows_only(loss: LossOptions) -> None:
 def tri_map_has_rows_only(loss: LossOptions) -> None:
     """Refuse columns with tri-map: its hard negative is in an image, thus a row."""
     require(
-        loss.similarity.name != "tri-map" or loss.direction == "image",
-        f"similarity tri-map has only direction image, got {loss.direction}",
+        loss.similarity.name != "tri-map" or loss.direction == "image-to-audio",
+        f"similarity tri-map has only direction image-to-audio, got {loss.direction}",
     )
 
 
@@ -185,7 +185,7 @@ def sspl_has_own_pairs_only(loss: LossOptions) -> None:
     others = {
         "similarity": loss.similarity.name != "mean",
         "positives": loss.positives.name != "own-clip",
-        "direction": loss.direction != "image",
+        "direction": loss.direction != "image-to-audio",
         "learn_temperature": loss.learn_temperature,
         "regularizers": bool(loss.regularizers),
     }

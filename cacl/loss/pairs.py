@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from cacl.loss.batch import GlobalBatch, cut
+from cacl.loss.batch import GlobalBatch, take_rows
 from cacl.loss.blocks import Shifts, sums_in_blocks
 from cacl.loss.objectives import PairObjective
 from cacl.loss.options import LossOptions
@@ -45,7 +45,9 @@ def pair_sums(
         values = dict(zip(scalars, learned, strict=True))
         columns = Columns(own[where], batch.columns.valid)
         scores = options.similarity.scores(images, sounds, columns, options.scale(values))
-        pairs = Pairs(cut(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step)
+        pairs = Pairs(
+            take_rows(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step
+        )
         relation = options.positives.relation(pairs)
         by_row = by_column = Partial.nothing(scores.pair)
         if options.by_row:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cacl.loss.checks import require
 from cacl.options import Options
-from cacl.types import Clips
+from cacl.types import ClipLabels
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Relation:
 class Pairs:
     """A block of rows against all columns, as the positives see it."""
 
-    rows: Clips
+    rows: ClipLabels
     """[b]"""
-    columns: Clips
+    columns: ClipLabels
     """[N]"""
     own: Tensor
     """[b] int64, the column of each row's own clip."""
@@ -87,7 +87,7 @@ class Positives(Options, abc.ABC):
         `largest` is the table's largest label; `soft` says whether it holds soft labels.
         """
 
-    def classes(self, clips: Clips) -> tuple[Tensor, int]:
+    def classes(self, clips: ClipLabels) -> tuple[Tensor, int]:
         """Return the classes [N] int64 in 0..C-1, -1 for a clip alone in its, and C."""
         raise NotImplementedError
 
@@ -118,7 +118,7 @@ class OwnClip(Positives):
 
     has_classes: ClassVar[bool] = True
 
-    def classes(self, clips: Clips) -> tuple[Tensor, int]:
+    def classes(self, clips: ClipLabels) -> tuple[Tensor, int]:
         """Return -1 for every clip: each is alone in its class."""
         return torch.full_like(clips.label, -1), 0
 
@@ -159,7 +159,7 @@ class SameClass(Positives):
             f"set {largest + 1} or more",
         )
 
-    def classes(self, clips: Clips) -> tuple[Tensor, int]:
+    def classes(self, clips: ClipLabels) -> tuple[Tensor, int]:
         """Return the labels if they are bounded, else their places in sorted order."""
         if self.number_of_classes is not None:
             return clips.label, self.number_of_classes

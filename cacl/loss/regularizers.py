@@ -109,7 +109,7 @@ def agreement(
     They are 0 for clips that are not valid. Views of the clips of all ranks are gathered; rows are worked on
     in blocks.
     """
-    maps, audio, names = embeddings.maps, embeddings.audio, list(embeddings.scalars)
+    maps, audio, names = embeddings.image, embeddings.audio, list(embeddings.scalars)
     own, valid = batch.own, batch.columns.valid
     mine = regularizer.views(maps, audio, scale(embeddings.scalars))
     views = [mine.audio, mine.foreground, mine.image]

@@ -44,7 +44,7 @@ class Predictor(nn.Module):
         Adds image, image_prediction and sound_prediction, each [n, D]. Raises UserError unless maps are [n,
         1, P, D].
         """
-        maps, audio = embeddings.maps, embeddings.audio
+        maps, audio = embeddings.image, embeddings.audio
         require(maps.shape[1] == 1, f"loss.objective: sspl needs model.heads 1, got {maps.shape[1]}")
         maps, audio = maps[:, 0], audio[:, 0]
         attention = (maps @ audio.unsqueeze(2) / self.temperature).softmax(1)

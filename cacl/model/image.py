@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from cacl.errors import UserError
-from cacl.model.blocks import convolution_blocks, resnet_body, through
+from cacl.model.blocks import convolution_blocks, resnet_body, run_body
 from cacl.model.streamline import streamline
 from cacl.model.weights import efficientnet_lite0, timm_network, torchvision_network
 from cacl.options import Options
@@ -60,7 +60,7 @@ class Trunk(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return features [n, C, h, w] of normalized images."""
         if not self.frozen:
-            return through(self.body, pixels, self.recompute)
+            return run_body(self.body, pixels, self.recompute)
         with torch.no_grad():
             chunk = CPU_CHUNK if pixels.device.type == "cpu" else max(1, len(pixels))
             return torch.cat([self.body(part) for part in pixels.split(chunk)])

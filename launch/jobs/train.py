@@ -70,7 +70,7 @@ def train(
             engine=engine,
             average=average,
             batches=batches(data) if batches else data.stream(world, first_step),
-            clips_of=data.clips_on(world.device),
+            join_labels=data.label_joiner(world.device),
             loss=recipe.loss,
             options=recipe.training,
             schedule=recipe.schedule,

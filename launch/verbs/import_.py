@@ -26,7 +26,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Write recipe and checkpoint. Raises UserError where the file does not match a model that we know."""
     from cacl.evaluation.protocols import get_protocol
     from cacl.files import write_json
-    from cacl.model.weights import read_state
+    from cacl.model.weights import read_weights
     from cacl.options import plain
     from cacl.released.recognize import recognize
     from cacl.runs.checkpoint import FORMAT_VERSION, seal, write_tensors
@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
     if run.is_used():
         raise UserError(f"{arguments.out}: holds a run already; name another with --out")
     try:
-        released = recognize(read_state(Path(arguments.file)))
+        released = recognize(read_weights(Path(arguments.file)))
     except UserError as error:
         raise UserError(f"{arguments.file}: {error}") from error
     if unmatched := released.unmatched():

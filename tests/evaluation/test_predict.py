@@ -26,7 +26,7 @@ class BrightestPlace:
         cells = torch.nn.functional.adaptive_avg_pool2d(images[:, :1], 14).flatten(1)
         vectors = torch.stack([cells, (1 - cells**2).sqrt()], dim=-1)[:, None]
         audio = torch.cat([sounds.sign(), torch.zeros_like(sounds)], dim=1)[:, None]
-        return Embeddings(maps=vectors, audio=audio)
+        return Embeddings(image=vectors, audio=audio)
 
 
 def clip(index):
@@ -192,7 +192,7 @@ def test_a_diverged_model_is_refused_with_the_clips_named():
     class Diverged(BrightestPlace):
         def __call__(self, images, sounds):
             good = super().__call__(images, sounds)
-            return Embeddings(maps=good.maps * float("nan"), audio=good.audio)
+            return Embeddings(image=good.image * float("nan"), audio=good.audio)
 
     with pytest.raises(UserError, match=r"clips clip-0 to clip-2: .*NaN"):
         predict(Diverged(), batches([0, 1, 2]), PROTOCOLS["stamps"])

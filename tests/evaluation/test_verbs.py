@@ -160,7 +160,7 @@ def model_of(run, seed):
     return Localizer(recipe.model, LossOptions().scalars(), seed=seed).eval()
 
 
-def clips_of(run, sound="wav", size=CLIPS):
+def join_labels(run, sound="wav", size=CLIPS):
     recipe = parse(Recipe, Run(run).recipe(), "recipe")
     store = open_store(recipe.data.test)
     batches = evaluation_batches(
@@ -180,7 +180,7 @@ def assert_same_columns(found, expected):
 
 def assert_measured(run, which, found):
     """The columns `found` are those of the weights `which`, and not those of the others."""
-    clips = clips_of(run)
+    clips = join_labels(run)
     expected = {
         name: predict(model_of(run, seed), clips, PROTOCOLS["stamps"]) for name, seed in SEEDS.items()
     }
@@ -212,13 +212,13 @@ def test_the_moving_average_is_measured_and_drawn_when_it_is_named(run_of_many_w
     html, drawn = (copy / "report.html").read_text(), {}
     for name in ("model", "ema"):
         maps = maps_of(model_of(copy, SEEDS[f"latest {name}"]))
-        one_by_one = [maps(batch.images, batch.waveforms) for batch in clips_of(copy, size=1)]
+        one_by_one = [maps(batch.images, batch.waveforms) for batch in join_labels(copy, size=1)]
         drawn[name] = [webp_url(heat_image(PROTOCOLS["stamps"].scores(one)[0])) in html for one in one_by_one]
     assert any(drawn["ema"]) and not any(drawn["model"])
 
 
 def test_the_newest_model_stands_beside_the_one_of_before_the_first_step(evaluated):
-    found, clips = read_clips(evaluated, "stamps"), clips_of(evaluated)
+    found, clips = read_clips(evaluated, "stamps"), join_labels(evaluated)
     assert_measured(evaluated, "latest model", found["model"])
     seed = parse(Recipe, Run(evaluated).recipe(), "recipe").training.seed
     assert_same_columns(found["untrained"], predict(model_of(evaluated, seed), clips, PROTOCOLS["stamps"]))
@@ -236,9 +236,9 @@ def test_a_control_hears_its_own_sound_over_the_same_frames(evaluated, tmp_path)
 
         work.measure({"model": maps}, protocol, work.store.indices)
         ((images, waveforms),) = seen
-        (batch,) = clips_of(evaluated, sound)
+        (batch,) = join_labels(evaluated, sound)
         assert torch.equal(images, batch.images) and torch.equal(waveforms, batch.waveforms)
-    (own,) = clips_of(evaluated)
+    (own,) = join_labels(evaluated)
     assert not torch.equal(own.waveforms, waveforms)
 
 
@@ -340,7 +340,7 @@ def test_alpha_is_chosen_by_the_number_that_ranks_clips_best(evaluated, tmp_path
 
     arguments = argparse.Namespace(object_guidance="min-max", alpha="choose", validation=None)
     _, indices, said = systems.mixed(arguments, work, constant(sound), constant(objects), protocol)
-    (batch,) = clips_of(evaluated)
+    (batch,) = join_labels(evaluated)
     mask = protocol.truths(batch.annotations[0])["mask"].flatten().numpy()
     scaled = [protocol.scores(one)[0] for one in (sound, objects)]
     scaled = [(one - one.min()) / (one.max() - one.min()) for one in scaled]
@@ -455,7 +455,7 @@ def test_examples_show_each_sound_with_the_object_that_makes_it(evaluated):
     found = report.examples({"run": maps}, store, [3, 1], recipe, protocol)
     assert list(found) == [3, 1]
     for sound, row in (("wav", 0), ("other.wav", 1)):
-        (batch,) = clips_of(evaluated, sound)
+        (batch,) = join_labels(evaluated, sound)
         scores = protocol.scores(maps(batch.images, batch.waveforms))
         for index, example in found.items():
             note, view = batch.annotations[index], example.views[row]

@@ -65,7 +65,7 @@ def test_a_models_image_vector_is_that_of_the_place_that_both_heads_hear_most(lo
     found = ModelFeatures(localizer)(batch)
     embeddings = localizer(*localizer.prepare(batch.images, batch.waveforms))
     first_head_elsewhere = 0
-    for k, (maps, audio) in enumerate(zip(embeddings.maps, embeddings.audio, strict=True)):
+    for k, (maps, audio) in enumerate(zip(embeddings.image, embeddings.audio, strict=True)):
         cosines = [[float(maps[h, p] @ audio[h]) for h in range(2)] for p in range(maps.shape[1])]
         place = max(range(len(cosines)), key=lambda p: sum(cosines[p]))
         np.testing.assert_allclose(found["image"][k], torch.cat([maps[0, place], maps[1, place]]), atol=1e-6)
@@ -79,7 +79,7 @@ def test_a_models_region_is_the_box_around_the_upper_half_of_what_it_hears(local
     batch = batch_of()
     found = ModelRegion(localizer)(torch.zeros(6, 1, 1, 1), batch)
     embeddings = localizer(*localizer.prepare(batch.images, batch.waveforms))
-    for k, (maps, audio) in enumerate(zip(embeddings.maps, embeddings.audio, strict=True)):
+    for k, (maps, audio) in enumerate(zip(embeddings.image, embeddings.audio, strict=True)):
         heat = sum(maps[h] @ audio[h] for h in range(2)) / 2
         side = round(len(heat) ** 0.5)
         middle = (heat.max() + heat.min()) / 2

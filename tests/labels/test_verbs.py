@@ -217,7 +217,7 @@ def vectors_of(run, shards):
     for batch in evaluation_batches(store, store.indices, 48, TorchDecoder(), 0, augmentation=view):
         with torch.no_grad():
             embeddings = model(*model.prepare(batch.images, batch.waveforms))
-        for maps, audio in zip(embeddings.maps, embeddings.audio, strict=True):
+        for maps, audio in zip(embeddings.image, embeddings.audio, strict=True):
             place = (maps[0] @ audio[0]).argmax()
             found.append(torch.cat([maps[0, place], audio[0]]).numpy())
     return np.stack(found)

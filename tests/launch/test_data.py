@@ -77,9 +77,9 @@ def test_class_aware_batches_have_the_classes_that_the_clips_are_annotated_with(
 
 
 def test_labels_join_clips_by_their_index(store, recipe):
-    clips_of = open_data(load_recipe(recipe, []), 1).clips_on(torch.device("cpu"))
+    join_labels = open_data(load_recipe(recipe, []), 1).label_joiner(torch.device("cpu"))
     index, valid = torch.from_numpy(store.indices), torch.from_numpy(store.indices % 2 == 0)
-    clips = clips_of(index, valid)
+    clips = join_labels(index, valid)
     known = [k not in UNLABELED for k in store.indices]
     expected = [
         "abcdef".index(CLASSES[k]) if here else -1 for k, here in zip(store.indices, known, strict=True)
@@ -93,7 +93,7 @@ def test_without_a_table_every_clip_is_a_class_of_its_own_and_sure(store, recipe
     lanes = ["--data.order", "lanes", "--data.order.lanes", "6", "--data.labels", "null"]
     data = open_data(load_recipe(recipe, lanes), 2)
     assert data.identity == {"data": store.fingerprint, "labels": None}
-    clips = data.clips_on(torch.device("cpu"))(torch.tensor([3, 1]), torch.tensor([True, False]))
+    clips = data.label_joiner(torch.device("cpu"))(torch.tensor([3, 1]), torch.tensor([True, False]))
     assert (clips.label.tolist(), clips.confidence.tolist()) == ([-1, -1], [1, 1])
     assert (clips.index.tolist(), clips.valid.tolist()) == ([3, 1], [True, False])
 
@@ -163,7 +163,7 @@ def test_validation_measures_every_clip_once_with_its_labels_on_any_number_of_ra
     batch = decode(store, Request(store.indices, None), Wishes(read.data.augmentation))
     with torch.no_grad(), engine.evaluating() as embed:
         embedded = embed(batch)
-    cosines = torch.einsum("npd,md->nmp", embedded.maps[:, 0], embedded.audio[:, 0]).amax(2)
+    cosines = torch.einsum("npd,md->nmp", embedded.image[:, 0], embedded.audio[:, 0]).amax(2)
     places = [int((row >= row[k]).sum()) for k, row in enumerate(cosines)]
     best = store.indices[cosines.argmax(1).numpy()]
     pairs = [(own, found) for own, found in zip(store.indices, best, strict=True) if own not in UNLABELED]

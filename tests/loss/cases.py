@@ -45,7 +45,7 @@ def sgd_step(world: World, case: Case, shares: Sequence[int] | None = None) -> d
         embeddings = replace(embeddings, target=embed(other_maps[where], other_audio[where]))
     clips = take(random_clips(case.clips, seed=case.seed, invalid=case.invalid), where)
     terms = global_loss(embeddings, clips, options, world, STEP, shares)
-    terms.backward_scalar.backward()
+    terms.loss.backward()
     shared = {"weight": weight, **scalars}
     after = {
         name: value.detach() - 0.1 * world.sum(value.grad) / world.size for name, value in shared.items()
@@ -56,4 +56,4 @@ def sgd_step(world: World, case: Case, shares: Sequence[int] | None = None) -> d
         "per_clip": terms.per_clip.detach(),
     }
     rows = {name: world.gather_rows(value, shares) for name, value in rows.items()}
-    return {**rows, **after, "mean": terms.mean, **terms.counts}
+    return {**rows, **after, "mean": terms.mean, **terms.logged}

@@ -56,7 +56,7 @@ def patched_collect(factor):
 
     def other(*arguments):
         terms = collect(*arguments)
-        return replace(terms, backward_scalar=terms.backward_scalar * factor)
+        return replace(terms, loss=terms.loss * factor)
 
     return mock.patch.object(door, "_collect", other)
 

@@ -43,7 +43,7 @@ def train(store, decoder, position=(0, 0), epochs=2, rank=0, size=1, workers=0, 
     )
 
 
-def clips_of(batches):
+def join_labels(batches):
     return [
         (int(index), hashlib.sha256(image.numpy().tobytes() + sound.numpy().tobytes()).hexdigest())
         for batch in batches
@@ -89,18 +89,18 @@ def test_both_decoders_deliver_the_same_evaluation_batches():
 @pytest.mark.parametrize(("size", "threads"), [(1, 2), (2, 1), (3, 1), (4, 2), (8, 1)])
 def test_ranks_and_threads_change_no_pixel(size, threads):
     store = tiny_store(range(80))
-    reference = [clips_of([batch]) for batch in train(store, DALI)]
+    reference = [join_labels([batch]) for batch in train(store, DALI)]
     ranks = [list(train(store, DALI, rank=rank, size=size, workers=threads)) for rank in range(size)]
-    assert [clips_of(parts) for parts in zip(*ranks, strict=True)] == reference
+    assert [join_labels(parts) for parts in zip(*ranks, strict=True)] == reference
 
 
 def test_resuming_at_every_batch_gives_the_rest():
     """DALI's own checkpointing is not used: a pipeline at a position is fed from there."""
     store = tiny_store(range(80))
-    reference = [clips_of([batch]) for batch in train(store, DALI)]
+    reference = [join_labels([batch]) for batch in train(store, DALI)]
     assert len(reference) == 6
     for start in range(len(reference)):
-        assert [clips_of([b]) for b in train(store, DALI, divmod(start, 3))] == reference[start:]
+        assert [join_labels([b]) for b in train(store, DALI, divmod(start, 3))] == reference[start:]
 
 
 BREAKS = {

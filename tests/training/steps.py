@@ -12,7 +12,7 @@ from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import parse
 from cacl.training.engines.ddp import DDP, DDPEngine
 from cacl.training.optimization import SGD
-from cacl.types import Clips
+from cacl.types import ClipLabels
 from cacl.world import World
 
 CLIPS, MICRO = 12, 2
@@ -31,17 +31,21 @@ LOSS = {
 }
 
 
-def inputs() -> tuple[Tensor, Tensor, Clips]:
+def inputs() -> tuple[Tensor, Tensor, ClipLabels]:
     """Twelve clips of three classes, in float64."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(CLIPS, 3, 32, 32, generator=generator, dtype=torch.float64)
     sounds = torch.randn(CLIPS, 1, 32, 40, generator=generator, dtype=torch.float64)
     index = torch.arange(CLIPS)
-    return images, sounds, Clips(index, index % 3, torch.ones(CLIPS), torch.ones(CLIPS, dtype=torch.bool))
+    return (
+        images,
+        sounds,
+        ClipLabels(index, index % 3, torch.ones(CLIPS), torch.ones(CLIPS, dtype=torch.bool)),
+    )
 
 
-def rows_of(clips: Clips, rows: slice) -> Clips:
-    return Clips(clips.index[rows], clips.label[rows], clips.confidence[rows], clips.valid[rows])
+def rows_of(clips: ClipLabels, rows: slice) -> ClipLabels:
+    return ClipLabels(clips.index[rows], clips.label[rows], clips.confidence[rows], clips.valid[rows])
 
 
 def engine_of(world: World) -> DDPEngine:

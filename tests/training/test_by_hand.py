@@ -35,7 +35,7 @@ from cacl.training.engines import DDP, Engine
 from cacl.training.optimization import SGD, AdamW, Constant, Cosine
 from cacl.training.options import TrainingOptions
 from cacl.training.trainer import Plan, Training, newest_checkpoint, resume, train
-from cacl.types import Batch, Clips
+from cacl.types import Batch, ClipLabels
 from cacl.world import World
 from tests.helpers.ranks import run_ranks
 from tests.training.events import numbers_in
@@ -255,14 +255,14 @@ def train_part(
     def measure(stop: Callable[[], bool]) -> dict[str, float]:
         with engine.evaluating() as embed_batch, torch.no_grad():
             embeddings = embed_batch(global_batch(99))
-        return {"recall_at_1": float((embeddings.maps.mean(2) * embeddings.audio).sum())}
+        return {"recall_at_1": float((embeddings.image.mean(2) * embeddings.audio).sum())}
 
     return train(
         Training(
             engine=engine,
             average=average,
             batches=(share(global_batch(step)) for step in range(first_step, TOTAL)),
-            clips_of=lambda index, valid: Clips(index, LABEL[index], CONFIDENCE[index], valid),
+            join_labels=lambda index, valid: ClipLabels(index, LABEL[index], CONFIDENCE[index], valid),
             loss=LOSS,
             options=replace(TRAINING, micro_batch_size=micro, log=log),
             schedule=Constant(warmup_steps=2) if optimizer == MOMENTUM else Cosine(warmup_steps=2, floor=0.1),

@@ -53,7 +53,7 @@ def test_cached_form_equals_the_same_micro_batches_without_cache():
         torch.manual_seed(derived_seed(0, 0, number))  # dropout is keyed by step and micro-batch
         parts.append(engine.forward(*micro_batch))
     whole = concatenate(parts)
-    global_loss(whole, clips, loss, World()).backward_scalar.backward()
+    global_loss(whole, clips, loss, World()).loss.backward()
     engine.update(1.0)
     for name, parameter in engine.module.named_parameters():
         torch.testing.assert_close(parameter.data, cached[name], rtol=0, atol=1e-12, msg=name)
