@@ -37,10 +37,10 @@ from cacl.loss import LossOptions, global_loss
 from cacl.loss.objectives import InfoNCE
 from cacl.loss.positives import OwnClip, SameClass
 from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
-from tests.memory import peak_memory
-from tests.ranks import run_ranks
+from tests.helpers.memory import peak_memory
+from tests.helpers.ranks import run_ranks
 
 CHANNELS, SIDE, CLASSES, TAU = 512, 7, 100, 0.03
 SECONDS, MOST_REPEATS = 5.0, 500
@@ -78,19 +78,19 @@ def vectors(n: int, heads: int) -> tuple[Tensor, Tensor]:
     return F.normalize(maps, dim=-1), F.normalize(audio, dim=-1)
 
 
-def clips_of(n: int) -> Clips:
+def join_labels(n: int) -> ClipLabels:
     """N clips of 100 classes, all known and valid."""
     label = torch.arange(n) * 7919 % CLASSES
-    return Clips(torch.arange(n), label, torch.ones(n), torch.ones(n, dtype=torch.bool))
+    return ClipLabels(torch.arange(n), label, torch.ones(n), torch.ones(n, dtype=torch.bool))
 
 
 def ours(n: int, heads: int, options: LossOptions) -> Side:
     """Our loss with its default memory."""
     maps, audio = (x.requires_grad_() for x in vectors(n, heads))
-    clips = clips_of(n)
+    clips = join_labels(n)
 
     def loss() -> Tensor:
-        return global_loss(Embeddings(maps, audio), clips, options, World()).backward_scalar
+        return global_loss(Embeddings(maps, audio), clips, options, World()).loss
 
     return Side([maps, audio], loss)
 
@@ -107,7 +107,7 @@ def as_images(n: int, heads: int) -> list[Tensor]:
 
 def eq3(similarity: Tensor, n: int) -> Tensor:
     """Eq. (2) with (3) on a matrix [N, N]."""
-    label = clips_of(n).label
+    label = join_labels(n).label
     same = (label[:, None] == label).float()
     positive = (similarity * same).sum(1) / same.sum(1)
     negative = (similarity * (1 - same)).sum(1) / (1 - same).sum(1)
@@ -239,7 +239,7 @@ def traffic(world: World, options: LossOptions, n: int) -> int:
     """Bytes that this rank receives in one loss and its backward, `n` clips a rank."""
     maps, audio = (x.requires_grad_() for x in vectors(n, 1))
     world.traffic.clear()
-    global_loss(Embeddings(maps, audio), clips_of(n), options, world).backward_scalar.backward()
+    global_loss(Embeddings(maps, audio), join_labels(n), options, world).loss.backward()
     return sum(world.traffic.values())
 
 

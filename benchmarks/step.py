@@ -42,7 +42,7 @@ from cacl.training.engines.ddp import DDPEngine
 from cacl.training.optimization import AdamW, Constant
 from cacl.training.options import TrainingOptions
 from cacl.training.trainer import Plan, Training, train
-from cacl.types import Batch, Clips
+from cacl.types import Batch, ClipLabels
 from cacl.world import World
 
 SECONDS_OF_SOUND, RATE = 3, 16_000
@@ -64,9 +64,9 @@ def batch_of(clips: int, side: int) -> Batch:
     return Batch(torch.arange(clips), images, waveforms, torch.ones(clips, dtype=torch.bool))
 
 
-def clips_of(index: torch.Tensor, valid: torch.Tensor) -> Clips:
+def join_labels(index: torch.Tensor, valid: torch.Tensor) -> ClipLabels:
     """Every clip is a class of its own."""
-    return Clips(index, index, torch.ones(len(index)), valid)
+    return ClipLabels(index, index, torch.ones(len(index)), valid)
 
 
 def trained(
@@ -92,7 +92,7 @@ def trained(
             engine=engine,
             average=None,
             batches=repeated(),
-            clips_of=clips_of,
+            join_labels=join_labels,
             loss=LOSS,
             options=options,
             schedule=Constant(),
@@ -114,11 +114,11 @@ def bare(engine: DDPEngine, batch: Batch, steps: int) -> list[tuple[float, float
     Returns wall and processor seconds of each.
     """
     module, optimizer = engine.module, OPTIMIZER.build(engine.module.named_parameters())
-    clips, seconds = clips_of(batch.index, batch.valid), []
+    clips, seconds = join_labels(batch.index, batch.valid), []
     for step in range(steps):
         started, spent = time.perf_counter(), time.process_time()
         embeddings = module(*module.prepare(batch.images, batch.waveforms))
-        global_loss(embeddings, clips, LOSS, World(), step).backward_scalar.backward()
+        global_loss(embeddings, clips, LOSS, World(), step).loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         seconds.append((time.perf_counter() - started, time.process_time() - spent))

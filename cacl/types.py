@@ -30,7 +30,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Clips:
+class ClipLabels:
     """What the loss knows of clips beside their embeddings: small, and gathered over all ranks."""
 
     index: Tensor
@@ -44,19 +44,19 @@ class Clips:
     soft: Tensor | None = None
     """[n, K] float32, a distribution over classes."""
 
-    def to(self, device: torch.device) -> Clips:
+    def to(self, device: torch.device) -> ClipLabels:
         """Return the same on another device."""
         parts = (self.index, self.label, self.confidence, self.valid)
         index, label, confidence, valid = (part.to(device, non_blocking=True) for part in parts)
         soft = None if self.soft is None else self.soft.to(device, non_blocking=True)
-        return Clips(index, label, confidence, valid, soft)
+        return ClipLabels(index, label, confidence, valid, soft)
 
 
 @dataclass(frozen=True)
 class Embeddings:
     """What the model makes of a batch. Vectors have unit length along D."""
 
-    maps: Tensor
+    image: Tensor
     """[n, H, P, D], one vector a pixel and head."""
     audio: Tensor
     """[n, H, D]."""

@@ -23,10 +23,51 @@ def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
     from cacl.options import parse, plain
     from launch.jobs.recipe import Recipe
 
-    recipe = parse(Recipe, read_yaml(find(path)), str(path))
+    recipe = parse(Recipe, read_recipe(path), str(path))
     if not overrides:
         return recipe
     return parse(Recipe, override(plain(recipe), overrides), f"{path} with {' '.join(overrides)}")
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """Return what a recipe's file says, over what its `base` says if it names one.
+
+    `base` is the path of another recipe, from this file's folder, or the name of one that comes with cacl.
+    Raises UserError for a base that is not there, or that leads back to a recipe that it is the base of.
+    """
+    return _on_its_base(find(path), ())
+
+
+def _on_its_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        chain = " → ".join(each.name for each in (*above, path))
+        raise UserError(f"{path}: base: recipes are each other's base ({chain}); take one of them out")
+    values = read_yaml(path)
+    if "base" not in values:
+        return values
+    name = values.pop("base")
+    if not isinstance(name, str):
+        raise UserError(f"{path}: base: expected the name or path of a recipe, got {name!r}")
+    beside = path.parent / name
+    try:
+        base = _on_its_base(beside if beside.is_file() else find(name), (*above, path.resolve()))
+    except UserError as error:
+        raise UserError(f"{path}: base: {error}") from error
+    return merge(base, values)
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return nested mappings with `changes` over `base`.
+
+    If a choice by name gets another name, what the base says of the choice before it goes.
+    """
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("name") in (None, old.get("name")):
+            value = merge(old, value)
+        merged[key] = value
+    return merged
 
 
 def find(name: str | Path, kind: Literal["recipes", "spaces"] = "recipes") -> Path:

@@ -73,7 +73,9 @@ def check_division(global_batch_size: int, lanes: int, size: int = 1, micro_batc
 
     A batch that is cut by single clips has as many lanes as clips. The one place that says what fits.
     """
-    if min(global_batch_size, lanes, size, micro_batch_size) < 1 or global_batch_size % lanes:
+    if size < 1:
+        raise UserError(f"the number of ranks must be at least 1, got {size}")
+    if min(global_batch_size, lanes, micro_batch_size) < 1 or global_batch_size % lanes:
         raise UserError(
             f"training.global_batch_size: {global_batch_size} is not a multiple of the {lanes} lanes of "
             f"data.order.lanes; use {_multiple(global_batch_size, max(lanes, 1))}, or other lanes"

@@ -1,4 +1,4 @@
-"""Where the tests find golden values and public lists; refuses skips that are not on the committed list."""
+"""Where the tests find golden values, public lists and a few clips; refuses skips that are not on the committed list."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def lists_dir() -> Path:
     if not folder:
         pytest.skip("CACL_LISTS_DIR is not set: the public lists are not redistributed")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """72 generated clips in shards of 6."""
+    from tests.launch.tiny import cacl
+
+    folder = tmp_path_factory.mktemp("data") / "train"
+    words = ["--clips", "72", "--shard-size", "6", "--frame-side", "48"]
+    answer = cacl("pack", "generated", "--out", str(folder), *words)
+    assert answer.returncode == 0, answer.stderr
+    return folder
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.miniature.training import Setting
 from cacl.options import parse, plain
-from launch.config import read_yaml
+from launch.config import read_recipe
 from launch.jobs.recipe import Recipe
 
 RECIPES = Path("launch/recipes")
@@ -34,8 +34,8 @@ def setting(
     `labels` names a table beside the clips; None trains on own clips alone. `loss` and `training` replace
     keys of the recipe, `tag` tells such a variant from others in the name, `protocols` measure it.
     """
-    recipe = plain(parse(Recipe, read_yaml(FRAME), str(FRAME)))
-    published = plain(parse(Recipe, read_yaml(RECIPES / f"{method}.yaml"), method))
+    recipe = plain(parse(Recipe, read_recipe(FRAME), str(FRAME)))
+    published = plain(parse(Recipe, read_recipe(RECIPES / f"{method}.yaml"), method))
     recipe["loss"] = {**published["loss"], **(loss or {})}
     if labels is None:
         recipe["loss"]["positives"] = {"name": "own-clip"}

@@ -26,19 +26,18 @@ from cacl.evaluation.measure import measure as measure_clips
 from cacl.evaluation.protocols import CONTROLS, Protocol, get_protocol
 from cacl.evaluation.systems import maps_of, system_of
 from cacl.files import write_json
+from cacl.loss import LossOptions
 from cacl.model.localizer import ModelOptions
 from cacl.options import parse, plain
 from cacl.resumable import discard
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
-from cacl.training.ema import Ema
 from cacl.training.engines.base import MODEL_FILE
-from cacl.training.trainer import Plan, Training, train
 from cacl.types import Batch
 from cacl.world import World
-from launch.jobs.data import open_data
 from launch.jobs.environment import describe
 from launch.jobs.recipe import Recipe
+from launch.jobs.train import train
 from shards.progress import progress
 from shards.store import open_store
 
@@ -118,7 +117,7 @@ def run_one(setting: Setting, folder: Path) -> None:
         write_json(run.folder / "study.json", {"seconds": seconds, "environment": describe()})
     step = checkpoint.latest_valid(run.checkpoints)
     assert step is not None  # just trained
-    model = new_model(recipe)
+    model = new_model(recipe.model, recipe.loss, recipe.training.seed)
     model.load_state_dict(checkpoint.read_tensors(step / MODEL_FILE))
     for name in setting.left(folder):
         measure(recipe, step, get_protocol(name), model.eval(), folder)
@@ -130,37 +129,21 @@ def trained_seconds(setting: Setting, folder: Path) -> float:
     return float(record["seconds"]["training"])
 
 
-def new_model(recipe: Recipe) -> PreparedLocalizer:
-    """Return the recipe's model before its first step."""
-    loss = recipe.loss
-    return PreparedLocalizer(recipe.model, loss.scalars(), seed=recipe.training.seed, head=loss.head)
+def new_model(model: ModelOptions, loss: LossOptions, seed: int) -> PreparedLocalizer:
+    """Return a model on cached inputs before its first step."""
+    return PreparedLocalizer(model, loss.scalars(), seed=seed, head=loss.head)
 
 
 def train_on_cache(recipe: Recipe, run: Run, cache: Path) -> None:
-    """Train as `launch.verbs.train` does in one process, with batches from the cache."""
-    world, training = World(), recipe.training
-    data = open_data(recipe, world.size)
-    run.create(plain(recipe), describe())
-    model = new_model(recipe)
-    engine = recipe.engine.build(
-        model, recipe.optimizer, world, training.precision, training.clip_gradient_norm
-    )
-    average = None if training.ema_decay is None else Ema(model, training.ema_decay)
-    steps = data.order.batches_per_epoch * training.epochs
+    """Train as `cacl train` does in one process, on the cache, with one checkpoint at the end."""
     inputs = prepared(recipe.data.train, recipe.model, cache, views=VIEWS)
+    epochs = recipe.training.epochs
+    only_last = replace(recipe, training=replace(recipe.training, checkpoint_every=10**9))
     train(
-        Training(
-            engine=engine,
-            average=average,
-            batches=inputs.batches(data.order, training.epochs),
-            clips_of=data.clips_on(world.device),
-            loss=recipe.loss,
-            options=replace(training, checkpoint_every=steps),
-            schedule=recipe.schedule,
-            plan=Plan(data.order.batches_per_epoch, steps, steps),
-            run=run,
-            identity=data.identity,
-        )
+        only_last,
+        run.folder,
+        batches=lambda data: inputs.batches(data.order, epochs),
+        new_model=new_model,
     )
 
 

@@ -23,12 +23,11 @@ Box = Sequence[float]
 
 
 def pixel_boxes(boxes: Sequence[Box], size: int, clip_id: str) -> list[tuple[int, int, int, int]]:
-    """Return normalized boxes as pixels: clipped to the image, then truncated (VGG-SS: `int(clip(b, 0, 1) *
-    size)`).
+    """Return normalized boxes as pixels: clipped to the image, then truncated.
 
-    A box that is empty once clipped, its corners in the wrong order included, covers no pixel, as in the
-    field's slices; the public VGG-SS list holds such boxes. Raises UserError for a box that is not four
-    finite numbers.
+    VGG-SS: `int(clip(b, 0, 1) * size)`. A box that is empty once clipped, its corners in the wrong order
+    included, covers no pixel, as in the field's slices; the public VGG-SS list holds such boxes. Raises
+    UserError for a box that is not four finite numbers.
     """
     result = []
     for box in boxes:

@@ -29,9 +29,9 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
 
 @compiled
 def thresholds(maps: np.ndarray, rank: int) -> np.ndarray:
-    """Return [n], of each of `maps` [n, P] a number that `rank` pixels are below, all others not.
+    """Return each map's threshold [n]: a number below which exactly `rank` of its pixels lie.
 
-    Where pixels tie with the value of that rank (0 the smallest), it is this value.
+    If pixels tie with the value of that rank (0 is the smallest), it is this value. `maps` is [n, P].
     """
     found = np.empty(len(maps), maps.dtype)
     for row in range(len(maps)):
@@ -54,8 +54,9 @@ def thresholds_and_means(maps: np.ndarray, rank: int, count: int) -> tuple[np.nd
 
 @compiled
 def overlaps(maps: np.ndarray, limits: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return int64 [k, n] twice: how many pixels of `maps` [n, P] are at least `limits` [k, n], and how many
-    of these are true in `truth` [n, P] bool.
+    """Count the pixels of `maps` [n, P] that are at least `limits` [k, n], and the true ones among them.
+
+    Returns int64 [k, n] twice; `truth` is [n, P] bool.
     """
     predicted, inside = np.empty(limits.shape, np.int64), np.empty(limits.shape, np.int64)
     for row in range(len(maps)):
@@ -83,7 +84,7 @@ def _sample(values: np.ndarray) -> np.ndarray:
 
 @compiled
 def _threshold(values: np.ndarray, sample: np.ndarray, rank: int) -> float:
-    """Find two numbers in the sample that enclose the threshold in all likelihood, then it between them."""
+    """Bracket the threshold with the sample, then search inside the bracket."""
     low, high = _span(sample[::_STRIDE])
     middle, margin = rank // _STRIDE, int(_MARGIN * len(sample)) + 1
     first = _search(sample, max(middle - margin, 0), low, high)
@@ -93,7 +94,7 @@ def _threshold(values: np.ndarray, sample: np.ndarray, rank: int) -> float:
 
 @compiled
 def _search(values: np.ndarray, rank: int, low: float, high: float) -> float:
-    """Return the threshold of one map; it is quicker where it lies between `low` and `high`."""
+    """Return the threshold of one map, faster if it lies between `low` and `high`."""
     below_low, below_high, steps = _below(values, low), _below(values, high), 0
     if below_low > rank or below_high <= rank:
         (low, high), below_low, below_high = _span(values), 0, len(values)

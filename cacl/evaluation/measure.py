@@ -17,7 +17,7 @@ from cacl.errors import UserError
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols.base import Annotation, Protocol, Truths
 from cacl.evaluation.systems import System
-from cacl.resumable import Arrays, map_units
+from cacl.resumable import Arrays, resumable_map
 from cacl.types import Batch
 from cacl.world import World
 
@@ -50,7 +50,7 @@ def measure(
         results = measure_batch(systems, batch, protocol, world.device)
         return {name: _pack(one, batch.valid) for name, one in results.items()}
 
-    rows = map_units(
+    rows = resumable_map(
         indices,
         batches,
         work,

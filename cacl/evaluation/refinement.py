@@ -36,10 +36,10 @@ class MinMax:
 
 @dataclass(frozen=True)
 class FixedRange:
-    """SLAVC: cosines from [-1, 1] and object maps from [0, 2.5], so that a clip's confidence keeps its
-    meaning.
+    """SLAVC: cosines from [-1, 1] and object maps from [0, 2.5].
 
-    (SLAVC's own sound maps are cosine / tau from [-1/tau, 1/tau], which is the same.)
+    A clip's confidence keeps its meaning. SLAVC's own sound maps are cosine / tau from [-1/tau, 1/tau], which
+    is the same.
     """
 
     alpha: float = 0.4

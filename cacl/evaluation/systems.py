@@ -44,7 +44,7 @@ def maps_of(model: SoundLocalizer) -> Maps:
     @torch.inference_mode()
     def maps(images: Tensor, waveforms: Tensor) -> Tensor:
         embeddings = model(*model.prepare(images, waveforms))
-        return localization_map(embeddings.maps, embeddings.audio)
+        return localization_map(embeddings.image, embeddings.audio)
 
     return maps
 

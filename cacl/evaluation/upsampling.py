@@ -44,9 +44,9 @@ def upsample(maps: Tensor, size: int, name: Upsampling) -> Tensor:
 
 
 def upsample_by_interpolation(maps: Tensor, size: int, name: Upsampling) -> Tensor:
-    """Return what `upsample` returns by the library's own call:
+    """Return what `upsample` returns, by the library's own call.
 
-    the slow form, exact to the last bit of peers.
+    It is the slow form, exact to the last bit of other codebases.
     """
     return interpolate(maps[:, None], size=(size, size), **_INTERPOLATE[name])[:, 0]
 

@@ -1,4 +1,7 @@
-"""The loss of the global batch: similarity × positives × objective, exact on any number of ranks."""
+"""The loss of the global batch: similarity × positives × objective.
+
+It is exact on any number of ranks.
+"""
 
 from cacl.loss.distributed import LossTerms, global_loss
 from cacl.loss.options import LossOptions

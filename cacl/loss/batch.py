@@ -1,4 +1,4 @@
-"""The global batch as one rank knows it: its own clips, and what is known of those of all ranks.
+"""The global batch as one rank sees it: its own clips among those of all ranks.
 
 Axes: `n` clips on this rank, `N` of all ranks.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 
 
@@ -19,9 +19,9 @@ from cacl.world import World
 class GlobalBatch:
     """This rank's clips among those of all ranks."""
 
-    clips: Clips
+    clips: ClipLabels
     """[n]"""
-    columns: Clips
+    columns: ClipLabels
     """[N]"""
     first: int
     """Column of this rank's first clip."""
@@ -31,9 +31,9 @@ class GlobalBatch:
 
     @classmethod
     def gather(
-        cls, clips: Clips, world: World, step: int | Tensor, shares: Sequence[int] | None
+        cls, clips: ClipLabels, world: World, step: int | Tensor, shares: Sequence[int] | None
     ) -> GlobalBatch:
-        """Exchange what is known of clips beside their embeddings."""
+        """Exchange what is known of clips apart from their embeddings."""
         n = len(clips.label)
         first = sum(shares[: world.rank]) if shares else world.rank * n
         return cls(clips, gather_clips(clips, world, shares), first, world, shares, step)
@@ -44,16 +44,16 @@ class GlobalBatch:
         return torch.arange(self.first, self.first + len(self.clips.label), device=self.clips.label.device)
 
 
-def gather_clips(clips: Clips, world: World, shares: Sequence[int] | None = None) -> Clips:
-    """Return the clips of all ranks [N], in one exchange (float64 holds every index and label exactly).
+def gather_clips(clips: ClipLabels, world: World, shares: Sequence[int] | None = None) -> ClipLabels:
+    """Return the clips of all ranks [N], in one exchange.
 
-    Soft labels, where there are some, take a second one.
+    They travel as float64, which holds every index and label exactly. Soft labels, if any, take a second one.
     """
     if world.size == 1:
         return clips
     columns = [clips.index, clips.label, clips.confidence, clips.valid]
     packed = world.gather_rows(torch.stack([column.double() for column in columns], 1), shares)
-    return Clips(
+    return ClipLabels(
         index=packed[:, 0].long(),
         label=packed[:, 1].long(),
         confidence=packed[:, 2].to(clips.confidence.dtype),
@@ -62,17 +62,19 @@ def gather_clips(clips: Clips, world: World, shares: Sequence[int] | None = None
     )
 
 
-def cut(clips: Clips, where: slice) -> Clips:
+def take_rows(clips: ClipLabels, where: slice) -> ClipLabels:
     """Return the rows `where` of `clips`."""
     soft = None if clips.soft is None else clips.soft[where]
-    return Clips(clips.index[where], clips.label[where], clips.confidence[where], clips.valid[where], soft)
+    return ClipLabels(
+        clips.index[where], clips.label[where], clips.confidence[where], clips.valid[where], soft
+    )
 
 
 def upcast(embeddings: Embeddings) -> Embeddings:
-    """Return half-precision vectors as float32: every reduction of the loss is at least that wide."""
+    """Return half-precision vectors as float32, the least precision of any reduction."""
 
     def wide(x: Tensor) -> Tensor:
         return x if x.dtype == torch.float64 else x.float()
 
     target = None if embeddings.target is None else upcast(embeddings.target)
-    return replace(embeddings, maps=wide(embeddings.maps), audio=wide(embeddings.audio), target=target)
+    return replace(embeddings, image=wide(embeddings.image), audio=wide(embeddings.audio), target=target)

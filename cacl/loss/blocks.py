@@ -1,7 +1,7 @@
-"""Sums over a large matrix of pairs in blocks of rows, in memory that is linear in the batch.
+"""Sums over a large matrix of pairs, in blocks of rows.
 
-With several blocks the forward keeps only the sums; the backward computes each block again. With one block
-there is nothing to save and plain autograd is used.
+Memory is linear in the batch. With several blocks the forward keeps only the sums; the backward computes each
+block again. With one block there is nothing to save and plain autograd is used.
 
 Axes: `b` rows of a block, `n` rows on this rank, `N` columns, `k` sums of an objective.
 """
@@ -19,7 +19,7 @@ from cacl.loss.sums import Partial, merge
 
 
 class Shifts(NamedTuple):
-    """Shifts of a block that is computed again, for backward; None where the block finds its own."""
+    """Shifts of a block that is computed again; None if the block finds its own."""
 
     rows: Tensor | None = None
     """[b, k]"""
@@ -42,7 +42,7 @@ class Block(Protocol):
 def sums_in_blocks(
     block: Block, rows: Sequence[Tensor], shared: Sequence[Tensor], rows_per_block: int
 ) -> tuple[Partial, Partial]:
-    """Return the sums of all rows [n, k] and of all columns [N, k], with exact gradients.
+    """Sum all rows [n, k] and all columns [N, k], with exact gradients.
 
     `rows` are tensors [n, ...] that are cut into blocks, `shared` are used whole by every block.
     """

@@ -1,4 +1,4 @@
-"""How a loss refuses combinations without meaning."""
+"""Refusal of combinations that have no meaning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from cacl.errors import UserError
 
 
 class Meaningless(UserError, ValueError):
-    """A combination without meaning. (A ValueError too, so that a recipe's check adds its file and field.)"""
+    """A combination without meaning.
+
+    It is a ValueError too, so that a recipe's check adds file and field.
+    """
 
 
 def require(condition: bool, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Eq. (1)-(3) in closed form: time and memory linear in the batch, a message of class sums across ranks.
+"""Eq. (1)-(3) in closed form: time and memory linear in the batch.
 
 Mean similarity and Eq. (2) are linear before the logarithm, so with pooled images `v_i` and sounds `a_j`
 
@@ -27,7 +27,7 @@ from cacl.loss.sums import Partial
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedVectors:
     """Images or sounds: of clips, or summed over those of a class."""
 
     vectors: Tensor
@@ -35,24 +35,24 @@ class Counted:
     counts: Tensor
     """[m, 1], how many valid clips a vector stands for: a clip's own is 1 or 0."""
 
-    def by_class(self, labels: Tensor, classes: int) -> Counted:
+    def by_class(self, labels: Tensor, classes: int) -> CountedVectors:
         """Sum the valid clips of each class, [C + 1, ...]."""
         vectors = self.vectors * self.counts
-        return Counted(_by_class(vectors, labels, classes), _by_class(self.counts, labels, classes))
+        return CountedVectors(_by_class(vectors, labels, classes), _by_class(self.counts, labels, classes))
 
 
 def class_sums(
     maps: Tensor, audio: Tensor, scalars: Mapping[str, Tensor], batch: GlobalBatch, options: LossOptions
 ) -> tuple[Partial, Partial]:
-    """Return the sums [n, 6] of this rank's rows and of its columns, over the clips of all ranks.
+    """Return the sums [n, 6] of this rank's rows and of its columns.
 
-    `maps` [n, H, P, D] and `audio` [n, H, D] are this rank's. Only for linear similarities and objectives,
-    and positives that have classes.
+    They are over the clips of all ranks. `maps` [n, H, P, D] and `audio` [n, H, D] are this rank's. Only
+    for linear similarities and objectives, and positives that have classes.
     """
     world, scale = batch.world, options.scale(scalars)
     valid, every_valid = (clips.valid[:, None].to(maps.dtype) for clips in (batch.clips, batch.columns))
-    images = Counted(options.similarity.prepare(maps).flatten(1), valid)
-    sounds = Counted(audio.flatten(1), valid)
+    images = CountedVectors(options.similarity.prepare(maps).flatten(1), valid)
+    sounds = CountedVectors(audio.flatten(1), valid)
     every, classes = options.positives.classes(batch.columns)
     mine = every[batch.first : batch.first + len(valid)]
     rows = columns = Partial.nothing(maps)
@@ -60,24 +60,27 @@ def class_sums(
         counts = _by_class(every_valid, every, classes)
         if options.by_row:
             over_sounds = world.sum_with_gradient(sounds.by_class(mine, classes).vectors)
-            rows = _query(images, mine, sounds, Counted(over_sounds, counts), scale)
+            rows = _query(images, mine, sounds, CountedVectors(over_sounds, counts), scale)
         if options.by_column:
             over_images = world.sum_with_gradient(images.by_class(mine, classes).vectors)
-            columns = _query(sounds, mine, images, Counted(over_images, counts), scale)
+            columns = _query(sounds, mine, images, CountedVectors(over_images, counts), scale)
         return rows, columns
-    gathered = Counted(world.gather_rows(sounds.vectors, batch.shares), every_valid)
+    gathered = CountedVectors(world.gather_rows(sounds.vectors, batch.shares), every_valid)
     if options.by_row:
         rows = _query(images, mine, sounds, gathered.by_class(every, classes), scale)
     if options.by_column:
         around = (0, 0, batch.first, len(every) - batch.first - len(valid))
-        own = Counted(F.pad(images.vectors, around), F.pad(valid, around))
+        own = CountedVectors(F.pad(images.vectors, around), F.pad(valid, around))
         part = _query(gathered, every, own, images.by_class(mine, classes), scale)
         columns = merge_over_ranks(part, batch, exponentials=0)
     return rows, columns
 
 
 def sums_are_smaller(classes: int, clips: int, options: LossOptions, world_size: int) -> bool:
-    """Each direction's sum over ranks moves each class twice; one gather for both moves each clip once."""
+    """Say whether class sums move fewer bytes over ranks than the sounds themselves.
+
+    Each direction's sum moves each class twice; one gather for both moves each clip once.
+    """
     return world_size > 1 and 2 * (options.by_row + options.by_column) * (classes + 1) < clips
 
 
@@ -87,7 +90,9 @@ def _by_class(x: Tensor, labels: Tensor, classes: int) -> Tensor:
     return x.new_zeros(classes + 1, x.shape[1]).index_add(0, where, x)
 
 
-def _query(queries: Counted, labels: Tensor, own: Counted, sums: Counted, scale: Tensor | float) -> Partial:
+def _query(
+    queries: CountedVectors, labels: Tensor, own: CountedVectors, sums: CountedVectors, scale: Tensor | float
+) -> Partial:
     """Sum the similarities of queries [q, D] over their classes and over the rest.
 
     `own` [q, D] stands for the class of a query that is alone in it.
@@ -101,7 +106,7 @@ def _query(queries: Counted, labels: Tensor, own: Counted, sums: Counted, scale:
 
 
 def _near_and_far(queries: Tensor, labels: Tensor, own: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Multiply each query [q, D] by the sum of its class and by that of all others, [q] each."""
+    """Multiply each query [q, D] by the sum of its class and of all others, [q] each."""
     alone = (labels < 0)[:, None].to(own.dtype)
     # lerp by 0 or 1 is exact; a `where` whose mask spreads over columns takes four times as long on a CPU
     same = torch.lerp(sums.index_select(0, labels.clamp(min=0)), own, alone)

@@ -22,41 +22,58 @@ from cacl.loss.options import LossOptions
 from cacl.loss.pairs import block_size, pair_sums
 from cacl.loss.regularizers import agreement
 from cacl.loss.sums import Counts, Partial
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """What a loss gives: unreduced terms of this rank's clips, and what to do with them."""
+    """Unreduced terms of this rank's clips, their scalar for backward, and figures."""
 
     per_clip: Tensor
-    """[n]; 0 for clips without contrast and for those that are not valid."""
+    """[n], 0 for clips without contrast and for those that are not valid."""
     mean: Tensor
     """0-d, detached, over the valid clips of all ranks, equal on every rank."""
-    backward_scalar: Tensor
-    """0-d, for backward on every rank where gradients are then *averaged* over ranks (DDP): this rank's sum ×
-    world size / valid clips of all ranks. The one factor of world size."""
-    counts: dict[str, Tensor]
-    """0-d each, over all ranks: valid, same_class_pairs, rows_without_negatives, rows_without_positives,
-    positive_similarity and negative_similarity (means); and the temperature."""
+    loss: Tensor
+    """0-d, for backward on every rank if gradients are then *averaged* over ranks, as DDP does.
+
+    This rank's sum × world size / valid clips of all ranks: the one factor of world size.
+    """
+    logged: dict[str, Tensor]
+    """0-d each, over all ranks, for logs.
+
+    Numbers of valid, same_class_pairs, rows_without_negatives and rows_without_positives; means of
+    positive_similarity and negative_similarity; and the temperature.
+    """
 
 
 def global_loss(
     embeddings: Embeddings,
-    clips: Clips,
+    clips: ClipLabels,
     options: LossOptions,
     world: World,
     step: int | Tensor = 0,
     shares: Sequence[int] | None = None,
 ) -> LossTerms:
-    """Compute the loss of the global batch from this rank's `n` clips. All ranks call it together.
+    """Compute the loss of the global batch from this rank's `n` clips.
 
-    `shares` names how many clips each rank holds; None promises equal shares. Nothing here waits for
-    the device. Raises UserError where shapes do not fit together.
+    All ranks call it together. `embeddings` are maps [n, H, P, D] and sounds [n, H, D] of unit vectors
+    along D. `step` is the training step, for curricula. `shares` names how many clips each rank holds; None
+    promises equal shares. Nothing here waits for the device. Raises UserError if shapes do not fit together,
+    or the loss needs other heads.
+
+    >>> import torch.nn.functional as F
+    >>> maps = F.normalize(torch.randn(4, 1, 49, 16), dim=-1).requires_grad_()
+    >>> audio = F.normalize(torch.randn(4, 1, 16), dim=-1).requires_grad_()
+    >>> label = torch.tensor([0, 0, 1, 2])
+    >>> clips = Clips(torch.arange(4), label, torch.ones(4), valid=torch.tensor([True, True, True, False]))
+    >>> terms = global_loss(Embeddings(maps, audio), clips, LossOptions(temperature=0.07), World())
+    >>> terms.backward_scalar.backward()
+    >>> terms.per_clip.shape, int(terms.logged["same_class_pairs"]), maps.grad[3].any().item()
+    (torch.Size([4]), 1, False)
     """
     _check_shapes(embeddings, clips)
-    options.check_heads(embeddings.maps.shape[1])
+    options.check_heads(embeddings.image.shape[1])
     if not options.positives.needs_soft:
         clips = replace(clips, soft=None)
     batch = GlobalBatch.gather(clips, world, step, shares)
@@ -66,7 +83,7 @@ def global_loss(
         directions = options.objective.directions(embeddings, clips.valid, sums)
         per_clip = torch.stack([direction.per_clip for direction in directions]).sum(0)
         for regularizer in options.regularizers:
-            rows = block_size(embeddings.maps, len(batch.columns.label), options)
+            rows = block_size(embeddings.image, len(batch.columns.label), options)
             terms = agreement(regularizer, embeddings, batch, options.similarity, options.scale, rows)
             per_clip = per_clip + terms
         return _collect(per_clip, directions, batch, 1 / options.scale(embeddings.scalars))
@@ -80,7 +97,7 @@ def _sums(
     batch: GlobalBatch,
     options: LossOptions,
 ) -> list[Partial]:
-    """Return the sums of this rank's clips in each direction that the options ask for."""
+    """Return the sums [n, k] of this rank's clips, one `Partial` a direction."""
     if options.is_linear:
         rows, columns = class_sums(maps, audio, scalars, batch, options)
     else:
@@ -91,7 +108,10 @@ def _sums(
 def _collect(
     per_clip: Tensor, directions: list[Direction], batch: GlobalBatch, temperature: Tensor | float
 ) -> LossTerms:
-    """Reduce over ranks what is logged, in one exchange, and apply the factor of world size."""
+    """Reduce over ranks what is logged, and apply the factor of world size.
+
+    One exchange; `per_clip` is [n].
+    """
     counts = torch.stack([direction.counts for direction in directions]).double()
     weights = counts[:, :, : Counts.POSITIVE_SIMILARITY]  # of the positives and of the negatives
     without = ((weights == 0) & batch.clips.valid[:, None]).any(0)
@@ -102,8 +122,8 @@ def _collect(
     return LossTerms(
         per_clip=per_clip,
         mean=(total / divisor).to(per_clip.dtype),
-        backward_scalar=per_clip.sum() * (batch.world.size / divisor),
-        counts={
+        loss=per_clip.sum() * (batch.world.size / divisor),
+        logged={
             "valid": valid,
             "same_class_pairs": same_class_pairs(batch.columns),
             "rows_without_negatives": no_negatives,
@@ -115,8 +135,11 @@ def _collect(
     )
 
 
-def same_class_pairs(clips: Clips) -> Tensor:
-    """Return how many pairs of different valid clips share a known label, 0-d int64, in linear memory."""
+def same_class_pairs(clips: ClipLabels) -> Tensor:
+    """Count the pairs of valid clips that share a known label, 0-d int64.
+
+    A clip makes no pair with itself. Memory is linear in the clips.
+    """
     counted = clips.valid & (clips.label >= 0)
     label = torch.where(counted, clips.label, -1).sort().values
     starts = torch.searchsorted(label, label)
@@ -124,9 +147,20 @@ def same_class_pairs(clips: Clips) -> Tensor:
     return torch.where(label >= 0, earlier, 0).sum()
 
 
-def _check_shapes(embeddings: Embeddings, clips: Clips) -> None:
-    n, heads, _, channels = embeddings.maps.shape
-    expected = {"audio": (embeddings.audio, (n, heads, channels)), "label": (clips.label, (n,))}
+def _check_shapes(embeddings: Embeddings, clips: ClipLabels) -> None:
+    """Raise UserError, with expected and received, unless shapes fit the maps."""
+    maps, target = embeddings.image, embeddings.target
+    if maps.ndim != 4:
+        raise UserError(
+            f"loss: maps has shape {tuple(maps.shape)}, expected [clips, heads, pixels, channels]"
+        )
+    n, heads, _, channels = maps.shape
+    expected: dict[str, tuple[Tensor, tuple[int, ...]]]
+    expected = {"audio": (embeddings.audio, (n, heads, channels))}
+    expected |= {name: (getattr(clips, name), (n,)) for name in ("index", "label", "confidence", "valid")}
+    if target is not None:
+        expected |= {"target.image": (target.image, tuple(maps.shape))}
+        expected |= {"target.audio": (target.audio, (n, heads, channels))}
     for name, (value, shape) in expected.items():
         if tuple(value.shape) != shape:
             raise UserError(f"loss: {name} has shape {tuple(value.shape)}, expected {shape} to fit the maps")

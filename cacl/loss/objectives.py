@@ -1,4 +1,7 @@
-"""What is asked of the similarities: sums over a row (or a column), and the loss made of the sums.
+"""Objectives: the sums over similarities that a loss needs, and the loss itself.
+
+In the formulas, `s = similarity / temperature` are the logits of a row (or column), `P` its positives, `Q`
+its negatives and `A` both; means and sums are weighted by the positives' relation.
 
 Axes: `n` clips on this rank, `b` images of a block, `N` sounds, `.` rows or columns.
 """
@@ -22,7 +25,7 @@ from cacl.types import Embeddings
 
 @dataclass(frozen=True)
 class Direction:
-    """The loss of one direction, of the rows or the columns of this rank's clips."""
+    """The loss of this rank's clips in one direction, by rows or by columns."""
 
     per_clip: Tensor
     """[n]"""
@@ -31,33 +34,36 @@ class Direction:
 
 
 class Objective(Options, abc.ABC):
-    """What every objective does."""
+    """Makes the loss of every clip of similarities and positives that it is given."""
 
     name: str
     heads: ClassVar[int | None] = None
-    """Heads that it needs; None is any number."""
+    """How many heads it needs; None is any number."""
     is_linear: ClassVar[bool] = False
-    """Whether its sums are those of the logits of the positives and of the negatives."""
+    """Whether it needs only the sums of the logits over positives and over negatives."""
 
     def scalars(self) -> dict[str, float]:
         """Return the initial values of the scalars that the objective learns."""
         return {}
 
     def head(self, channels: int) -> nn.Module | None:
-        """Return the module `Embeddings → Embeddings` that the objective needs in the model."""
+        """Return the module `Embeddings → Embeddings` that it needs in the model."""
         return None
 
     @abc.abstractmethod
     def directions(self, embeddings: Embeddings, valid: Tensor, sums: SumsOfPairs) -> list[Direction]:
-        """Return the loss of this rank's clips, `valid` [n] bool, in each direction of each view."""
+        """Return the loss of this rank's clips in each direction of each view.
+
+        `valid` [n] bool; `sums` sums similarities over the clips of all ranks.
+        """
 
 
 class PairObjective(Objective):
-    """An objective over pairs of images and sounds, of which every clip's loss is made of sums."""
+    """An objective by which a clip's loss is a function of sums over its pairs."""
 
     linear_terms: ClassVar[int]
     exponential_terms: ClassVar[int]
-    """How many of either its `terms` are."""
+    """How many terms of each kind `terms` returns."""
 
     def directions(self, embeddings: Embeddings, valid: Tensor, sums: SumsOfPairs) -> list[Direction]:
         """Return the loss in each direction of each view.
@@ -65,14 +71,17 @@ class PairObjective(Objective):
         With a target (a moving average of the model) there are two views: online images against the target's
         sounds, and the target's images against online sounds.
         """
-        target, views = embeddings.target, [(embeddings.maps, embeddings.audio)]
+        target, views = embeddings.target, [(embeddings.image, embeddings.audio)]
         if target is not None:
-            views = [(embeddings.maps, target.audio), (target.maps, embeddings.audio)]
+            views = [(embeddings.image, target.audio), (target.image, embeddings.audio)]
         parts = [part for maps, audio in views for part in sums(self, maps, audio)]
         return [Direction(self.per_clip(part, valid), part.counts) for part in parts]
 
     def per_clip(self, part: Partial, valid: Tensor) -> Tensor:
-        """Return the loss of each row or column [.] from its whole sums; without contrast it is 0."""
+        """Return the loss of each row or column [.] from its whole sums.
+
+        It is 0 without contrast, and for clips that are not `valid` [.].
+        """
         sums, contrast = complete(part, valid, self.linear_terms)
         return torch.where(contrast, self.finish(sums), 0)
 
@@ -80,11 +89,11 @@ class PairObjective(Objective):
     def terms(
         self, pair: Tensor, relation: Relation, scale: Tensor | float, scalars: Mapping[str, Tensor]
     ) -> Terms:
-        """Name the sums over similarities `pair` [b, N]."""
+        """Return the terms of similarities `pair` [b, N] that are to be summed."""
 
     @abc.abstractmethod
     def finish(self, sums: Sums) -> Tensor:
-        """Return the loss of each row or column [.] from its sums."""
+        """Return the loss of each row or column [.] from its sums, with contrast."""
 
 
 SumsOfPairs = Callable[[PairObjective, Tensor, Tensor], list[Partial]]
@@ -95,13 +104,24 @@ One `Partial` [n, k] for each direction that is asked for, over the clips of all
 
 
 def log1p_exp(x: Tensor) -> Tensor:
-    """Return `log(1 + e^x)`; torch's softplus leaves the 1 out above x = 20, which is seen in float64."""
+    """Return `log(1 + e^x)`, exact in float64: softplus drops the 1 above x = 20."""
     return -F.logsigmoid(-x)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast(PairObjective):
-    """Eq. (2): positives and negatives are averaged first, `log(1 + exp(negative mean - positive mean))`."""
+    """The paper's Eq. (2), `log(1 + exp(mean over Q of s - mean over P of s))`.
+
+    Positives and negatives are averaged before the exponential, so only class sums are needed (see
+    `cacl.loss.class_sums`). With positives `own-clip` it is the paper's baseline, Eq. (1).
+
+    >>> from cacl.loss.sums import partial
+    >>> pair = torch.tensor([[0.9, 0.1, 0.3], [0.2, 0.8, 0.4]])  # [b, N]
+    >>> relation = Relation(torch.eye(2, 3), 1 - torch.eye(2, 3))
+    >>> terms = Contrast().terms(pair, relation, 1 / 0.5, {})
+    >>> Contrast().per_clip(partial(pair, relation, terms, 1, None), torch.tensor([True, True]))
+    tensor([0.2204, 0.3133])
+    """
 
     name: Literal["contrast"] = "contrast"
 
@@ -112,18 +132,29 @@ class Contrast(PairObjective):
     def terms(
         self, pair: Tensor, relation: Relation, scale: Tensor | float, scalars: Mapping[str, Tensor]
     ) -> Terms:
-        """Two linear sums."""
+        """Return linear terms: the logits of the positives and of the negatives."""
         logits = pair * scale
         return Terms(linear=(relation.positive * logits, relation.negative * logits))
 
     def finish(self, sums: Sums) -> Tensor:
-        """Return the loss of each row or column [.]."""
+        """Return `log(1 + exp(negative mean - positive mean))` [.]."""
         return log1p_exp(sums.linear[:, 1] / sums.negative - sums.linear[:, 0] / sums.positive)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfoNCE(PairObjective):
-    """`-log(sum over positives of e^s / sum over all of e^s)`; one positive makes it the usual InfoNCE."""
+    """`-log(sum over P of e^s / sum over A of e^s)`: multi-positive InfoNCE.
+
+    With one positive it is the cross-entropy of van den Oord et al. 2018 (arXiv:1807.03748) and, with
+    similarity `max` in both directions, EZ-VSL's loss (github.com/stoneMo/EZ-VSL, `max_xmil_loss`).
+
+    >>> from cacl.loss.sums import partial
+    >>> pair = torch.tensor([[0.9, 0.1, 0.3], [0.2, 0.8, 0.4]])  # [b, N]
+    >>> relation = Relation(torch.eye(2, 3), 1 - torch.eye(2, 3))
+    >>> terms = InfoNCE().terms(pair, relation, 1 / 0.5, {})
+    >>> InfoNCE().per_clip(partial(pair, relation, terms, 1, None), torch.tensor([True, True]))
+    tensor([0.4075, 0.5599])
+    """
 
     name: Literal["infonce"] = "infonce"
 
@@ -133,21 +164,29 @@ class InfoNCE(PairObjective):
     def terms(
         self, pair: Tensor, relation: Relation, scale: Tensor | float, scalars: Mapping[str, Tensor]
     ) -> Terms:
-        """Sums of exponentials over the positives and over all."""
+        """Return exponential terms: of the positives, and of all candidates."""
         logits = pair * scale
         everything = relation.positive + relation.negative
         return Terms(exponential=((logits, relation.positive), (logits, everything)))
 
     def finish(self, sums: Sums) -> Tensor:
-        """Return the loss of each row or column [.]."""
+        """Return the log-sum-exp of A less that of P [.]."""
         return sums.log_exponential[:, 1] - sums.log_exponential[:, 0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MarginNCE(PairObjective):
-    """InfoNCE whose positives are first lowered by `margin` (raised, as it is usually below 0).
+    """InfoNCE with `s = (similarity - margin) / temperature` for positives.
 
-    Park et al., "MarginNCE: Robust Sound Localization with a Negative Margin".
+    A negative margin raises their logits: a positive need not outdo the negatives by as much, which spares
+    noisy pairs. Park et al. 2023, "MarginNCE: Robust Sound Localization with a Negative Margin".
+
+    >>> from cacl.loss.sums import partial
+    >>> pair = torch.tensor([[0.9, 0.1, 0.3], [0.2, 0.8, 0.4]])  # [b, N]
+    >>> relation = Relation(torch.eye(2, 3), 1 - torch.eye(2, 3))
+    >>> terms = MarginNCE(margin=-0.2).terms(pair, relation, 1 / 0.5, {})
+    >>> MarginNCE(margin=-0.2).per_clip(partial(pair, relation, terms, 1, None), torch.tensor([True, True]))
+    tensor([0.2906, 0.4075])
     """
 
     name: Literal["margin"] = "margin"
@@ -159,20 +198,31 @@ class MarginNCE(PairObjective):
     def terms(
         self, pair: Tensor, relation: Relation, scale: Tensor | float, scalars: Mapping[str, Tensor]
     ) -> Terms:
-        """Sums of exponentials over the positives and over all."""
+        """Return InfoNCE's terms, the margin taken off the positives by their weight."""
         return InfoNCE().terms(pair - self.margin * relation.positive, relation, scale, scalars)
 
     def finish(self, sums: Sums) -> Tensor:
-        """Return the loss of each row or column [.]."""
+        """Return InfoNCE's loss [.] of the shifted logits."""
         return InfoNCE().finish(sums)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupCon(PairObjective):
-    """Supervised contrastive loss (Khosla et al. 2020), with positives averaged outside or inside the log.
+    """The supervised contrastive loss, averaged outside or inside the logarithm.
 
-    out: mean over positives of `-log(e^s / sum over all of e^s)`; in: `-log(mean over positives of e^s / sum
-    over all of e^s)`.
+    `out` is the mean over P of `-log(e^s / sum over A of e^s)`, and `in` is
+    `-log(mean over P of e^s / sum over A of e^s)`: Eq. (2) and (3) of Khosla et al. 2020 (arXiv:2004.11362).
+    github.com/HobbitLong/SupContrast computes `out`. With one positive both are InfoNCE.
+
+    >>> from cacl.loss.sums import partial
+    >>> pair = torch.tensor([[0.9, 0.7, 0.3]])  # [b, N]
+    >>> relation = Relation(torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[0.0, 0.0, 1.0]]))
+    >>> for average in ("out", "in"):
+    ...     objective = SupCon(average=average)
+    ...     terms = objective.terms(pair, relation, 1 / 0.5, {})
+    ...     objective.per_clip(partial(pair, relation, terms, 1, None), torch.tensor([True]))
+    tensor([0.8788])
+    tensor([0.8589])
     """
 
     name: Literal["supcon"] = "supcon"
@@ -184,12 +234,12 @@ class SupCon(PairObjective):
     def terms(
         self, pair: Tensor, relation: Relation, scale: Tensor | float, scalars: Mapping[str, Tensor]
     ) -> Terms:
-        """The linear sum over positives, and InfoNCE's two."""
+        """Return the linear term of the positives and InfoNCE's exponential terms."""
         inside = InfoNCE().terms(pair, relation, scale, scalars)
         return Terms((relation.positive * pair * scale,), inside.exponential)
 
     def finish(self, sums: Sums) -> Tensor:
-        """Return the loss of each row or column [.]."""
+        """Return the log-sum-exp of A less the mean (or log-mean-exp) of P [.]."""
         positives, everything = sums.log_exponential.unbind(1)
         if self.average == "out":
             return everything - sums.linear[:, 0] / sums.positive
@@ -198,9 +248,18 @@ class SupCon(PairObjective):
 
 @dataclass(frozen=True, kw_only=True)
 class Sigmoid(PairObjective):
-    """SigLIP (Zhai et al. 2023): every pair is a yes or no, `-log sigmoid(±(logits + bias))`, summed.
+    """SigLIP: `sum over A of -log sigmoid(±(s + bias))`, + for P and - for Q.
 
-    One sum over all pairs, so there are no directions: a pair counts once, in its image's row.
+    Every pair is a yes or a no. Zhai et al. 2023 (arXiv:2303.15343;
+    github.com/google-research/big_vision, `siglip.py`), with a learned bias. It is one sum over all pairs and
+    has no directions: a pair counts once, in its image's row.
+
+    >>> from cacl.loss.sums import partial
+    >>> pair = torch.tensor([[0.9, 0.1, 0.3], [0.2, 0.8, 0.4]])  # [b, N]
+    >>> relation = Relation(torch.eye(2, 3), 1 - torch.eye(2, 3))
+    >>> terms = Sigmoid().terms(pair, relation, 1 / 0.1, {"bias": torch.tensor(-5.0)})
+    >>> Sigmoid().per_clip(partial(pair, relation, terms, 1, None), torch.tensor([True, True]))
+    tensor([0.1632, 0.4104])
     """
 
     name: Literal["sigmoid"] = "sigmoid"
@@ -211,16 +270,16 @@ class Sigmoid(PairObjective):
     exponential_terms: ClassVar[int] = 0
 
     def scalars(self) -> dict[str, float]:
-        """Return the first value of the bias."""
+        """Return the first value of the learned bias."""
         return {"bias": self.bias}
 
     def terms(
         self, pair: Tensor, relation: Relation, scale: Tensor | float, scalars: Mapping[str, Tensor]
     ) -> Terms:
-        """One linear sum."""
+        """Return one linear term, the loss of every pair."""
         logits = pair * scale + scalars["bias"]
         return Terms(linear=(relation.positive * log1p_exp(-logits) + relation.negative * log1p_exp(logits),))
 
     def finish(self, sums: Sums) -> Tensor:
-        """Return the loss of each row [.]."""
+        """Return the sum over the pairs of each row [.]."""
         return sums.linear[:, 0]

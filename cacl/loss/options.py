@@ -49,22 +49,36 @@ RegularizerOptions = Fnac
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions(Options):
-    """The parts of a loss, combined freely; a combination without meaning raises UserError."""
+    """A loss: similarity × positives × objective, combined freely.
+
+    The default is the paper's Eq. (2) with the positives of Eq. (3). A combination without meaning raises
+    UserError.
+
+    >>> from cacl.options import parse
+    >>> recipe = {"similarity": {"name": "max"}, "objective": {"name": "infonce"}, "direction": "both"}
+    >>> options = parse(LossOptions, recipe, "my.yaml")
+    >>> options == LossOptions(similarity=MaxSimilarity(), objective=InfoNCE(), direction="both")
+    True
+    >>> LossOptions(objective=Sigmoid(), direction="both")
+    Traceback (most recent call last):
+    cacl.loss.checks.Meaningless: objective sigmoid has no directions: leave out both
+    """
 
     similarity: SimilarityOptions = field(default_factory=MeanSimilarity)
     positives: PositivesOptions = field(default_factory=SameClass)
     objective: ObjectiveOptions = field(default_factory=Contrast)
-    direction: Literal["image", "audio", "both"] = "image"
-    """Rows of images against all sounds, columns of sounds against all images, or the sum of the two."""
+    direction: Literal["image-to-audio", "audio-to-image", "both"] = "image-to-audio"
+    """Rows (an image against all sounds), columns (a sound against all images), or the sum of the two."""
     temperature: float = 0.07
     """`logits = similarity / temperature`."""
     learn_temperature: bool = False
-    """Learn `logit_scale = log(1 / temperature)` (CLIP's form), starting at `temperature`."""
+    """Learn `logit_scale = log(1 / temperature)` as CLIP does, starting at `temperature`."""
     minimum_temperature: float = 0.01
-    """Bound of a learned temperature."""
+    """Lower bound of a learned temperature."""
     regularizers: tuple[RegularizerOptions, ...] = ()
+    """Terms to add to each clip's loss."""
     memory_mib: float = 128
-    """Memory for scores of pairs; the batch is worked on in blocks of rows that keep to it."""
+    """Memory for the scores of pairs, in MiB; the batch is processed in blocks of rows that fit."""
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"temperature must be above 0, got {self.temperature}")
@@ -90,7 +104,7 @@ class LossOptions(Options):
         return {**learned, **self.objective.scalars()}
 
     def scale(self, scalars: Mapping[str, Tensor]) -> Tensor | float:
-        """Return the factor from similarity to logits, 0-d where it is learned."""
+        """Return the factor from similarity to logits, a 0-d tensor if it is learned."""
         if not self.learn_temperature:
             return 1 / self.temperature
         learned = scalars["logit_scale"]
@@ -99,10 +113,11 @@ class LossOptions(Options):
 
     @torch.no_grad()
     def clamp_(self, scalars: dict[str, Tensor]) -> None:
-        """Put learned scalars back within their bounds, in place; call it after each update.
+        """Put learned scalars back within their bounds, in place.
 
-        Beyond the bound `scale` has no gradient, so that a scalar left there would stay. At the bound itself
-        it has one: the two compare logarithms of one precision, since exp(log(x)) may be rounded above x.
+        Call it after each update. Beyond the bound `scale` has no gradient, so a scalar left there would stay
+        there. At the bound itself it has one: both compare logarithms of one precision, since exp(log(x)) may
+        be rounded above x.
         """
         if self.learn_temperature:
             scalars["logit_scale"].clamp_(max=self._largest_logit_scale)
@@ -112,7 +127,7 @@ class LossOptions(Options):
         return -math.log(self.minimum_temperature)
 
     def check_heads(self, heads: int) -> None:
-        """Raise UserError where the loss needs another number of heads than a model's."""
+        """Raise UserError if a part needs another number of heads than the model's."""
         for part in (self.objective, self.similarity, *self.regularizers):
             require(
                 part.heads in (None, heads), f"loss: {part.name} needs model.heads {part.heads}, got {heads}"
@@ -120,42 +135,42 @@ class LossOptions(Options):
 
     @property
     def by_row(self) -> bool:
-        """Whether each image is compared with all sounds."""
-        return self.direction != "audio"
+        """Whether each image is compared with all sounds, a row each."""
+        return self.direction != "audio-to-image"
 
     @property
     def by_column(self) -> bool:
-        """Whether each sound is compared with all images."""
-        return self.direction != "image"
+        """Whether each sound is compared with all images, a column each."""
+        return self.direction != "image-to-audio"
 
     @property
     def is_linear(self) -> bool:
-        """Whether all that is summed of a row are similarities, so that class sums do."""
+        """Whether only similarities are summed, so that class sums suffice."""
         return self.objective.is_linear and self.similarity.is_linear and self.positives.has_classes
 
     def head(self, channels: int) -> nn.Module | None:
-        """Return the module `Embeddings → Embeddings` that this loss needs in the model, or None."""
+        """Return the module `Embeddings → Embeddings` that the model must have, or None."""
         return self.objective.head(channels)
 
 
 def sigmoid_has_rows_only(loss: LossOptions) -> None:
-    """One sum over all pairs: a pair counts once, in its image's row."""
+    """Refuse columns with sigmoid: each pair counts once, in its image's row."""
     require(
-        loss.objective.name != "sigmoid" or loss.direction == "image",
+        loss.objective.name != "sigmoid" or loss.direction == "image-to-audio",
         f"objective sigmoid has no directions: leave out {loss.direction}",
     )
 
 
 def tri_map_has_rows_only(loss: LossOptions) -> None:
-    """The hard negative is a region of an image: it stands next to a row."""
+    """Refuse columns with tri-map: its hard negative is in an image, thus a row."""
     require(
-        loss.similarity.name != "tri-map" or loss.direction == "image",
-        f"similarity tri-map has only direction image, got {loss.direction}",
+        loss.similarity.name != "tri-map" or loss.direction == "image-to-audio",
+        f"similarity tri-map has only direction image-to-audio, got {loss.direction}",
     )
 
 
 def attention_has_log_probabilities(loss: LossOptions) -> None:
-    """Suspects are found by a score that the logarithm of a probability must be able to reach."""
+    """Refuse suspects above 0 with attention, whose scores are log-probabilities."""
     positives = loss.positives
     require(
         loss.similarity.name != "attention"
@@ -166,11 +181,11 @@ def attention_has_log_probabilities(loss: LossOptions) -> None:
 
 
 def sspl_has_own_pairs_only(loss: LossOptions) -> None:
-    """Nothing of what pairs of different clips are compared by has a meaning."""
+    """Refuse with sspl everything that compares different clips."""
     others = {
         "similarity": loss.similarity.name != "mean",
         "positives": loss.positives.name != "own-clip",
-        "direction": loss.direction != "image",
+        "direction": loss.direction != "image-to-audio",
         "learn_temperature": loss.learn_temperature,
         "regularizers": bool(loss.regularizers),
     }
@@ -187,4 +202,4 @@ RULES = (
     tri_map_has_rows_only,
     attention_has_log_probabilities,
 )
-"""Which combinations have no meaning. Each raises UserError for one that it forbids."""
+"""Rules of combination. Each raises UserError for a loss that has no meaning."""

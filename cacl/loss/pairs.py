@@ -1,4 +1,4 @@
-"""Sums over pairs of images and sounds, similarity × positives × objective, in blocks and over ranks.
+"""Sums over pairs of images and sounds, in blocks and over ranks.
 
 A row's sums are local; a column's are merged over ranks, and each rank finishes those of its own sounds.
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from cacl.loss.batch import GlobalBatch, cut
+from cacl.loss.batch import GlobalBatch, take_rows
 from cacl.loss.blocks import Shifts, sums_in_blocks
 from cacl.loss.objectives import PairObjective
 from cacl.loss.options import LossOptions
@@ -32,9 +32,9 @@ def pair_sums(
     batch: GlobalBatch,
     options: LossOptions,
 ) -> tuple[Partial, Partial]:
-    """Return the sums [n, k] of this rank's rows and of its columns, over the clips of all ranks.
+    """Return the sums [n, k] of this rank's rows and of its columns.
 
-    `maps` [n, H, P, D] and `audio` [n, H, D] are this rank's.
+    They are over the clips of all ranks. `maps` [n, H, P, D] and `audio` [n, H, D] are this rank's.
     """
     own = batch.own
 
@@ -45,7 +45,9 @@ def pair_sums(
         values = dict(zip(scalars, learned, strict=True))
         columns = Columns(own[where], batch.columns.valid)
         scores = options.similarity.scores(images, sounds, columns, options.scale(values))
-        pairs = Pairs(cut(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step)
+        pairs = Pairs(
+            take_rows(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step
+        )
         relation = options.positives.relation(pairs)
         by_row = by_column = Partial.nothing(scores.pair)
         if options.by_row:
@@ -67,7 +69,7 @@ def pair_sums(
 
 
 def block_size(maps: Tensor, columns: int, options: LossOptions) -> int:
-    """Return how many rows of maps [n, H, P, D] keep a block's scores within the memory budget."""
+    """Return how many rows of maps [n, H, P, D] fit the memory of a block's scores."""
     floats = options.similarity.floats_per_score * maps.shape[1] * maps.shape[2] + FLOATS_OF_OBJECTIVE
     return max(1, int(options.memory_mib * 2**20 / (columns * floats * maps.itemsize)))
 
@@ -83,7 +85,7 @@ def _beside(scores: Scores, relation: Relation, valid: Tensor) -> tuple[Tensor, 
 
 
 def merge_over_ranks(columns: Partial, batch: GlobalBatch, exponentials: int) -> Partial:
-    """Join the sums [N, k] of all ranks' rows and keep the columns of this rank's sounds.
+    """Join the sums [N, k] of all ranks' rows; keep this rank's columns.
 
     The last `exponentials` sums have shifts, of which ranks first find the largest.
     """

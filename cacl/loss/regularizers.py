@@ -1,4 +1,4 @@
-"""Terms that are not pairs of positives and negatives: how the rows of whole similarity matrices agree.
+"""Regularizers: how the rows of whole similarity matrices agree.
 
 Axes: `b` images of a block, `n` on this rank, `N` of all ranks, `P` pixels, `D` channels.
 """
@@ -19,40 +19,56 @@ from cacl.options import Options
 from cacl.types import Embeddings
 
 Scale = Callable[[Mapping[str, Tensor]], Tensor | float]
-"""From the learned scalars to the factor from similarity to logits."""
+"""Returns the factor from similarity to logits, given the learned scalars."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """Vectors by which clips are compared within a modality, all [., D]."""
+    """Vectors that compare clips within a modality, all [., D]."""
 
     audio: Tensor
     foreground: Tensor
-    """Mean over all pixels of the image vectors, those of faint pixels left out as zeros."""
+    """Mean over all pixels of the image vectors, with zeros for faint pixels."""
     image: Tensor
     """Mean over pixels of the image vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fnac(Options):
-    """FNAC's three terms: mean absolute differences of rows of softmaxes.
+    """FNAC's three terms, mean absolute differences of softmaxes over sounds.
 
-    Suppression of false negatives `|softmax(A Aᵀ/τ) - softmax(S)|` and `|softmax(V Vᵀ/τ) - softmax(S)|`,
-    enhancement of true negatives `|softmax(A Aᵀ/τ) - softmax(F Fᵀ/τ)|`. Sun et al., "Learning
-    Audio-Visual Source Localization via False Negative Aware Contrastive Learning".
+    With logits S, sounds A, images V and their foregrounds F, at temperature τ: suppression of false
+    negatives `|softmax(A Aᵀ/τ) - softmax(S)|` and `|softmax(V Vᵀ/τ) - softmax(S)|`, and enhancement of true
+    negatives `|softmax(A Aᵀ/τ) - softmax(F Fᵀ/τ)|`. Sun et al. 2023, "Learning Audio-Visual Source
+    Localization via False Negative Aware Contrastive Learning" (github.com/OpenNLPLab/FNAC_AVL).
+
+    >>> import torch
+    >>> fnac = Fnac(suppression_by_sound=1.0, suppression_by_image=1.0, enhancement=1.0)
+    >>> maps = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]], [[[0.0, 1.0], [0.0, 1.0]]]])  # [n, 1, P, D]
+    >>> audio = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])  # [n, 1, D]
+    >>> views = fnac.views(maps, audio, scale=1.0)
+    >>> views.foreground
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.0000]])
+    >>> logits = torch.tensor([[1.0, 0.2], [0.3, 0.9]])  # [b, N]
+    >>> fnac.rows(logits, views, views, valid=torch.tensor([True, True]), scale=1.0)
+    tensor([0.3999, 0.3397])
     """
 
     name: Literal["fnac"] = "fnac"
     suppression_by_sound: float = 100.0
+    """Weight of the first term."""
     suppression_by_image: float = 100.0
+    """Weight of the second term."""
     enhancement: float = 100.0
+    """Weight of the third term."""
     foreground_threshold: float = 0.6
-    """Pixels of the own map, scaled to 0..1, above which an image is foreground."""
+    """Value above which a pixel of the own map, scaled to 0..1, is foreground."""
 
     heads: ClassVar[int | None] = 1
 
     def views(self, maps: Tensor, audio: Tensor, scale: Tensor | float) -> Views:
-        """Make the vectors of this rank's clips from maps [n, 1, P, D] and sounds [n, 1, D]."""
+        """Return the clips' vectors, from maps [n, 1, P, D] and sounds [n, 1, D]."""
         maps, audio = maps[:, 0], audio[:, 0]
         own = (maps @ audio.unsqueeze(2)).squeeze(2).detach() * scale
         low, high = own.amin(1, keepdim=True), own.amax(1, keepdim=True)
@@ -60,7 +76,10 @@ class Fnac(Options):
         return Views(audio, (maps * bright.unsqueeze(2)).mean(1), maps.mean(1))
 
     def rows(self, logits: Tensor, mine: Views, every: Views, valid: Tensor, scale: Tensor | float) -> Tensor:
-        """Return the weighted terms of each row [b], given its logits [b, N] and valid columns [N]."""
+        """Return the weighted terms of each row [b].
+
+        `logits` [b, N]; `valid` [N] says which columns are.
+        """
 
         def softmax(x: Tensor) -> Tensor:
             return x.masked_fill(~valid, -1e30).softmax(1)
@@ -85,8 +104,12 @@ def agreement(
     scale: Scale,
     rows_per_block: int,
 ) -> Tensor:
-    """Return a regularizer's weighted terms of each clip of this rank [n], in blocks and over ranks."""
-    maps, audio, names = embeddings.maps, embeddings.audio, list(embeddings.scalars)
+    """Return a regularizer's weighted terms for each clip of this rank [n].
+
+    They are 0 for clips that are not valid. Views of the clips of all ranks are gathered; rows are worked on
+    in blocks.
+    """
+    maps, audio, names = embeddings.image, embeddings.audio, list(embeddings.scalars)
     own, valid = batch.own, batch.columns.valid
     mine = regularizer.views(maps, audio, scale(embeddings.scalars))
     views = [mine.audio, mine.foreground, mine.image]

@@ -1,7 +1,8 @@
-"""How alike an image and a sound are: a number for every image of this rank and every sound of all ranks.
+"""Similarities: how alike this rank's images and all ranks' sounds are.
 
-A similarity first says what of the maps it works on (`prepare`), then scores a block of images against all
-sounds. A block holds whole rows, so a similarity may depend on its row.
+A similarity first reduces the maps to what it works on (`prepare`), then scores a block of images against all
+sounds. A block holds whole rows, so a similarity may depend on its row. In the formulas, `cos(p)` is the
+product of the unit vectors of pixel `p` and of the sound.
 
 Axes: `b` images of a block, `n` on this rank, `N` sounds of all ranks, `H` heads, `P` pixels, `D` channels,
 `K` extra negatives.
@@ -30,14 +31,14 @@ class Scores:
     pair: Tensor
     """[b, N]."""
     scale: Tensor | float
-    """0-d, the inverse temperature, or 1 where the similarity has used it already."""
+    """0-d, the inverse temperature, or 1 if the similarity has applied it already."""
     extra_negative: Tensor | None = None
-    """[b, K], negatives beside the row, in the unit of `pair`."""
+    """[b, K], further negatives of each row, in the unit of `pair`."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What a similarity may know of the sounds beside their vectors."""
+    """What a similarity may know of the sounds in addition to their vectors."""
 
     own: Tensor
     """[b] int64, the column of each row's own sound."""
@@ -46,27 +47,40 @@ class Columns:
 
 
 class Similarity(Options, abc.ABC):
-    """What every similarity does."""
+    """Scores images against sounds."""
 
     heads: ClassVar[int | None] = None
-    """Heads that it needs; None is any number."""
+    """How many heads it needs; None is any number."""
     is_linear: ClassVar[bool] = False
     """Whether a score is the product of the prepared image and the sound."""
     floats_per_score: ClassVar[int]
     """Tensors of [b, P, N] that a block holds at once with its gradient, at most; 0 if none is built."""
 
     def prepare(self, maps: Tensor) -> Tensor:
-        """Return what of the maps [n, H, P, D] enters the blocks, [n, ...]."""
+        """Reduce the maps [n, H, P, D] to what the blocks need, [n, ...]."""
         return maps
 
     @abc.abstractmethod
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
-        """Score a block of prepared maps [b, ...] against the sounds [N, H, D]."""
+        """Score a block of prepared maps [b, ...] against the sounds [N, H, D].
+
+        `scale` is 1 / temperature.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanSimilarity(Similarity):
-    """Mean over pixels of the cosine (the paper's S_ij); linear, so the maps are pooled once."""
+    """Mean over pixels and heads of `cos(p)`: the paper's S_ij.
+
+    It is linear, so the maps are pooled once and pixels never meet sounds.
+
+    >>> maps = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])  # [b, H, P, D]
+    >>> audio = torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]]])  # [N, H, D]
+    >>> columns = Columns(own=torch.tensor([0]), valid=torch.tensor([True, True]))
+    >>> mean = MeanSimilarity()
+    >>> mean.scores(mean.prepare(maps), audio, columns, 1.0).pair
+    tensor([[0.5000, 0.7000]])
+    """
 
     name: Literal["mean"] = "mean"
 
@@ -74,31 +88,54 @@ class MeanSimilarity(Similarity):
     floats_per_score: ClassVar[int] = 0
 
     def prepare(self, maps: Tensor) -> Tensor:
-        """[n, H, P, D] → [n, H, D], sums over pixels of maps / (H P); pixels never meet sounds."""
+        """Pool the maps [n, H, P, D] to their sums over pixels / (H P) [n, H, D]."""
         _, heads, pixels, _ = maps.shape
         return maps.sum(2) / (heads * pixels)  # mean(2) would divide its gradient after spreading it over P
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
-        """Mean over pixels and heads."""
+        """Multiply pooled images [b, H, D] by sounds [N, H, D], heads side by side."""
         return Scores(rows.flatten(1) @ audio.flatten(1).T, scale)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaxSimilarity(Similarity):
-    """Maximum over pixels of the cosine (EZ-VSL), mean over heads."""
+    """Maximum over pixels of `cos(p)`, mean over heads: EZ-VSL's.
+
+    Mo and Morgado 2022, "Localizing Visual Sounds the Easy Way" (github.com/stoneMo/EZ-VSL).
+
+    >>> maps = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])  # [b, H, P, D]
+    >>> audio = torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]]])  # [N, H, D]
+    >>> columns = Columns(own=torch.tensor([0]), valid=torch.tensor([True, True]))
+    >>> MaxSimilarity().scores(maps, audio, columns, 1.0).pair
+    tensor([[1.0000, 0.8000]])
+    """
 
     name: Literal["max"] = "max"
 
     floats_per_score: ClassVar[int] = 3
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
-        """`amax` shares the gradient among equal pixels, whichever way the batch is cut."""
+        """Score maps [b, H, P, D] against sounds [N, H, D].
+
+        `amax` shares the gradient among equal pixels, whichever way the batch is cut.
+        """
         return Scores(_mean([cosine.amax(1) for cosine in cosines(rows, audio)]), scale)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogSumExpSimilarity(Similarity):
-    """`log(mean over pixels of exp(sharpness * cosine)) / sharpness`: mean at 0, maximum at infinity."""
+    """`log(mean over pixels of exp(sharpness cos(p))) / sharpness`, mean over heads.
+
+    A maximum that every pixel has a share in: it tends to the mean as the sharpness falls to 0, and to the
+    maximum as it grows. Pinheiro and Collobert 2015, "From Image-Level to Pixel-Level Labeling with
+    Convolutional Networks".
+
+    >>> maps = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])  # [b, H, P, D]
+    >>> audio = torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]]])  # [N, H, D]
+    >>> columns = Columns(own=torch.tensor([0]), valid=torch.tensor([True, True]))
+    >>> LogSumExpSimilarity(sharpness=10.0).scores(maps, audio, columns, 1.0).pair
+    tensor([[0.9307, 0.7434]])
+    """
 
     name: Literal["log-sum-exp"] = "log-sum-exp"
     sharpness: float = 10.0
@@ -109,18 +146,26 @@ class LogSumExpSimilarity(Similarity):
         require(self.sharpness > 0, f"sharpness must be above 0, got {self.sharpness}")
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
-        """Mean over heads."""
+        """Score maps [b, H, P, D] against sounds [N, H, D], head by head."""
         peaks = _mean([(cosine * self.sharpness).logsumexp(1) for cosine in cosines(rows, audio)])
         return Scores((peaks - math.log(rows.shape[2])) / self.sharpness, scale)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSimilarity(Similarity):
-    """SLAVC's two heads: the log of the sum over pixels of X · Y.
+    """`log(sum over pixels of X Y)` of two heads: SLAVC's.
 
-    X is a softmax over sounds of the first head's logits (which sound is it, at this pixel), Y a softmax over
-    pixels of the second head's (where is this sound). X makes a score depend on its whole row, and the score
-    is a logit already. Mo and Morgado, "A Closer Look at Weakly-Supervised Audio-Visual Source Localization".
+    X is the softmax over sounds of the first head's `cos(p) / temperature` (which sound is it, at this
+    pixel?), Y the softmax over pixels of the second head's (where is this sound?). X makes a score depend on
+    its whole row. The score is a logit already. Mo and Morgado 2022, "A Closer Look at Weakly-Supervised
+    Audio-Visual Source Localization" (github.com/stoneMo/SLAVC).
+
+    >>> maps = torch.eye(2).expand(1, 2, 2, 2)  # [b, 2, P, D]
+    >>> audio = torch.tensor([[1.0, 0.0], [0.6, 0.8]])[:, None].expand(2, 2, 2)  # [N, 2, D]
+    >>> columns = Columns(own=torch.tensor([0]), valid=torch.tensor([True, True]))
+    >>> scores = AttentionSimilarity().scores(maps, audio, columns, 1 / 0.1)
+    >>> scores.pair, scores.scale
+    (tensor([[-0.0182, -0.1248]]), 1.0)
     """
 
     name: Literal["attention"] = "attention"
@@ -129,7 +174,7 @@ class AttentionSimilarity(Similarity):
     floats_per_score: ClassVar[int] = 3
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
-        """Score maps of two heads [b, 2, P, D] against sounds [N, 2, D]."""
+        """Score maps [b, 2, P, D] against sounds [N, 2, D]; X ignores what is not valid."""
         first, second = zip(rows.unbind(1), (audio * scale).unbind(1), strict=True)
         ignored = audio.new_zeros(len(audio)).masked_fill(~columns.valid, LOWEST)
         identity, place = _products(*first, ignored), _products(*second)
@@ -138,11 +183,19 @@ class AttentionSimilarity(Similarity):
 
 @dataclass(frozen=True, kw_only=True)
 class TriMapSimilarity(Similarity):
-    """LVS: the mean cosine of the pixels that a sound lights up, softly chosen, and a hard negative.
+    """Mean of `cos(p)` over the pixels that a sound lights up: LVS's.
 
-    `m = sigmoid((cos - positive_threshold) / softness)` chooses the pixels of a pair; the own pair's pixels
-    that are surely not sounding, `1 - sigmoid((cos - negative_threshold) / softness)`, give the hard negative
-    beside the row. Chen et al., "Localizing Visual Sounds the Hard Way".
+    Pixels are weighted by `sigmoid((cos(p) - positive_threshold) / softness)`. A row also has a hard
+    negative: the mean over the own pair's surely silent pixels, weighted by
+    `1 - sigmoid((cos(p) - negative_threshold) / softness)`. Chen et al. 2021, "Localizing Visual Sounds the
+    Hard Way" (github.com/hche11/Localizing-Visual-Sounds-the-Hard-Way).
+
+    >>> maps = torch.tensor([[[[1.0, 0.0], [0.28, 0.96]]]])  # [b, 1, P, D]
+    >>> audio = torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]]])  # [N, 1, D]
+    >>> columns = Columns(own=torch.tensor([0]), valid=torch.tensor([True, True]))
+    >>> scores = TriMapSimilarity().scores(maps, audio, columns, 1.0)
+    >>> scores.pair, scores.extra_negative
+    (tensor([[1.0000, 0.8899]]), tensor([[0.2800]]))
     """
 
     name: Literal["tri-map"] = "tri-map"
@@ -150,7 +203,7 @@ class TriMapSimilarity(Similarity):
     negative_threshold: float = 0.4
     softness: float = 0.03
     diagonal: Literal["masked", "times-minus-99"] = "masked"
-    """LVS means to mask the own pair among the negatives, but multiplies it by -99: the quirk by name."""
+    """LVS means to mask the own pair among the negatives, but its code multiplies the pair by -99."""
 
     heads: ClassVar[int | None] = 1
     floats_per_score: ClassVar[int] = 6
@@ -159,7 +212,7 @@ class TriMapSimilarity(Similarity):
         require(self.softness > 0, f"softness must be above 0, got {self.softness}")
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
-        """Score maps of one head [b, 1, P, D] against sounds [N, 1, D]."""
+        """Score maps [b, 1, P, D] against sounds [N, 1, D] and make the hard negatives."""
         cosine = cosines(rows, audio)[0]
         pair = _weighted_mean(cosine, (cosine - self.positive_threshold) / self.softness)
         own = (rows[:, 0] @ audio[columns.own, 0].unsqueeze(2)).squeeze(2)
@@ -170,19 +223,19 @@ class TriMapSimilarity(Similarity):
 
 
 def cosines(maps: Tensor, audio: Tensor) -> list[Tensor]:
-    """[b, H, P, D] and [N, H, D] → H times [b, P, N], the cosine of every pixel and every sound."""
+    """Return each head's cosines [b, P, N] of maps [b, H, P, D] and sounds [N, H, D]."""
     return [_products(*head) for head in zip(maps.unbind(1), audio.unbind(1), strict=True)]
 
 
 def _products(images: Tensor, sounds: Tensor, offset: Tensor | None = None) -> Tensor:
-    """[b, P, D] and [N, D] → [b, P, N]; `offset` [N] is added to every pixel's row."""
+    """Multiply [b, P, D] by [N, D] to [b, P, N]; add `offset` [N] to every row."""
     pixels = images.flatten(0, 1)
     found = pixels @ sounds.T if offset is None else torch.addmm(offset, pixels, sounds.T)
     return found.view(*images.shape[:2], len(sounds))
 
 
 def _weighted_mean(x: Tensor, logits: Tensor) -> Tensor:
-    """Mean of `x` over dim 1 by weights `sigmoid(logits)`, right where all are too small for a float."""
+    """Average `x` over dim 1 by `sigmoid(logits)`, exact even if all underflow."""
     return (F.logsigmoid(logits).softmax(1) * x).sum(1)
 
 

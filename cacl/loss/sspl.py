@@ -1,9 +1,9 @@
-"""SSPL: negative-free learning, each side predicts the other's vector of the same clip.
+"""SSPL: no negatives; each side of a clip predicts the other's vector.
 
-Song et al., "Self-Supervised Predictive Learning: A Negative-Free Method for Sound Source Localization in
-Visual Scenes".
+Song et al. 2022, "Self-Supervised Predictive Learning: A Negative-Free Method for Sound Source Localization
+in Visual Scenes" (github.com/zjsong/SSPL), without its predictive coding module.
 
-Axes: `n` clips on this rank, `H` heads, `P` pixels, `D` channels.
+Axes: `n` clips on this rank, `P` pixels, `D` channels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from cacl.types import Embeddings
 
 
 class Predictor(nn.Module):
-    """Adds what the loss compares: the attended image vector, and what is predicted from image and sound."""
+    """Adds what the loss compares: the attended image, and both sides' predictions.
+
+    `image = sum over p of softmax over p of (v(p)·a / temperature) v(p)`, for image vectors v and the sound
+    a.
+    """
 
     def __init__(self, channels: int, temperature: float) -> None:
         super().__init__()
@@ -35,8 +39,12 @@ class Predictor(nn.Module):
         )
 
     def forward(self, embeddings: Embeddings) -> Embeddings:
-        """Return `embeddings` with `extra` = image, image_prediction, sound_prediction, each [n, D]."""
-        maps, audio = embeddings.maps, embeddings.audio
+        """Return the embeddings with the predictions in `extra`.
+
+        Adds image, image_prediction and sound_prediction, each [n, D]. Raises UserError unless maps are [n,
+        1, P, D].
+        """
+        maps, audio = embeddings.image, embeddings.audio
         require(maps.shape[1] == 1, f"loss.objective: sspl needs model.heads 1, got {maps.shape[1]}")
         maps, audio = maps[:, 0], audio[:, 0]
         attention = (maps @ audio.unsqueeze(2) / self.temperature).softmax(1)
@@ -51,11 +59,22 @@ class Predictor(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Sspl(Objective):
-    """`-(cos(image prediction, sound) + cos(sound prediction, image)) / 2`."""
+    """`-(cos(image prediction, sound) + cos(sound prediction, image)) / 2`.
+
+    What is predicted has no gradient.
+
+    >>> embeddings = Embeddings(torch.randn(2, 1, 9, 8), torch.randn(2, 1, 8))  # [n, 1, P, D], [n, 1, D]
+    >>> embeddings = Sspl().head(channels=8)(embeddings)
+    >>> {name: tuple(value.shape) for name, value in embeddings.extra.items()}
+    {'image': (2, 8), 'image_prediction': (2, 8), 'sound_prediction': (2, 8)}
+    >>> (direction,) = Sspl().directions(embeddings, torch.tensor([True, False]), sums=None)
+    >>> direction.per_clip[1].item()
+    0.0
+    """
 
     name: Literal["sspl"] = "sspl"
     attention_temperature: float = 0.07
-    """Of the softmax over pixels that pools the image."""
+    """Temperature of the softmax over pixels that pools the image."""
 
     heads: ClassVar[int | None] = 1
 
@@ -64,7 +83,10 @@ class Sspl(Objective):
         return Predictor(channels, self.attention_temperature)
 
     def directions(self, embeddings: Embeddings, valid: Tensor, sums: SumsOfPairs) -> list[Direction]:
-        """Return the loss of own pairs, the only ones. Raises UserError if the model lacks the predictor."""
+        """Return the one direction of own pairs.
+
+        Raises UserError if the model lacks the predictor.
+        """
         require("image" in embeddings.extra, "loss.objective: sspl needs its predictor in the model")
         extra, sound = embeddings.extra, embeddings.audio[:, 0]
         forward = F.cosine_similarity(extra["image_prediction"], sound.detach(), dim=1)

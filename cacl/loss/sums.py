@@ -1,8 +1,21 @@
-"""The algebra of a loss: sums over parts of rows and columns, which merge exactly.
+"""The algebra of a loss: sums over parts of rows and columns that merge exactly.
 
-An objective names terms of every pair: `linear` ones are summed, `exponential` ones are summed after `exp`,
-each with a shift of its own so that nothing overflows or vanishes. Sums of parts of a row or column merge
-exactly, whether the parts are blocks or ranks.
+An objective names terms of every pair: `linear` ones are summed as they are, `exponential` ones after `exp`,
+each sum with a shift of its own so that nothing overflows or vanishes: m and `sum of w e^(s - m)` with the
+largest logit m. Sums of parts of a row or column merge exactly, whether the parts are blocks or ranks:
+
+    m = max(m1, m2)
+    sum = sum1 e^(m1 - m) + sum2 e^(m2 - m)
+
+>>> from cacl.loss.positives import Relation
+>>> pair, own = torch.tensor([[0.9, 0.1, 500.0, 0.3]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+>>> def sums_of(columns):
+...     relation = Relation(own[:, columns], 1 - own[:, columns])
+...     logits = pair[:, columns]
+...     return partial(logits, relation, Terms(exponential=((logits, relation.negative),)), dim=1, shift=None)
+>>> whole, parts = sums_of(slice(0, 4)), merge(sums_of(slice(0, 2)), sums_of(slice(2, 4)))
+>>> torch.equal(whole.shift, parts.shift) and torch.allclose(whole.sums, parts.sums)
+True
 
 Axes: `b` images of a block, `N` sounds, `.` rows or columns, `k` sums of an objective.
 """
@@ -23,11 +36,11 @@ LOWEST = -1e30
 
 @dataclass(frozen=True)
 class Terms:
-    """What an objective sums of a block of pairs, each [b, N]."""
+    """What an objective wants summed over a block of pairs, each [b, N]."""
 
     linear: tuple[Tensor, ...] = ()
     exponential: tuple[tuple[Tensor, Tensor], ...] = ()
-    """Pairs (logits, weights), for the sum of `weights * exp(logits)`."""
+    """(logits, weights), for the sum of `weights * exp(logits)`."""
 
 
 class Counts(IntEnum):
@@ -44,36 +57,39 @@ COUNTS = len(Counts)
 
 @dataclass(frozen=True)
 class Partial:
-    """Sums over a part of each row or column: `sums * exp(shift)`; the shift of a linear sum is 0.
+    """Sums over a part of each row or column, of value `sums * exp(shift)`.
 
-    The first `COUNTS` of the `k` sums are those of `Counts`; the objective's linear and its exponential terms
-    follow.
+    The shift of a linear sum is 0. The first `COUNTS` of the `k` sums are those of `Counts`; the objective's
+    linear and then its exponential terms follow.
     """
 
     sums: Tensor
     """[., k], with gradient."""
     shift: Tensor
-    """[., k], without."""
+    """[., k], without gradient."""
 
     @property
     def counts(self) -> Tensor:
-        """[., COUNTS], what every objective sums, without gradient: see `Counts`."""
+        """[., COUNTS] the sums that every objective has, without gradient; see `Counts`."""
         return self.sums[:, :COUNTS].detach()
 
     @classmethod
     def nothing(cls, like: Tensor) -> Partial:
-        """Return sums of no rows or columns, for a direction that is not asked for."""
+        """Return sums of no rows or columns, for a direction that the options leave out."""
         empty = like.new_zeros(0, 0)
         return cls(empty, empty)
 
     def rescaled(self, shift: Tensor) -> Tensor:
-        """Return the sums [., k] with regard to another, larger shift."""
+        """Return the sums [., k] relative to another, larger shift [., k]."""
         return self.sums * (self.shift - shift).exp()
 
 
 @dataclass(frozen=True)
 class Sums:
-    """A whole row's or column's sums, as an objective reads them; harmless if there is no contrast."""
+    """Sums over whole rows or columns, as an objective reads them.
+
+    Those without contrast are 1, which no logarithm or quotient minds.
+    """
 
     positive: Tensor
     """[.], weight of the positives, above 0."""
@@ -86,9 +102,10 @@ class Sums:
 
 
 def partial(pair: Tensor, relation: Relation, terms: Terms, dim: int, shift: Tensor | None) -> Partial:
-    """Sum a block over its columns (`dim=1`) or its rows (`dim=0`).
+    """Sum similarities `pair` [b, N] over their columns (`dim=1`) or rows (`dim=0`).
 
-    `shift` [., k] is given where it is known already (recomputation); else the block's own maximum is used.
+    `shift` [., k] is given if it is known already, in the backward's recomputation; None means the largest
+    logit of the block.
     """
     pair = pair.detach()
     counted = (relation.positive, relation.negative, relation.positive * pair, relation.negative * pair)
@@ -103,14 +120,15 @@ def partial(pair: Tensor, relation: Relation, terms: Terms, dim: int, shift: Ten
 
 
 def _largest(logits: Tensor, dim: int) -> Tensor:
-    """`amax`, and LOWEST of nothing: a rank may hold no clips."""
+    """Return `amax` over `dim`, LOWEST if there is nothing: a rank may hold no clips."""
     return logits.amax(dim).clamp(min=LOWEST) if logits.shape[dim] else logits.sum(dim) + LOWEST
 
 
 def complete(part: Partial, valid: Tensor, linear_terms: int) -> tuple[Sums, Tensor]:
-    """Return whole rows or columns as an objective reads them, and which of them [.] bool have contrast.
+    """Return whole rows or columns as an objective reads them.
 
-    Without positives, without negatives, or of a clip that is not `valid` there is none.
+    Also returns which of them have contrast, [.] bool. A row without positives, without negatives, or of
+    a clip that is not `valid` [.] has none.
     """
     has_positives = part.sums[:, Counts.POSITIVE_WEIGHT] > 0
     has_negatives = part.sums[:, Counts.NEGATIVE_WEIGHT] > 0
@@ -127,6 +145,6 @@ def complete(part: Partial, valid: Tensor, linear_terms: int) -> tuple[Sums, Ten
 
 
 def merge(first: Partial, second: Partial) -> Partial:
-    """Join the sums of two parts of the same rows or columns."""
+    """Join the sums of two parts of the same rows or columns, [., k] each."""
     shift = torch.maximum(first.shift, second.shift)
     return Partial(first.rescaled(shift) + second.rescaled(shift), shift)

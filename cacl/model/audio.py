@@ -11,7 +11,7 @@ import torchvision
 from pydantic import Field
 from torch import Tensor, nn
 
-from cacl.model.blocks import convolution_blocks, resnet_body, through
+from cacl.model.blocks import convolution_blocks, resnet_body, run_body
 from cacl.options import Options
 
 
@@ -25,7 +25,7 @@ class SoundTrunk(nn.Module):
 
     def forward(self, sounds: Tensor) -> Tensor:
         """Return vectors [n, channels]."""
-        return through(self.body, sounds, self.recompute)
+        return run_body(self.body, sounds, self.recompute)
 
 
 @dataclass(frozen=True)

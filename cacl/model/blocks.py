@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def through(body: nn.Module, x: Tensor, recompute: bool) -> Tensor:
+def run_body(body: nn.Module, x: Tensor, recompute: bool) -> Tensor:
     """Return `body(x)`; `recompute` keeps only what goes from part to part, for backward to compute the rest.
 
     A body that is no Sequential is timm's, which recomputes by itself.

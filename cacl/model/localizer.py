@@ -107,7 +107,7 @@ class Localizer(nn.Module):
         audio = torch.stack([head(heard) for head in self.sound_heads], dim=1)
         # Clones: a wrapper that looks for used parameters through grad_fn would miss a leaf.
         scalars = {name: value[0] for name, value in self.scalars.items()}
-        embeddings = Embeddings(maps=_unit(maps), audio=_unit(audio), scalars=scalars)
+        embeddings = Embeddings(image=_unit(maps), audio=_unit(audio), scalars=scalars)
         return embeddings if self.loss_head is None else self.loss_head(embeddings)
 
 

@@ -90,7 +90,7 @@ def load_state(network: nn.Module, file: Path, in_order: bool = False) -> None:
 
     `in_order` accepts other names when tensors stand in the same order with the same shapes.
     """
-    state = read_state(file)
+    state = read_weights(file)
     expected = network.state_dict()
     if in_order and state.keys() != expected.keys() and len(state) == len(expected):
         state = dict(zip(expected, state.values(), strict=True))
@@ -103,7 +103,7 @@ def load_state(network: nn.Module, file: Path, in_order: bool = False) -> None:
     network.load_state_dict(state)
 
 
-def read_state(file: Path) -> dict[str, Tensor]:
+def read_weights(file: Path) -> dict[str, Tensor]:
     """Return the tensors of a `.safetensors` or a `torch.save` file (a state dict, or one under "model")."""
     if not file.is_file():
         raise UserError(f"{file}: weights: there is no such file")

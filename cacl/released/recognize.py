@@ -16,7 +16,7 @@ from cacl.released.slavc import SLAVC, from_slavc
 
 
 @dataclass(frozen=True)
-class Released:
+class ReleasedModel:
     """A released model in our names."""
 
     kind: str
@@ -37,12 +37,12 @@ class Released:
         return sorted(found)
 
 
-def recognize(state: dict[str, Tensor]) -> Released:
+def recognize(state: dict[str, Tensor]) -> ReleasedModel:
     """Return a released state dict in our names. Raises UserError if neither SLAVC's nor EZ-VSL's."""
     parts = {key.removeprefix("module.").partition(".")[0] for key in state}
     if "img_proj1" in parts:
         model, average = from_slavc(state)
-        return Released("SLAVC", SLAVC, {"model": model, **({"ema": average} if average else {})})
+        return ReleasedModel("SLAVC", SLAVC, {"model": model, **({"ema": average} if average else {})})
     if "img_proj" in parts:
-        return Released("EZ-VSL", EZ_VSL, {"model": from_ez_vsl(state)})
+        return ReleasedModel("EZ-VSL", EZ_VSL, {"model": from_ez_vsl(state)})
     raise UserError(f"parts {', '.join(sorted(parts)[:4])}: neither SLAVC's checkpoint nor EZ-VSL's")

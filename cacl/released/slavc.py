@@ -1,8 +1,10 @@
 """Reads SLAVC's released checkpoints: two heads on a pair of ResNet-18, and their moving average.
 
-model = Localizer(SLAVC)
-state, target = from_slavc(read_state(Path("best.pth")))
-model.load_state_dict(target)  # SLAVC evaluates with the moving average
+    model = Localizer(SLAVC)
+    state, target = from_slavc(read_weights(Path("best.pth")))
+    model.load_state_dict(target)
+
+SLAVC evaluates with the moving average.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The run directory: everything that a training leaves behind.
 
-recipe.yaml  environment.json  train.jsonl  requeue  lock
-checkpoints/step-N/{model,ema}.safetensors, state.json, engine/, hashes.json
-evaluation/<protocol>/{clips.parquet, metrics.json}  metrics.json  report.html
+recipe.yaml environment.json train.jsonl requeue lock
+checkpoints/step-N/{model,ema}.safetensors state.json engine/ hashes.json
+evaluation/<protocol>/{clips.parquet,metrics.json} metrics.json report.html
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from cacl.runs import checkpoint
 from cacl.errors import UserError
 from cacl.files import written
 from cacl.model.localizer import Localizer
+from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 from cacl.runs.load import find_checkpoint, rebuild
 

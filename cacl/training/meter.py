@@ -63,8 +63,8 @@ class Meter:
     def read(self, pending: PendingStep) -> StepReport:
         """Wait for a step's numbers, and return them."""
         terms, norm = pending.record.terms, pending.record.gradient_norm
-        counts = {**terms.counts, **pending.record.scalars}
-        values = [terms.mean, norm, *counts.values()]
+        logged = {**terms.logged, **pending.record.scalars}
+        values = [terms.mean, norm, *logged.values()]
         loss, gradient_norm, *numbers = torch.stack([v.detach().double() for v in values]).tolist()
         is_finite = math.isfinite(loss) and math.isfinite(gradient_norm)
         clips = len(pending.index) * self.world.size
@@ -76,7 +76,7 @@ class Meter:
             "world_size": self.world.size,
             "learning_rate": pending.learning_rate,
             "gradient_norm": gradient_norm,
-            **dict(zip(counts, numbers, strict=True)),
+            **dict(zip(logged, numbers, strict=True)),
             "clips_per_second": round(clips / pending.step_seconds, 3),
             "step_seconds": round(pending.step_seconds, 5),
             "data_wait_share": round(seconds.get("data", 0.0) / pending.step_seconds, 4),

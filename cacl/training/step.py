@@ -22,9 +22,9 @@ from cacl.loss import LossTerms
 from cacl.training.batch_norm import RunningStatistics
 from cacl.training.ema import Ema
 from cacl.training.engines.base import Engine
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 
-Loss = Callable[[Embeddings, Clips], LossTerms]
+Loss = Callable[[Embeddings, ClipLabels], LossTerms]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StepRecord:
 def train_step(
     engine: Engine,
     micro_batches: Sequence[tuple[Tensor, Tensor]],
-    clips: Clips,
+    clips: ClipLabels,
     loss: Loss,
     *,
     seed: int,
@@ -71,7 +71,7 @@ def train_step(
         if average is None:
             return embeddings
         with torch.no_grad():
-            return replace(embeddings, target=engine.through(average.module, *micro_batches[number]))
+            return replace(embeddings, target=engine.embed_by(average.module, *micro_batches[number]))
 
     parts = []
     with torch.set_grad_enabled(keep_graph), clock("forward"):
@@ -81,7 +81,7 @@ def train_step(
     leaves = as_leaves(concatenate(parts))
     with clock("loss"):
         terms = loss(leaves, clips)
-        terms.backward_scalar.backward()
+        terms.loss.backward()
     offset = 0
     for number, part in enumerate(parts):
         with engine.synchronizing(number == last):
@@ -111,7 +111,7 @@ def concatenate(parts: Sequence[Embeddings]) -> Embeddings:
         return parts[0]
     targets = [part.target for part in parts if part.target is not None]
     return Embeddings(
-        maps=torch.cat([part.maps for part in parts]),
+        image=torch.cat([part.image for part in parts]),
         audio=torch.cat([part.audio for part in parts]),
         scalars=parts[0].scalars,
         target=concatenate(targets) if targets else None,
@@ -127,7 +127,7 @@ def as_leaves(embeddings: Embeddings) -> Embeddings:
 
     return replace(
         embeddings,
-        maps=leaf(embeddings.maps),
+        image=leaf(embeddings.image),
         audio=leaf(embeddings.audio),
         scalars={name: leaf(value) for name, value in embeddings.scalars.items()},
         extra={name: leaf(value) for name, value in embeddings.extra.items()},
@@ -141,7 +141,7 @@ def surrogate(embeddings: Embeddings, leaves: Embeddings, offset: int, with_scal
     the others their gradient is 0, not absent: ZeRO 3 wants every parameter in every backward.)
     """
     rows = slice(offset, offset + len(embeddings.audio))
-    pairs = [(embeddings.maps, leaves.maps), (embeddings.audio, leaves.audio)]
+    pairs = [(embeddings.image, leaves.image), (embeddings.audio, leaves.audio)]
     pairs += [(value, leaves.extra[name]) for name, value in embeddings.extra.items()]
     terms = [(value * leaf.grad[rows]).sum() for value, leaf in pairs if leaf.grad is not None]
     for name, value in embeddings.scalars.items():

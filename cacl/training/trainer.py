@@ -29,7 +29,7 @@ from cacl.training.optimization import ScheduleOptions
 from cacl.training.options import TrainingOptions
 from cacl.training.step import train_step
 from cacl.training.stopping import StopFlag
-from cacl.types import Batch, Clips
+from cacl.types import Batch, ClipLabels
 from cacl.world import World
 
 EMA_FILE = "ema.safetensors"
@@ -61,7 +61,7 @@ class Training:
     """The moving average of the model, which also makes the targets."""
     batches: Iterator[Batch]
     """This rank's share of each global batch, from the first step's position on."""
-    clips_of: Callable[[Tensor, Tensor], Clips]
+    join_labels: Callable[[Tensor, Tensor], ClipLabels]
     """Joins labels to `index` [n] and `valid` [n]."""
     loss: LossOptions
     options: TrainingOptions
@@ -137,7 +137,7 @@ def train(training: Training) -> Outcome:
             record = train_step(
                 engine,
                 micro_batches,
-                training.clips_of(batch.index, batch.valid),
+                training.join_labels(batch.index, batch.valid),
                 partial(global_loss, options=training.loss, world=world, step=step),
                 seed=options.seed,
                 step=step,

@@ -18,7 +18,7 @@ from torch import Tensor
 from cacl.errors import UserError
 from cacl.loss.options import LossOptions
 from cacl.loss.similarities import Columns
-from cacl.types import Batch, Clips, Embeddings
+from cacl.types import Batch, ClipLabels, Embeddings
 from cacl.world import World
 
 _IMAGES_AT_ONCE = 32
@@ -37,10 +37,10 @@ class Embedded:
     scale: Tensor | float = 1.0
     """The loss's factor from similarity to logits."""
 
-    def take(self, batch: Batch, embeddings: Embeddings, clips: Clips, loss: LossOptions) -> None:
+    def take(self, batch: Batch, embeddings: Embeddings, clips: ClipLabels, loss: LossOptions) -> None:
         """Keep the clips of a batch that could be decoded."""
         good = batch.valid.to(embeddings.audio.device)
-        self.maps.append(loss.similarity.prepare(embeddings.maps)[good])
+        self.maps.append(loss.similarity.prepare(embeddings.image)[good])
         self.audio.append(embeddings.audio[good])
         self.labels.append(clips.label[good])
         self.scale = loss.scale(embeddings.scalars)
@@ -50,7 +50,7 @@ class Embedded:
 def retrieval(
     embed: Callable[[Batch], Embeddings],
     batches: Iterable[Batch],
-    clips_of: Callable[[Tensor, Tensor], Clips],
+    join_labels: Callable[[Tensor, Tensor], ClipLabels],
     loss: LossOptions,
     world: World,
     stop: Callable[[], bool] = lambda: False,
@@ -63,7 +63,7 @@ def retrieval(
     this rank's share are kept on its device. `stop` is asked before every batch: once it is true on any rank,
     None is returned on all. Raises UserError for an empty split.
     """
-    kept = _embed(embed, batches, clips_of, loss, world, stop)
+    kept = _embed(embed, batches, join_labels, loss, world, stop)
     if kept is None:
         return None
     rows, audio, labels = torch.cat(kept.maps), torch.cat(kept.audio), torch.cat(kept.labels)
@@ -91,7 +91,7 @@ def retrieval(
 def _embed(
     embed: Callable[[Batch], Embeddings],
     batches: Iterable[Batch],
-    clips_of: Callable[[Tensor, Tensor], Clips],
+    join_labels: Callable[[Tensor, Tensor], ClipLabels],
     loss: LossOptions,
     world: World,
     stop: Callable[[], bool],
@@ -110,6 +110,6 @@ def _embed(
             return kept
         embeddings = embed(last)
         if batch is not None:
-            kept.take(batch, embeddings, clips_of(batch.index, batch.valid), loss)
+            kept.take(batch, embeddings, join_labels(batch.index, batch.valid), loss)
             batch = next(rest, None)
             last = batch or last

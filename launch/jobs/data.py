@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from cacl.labels.table import LabelTable
 from cacl.training.engines import Engine
 from cacl.training.trainer import Validation
 from cacl.training.validation import retrieval
-from cacl.types import Batch, Clips
+from cacl.types import Batch, ClipLabels
 from cacl.world import World
 from launch.jobs.recipe import Recipe
 from shards.loader import evaluation_batches, training_batches
@@ -50,18 +49,18 @@ class TrainingData:
             policy=data.broken_clips,
         )
 
-    def clips_on(self, device: torch.device) -> Callable[[Tensor, Tensor], Clips]:
+    def label_joiner(self, device: torch.device) -> Callable[[Tensor, Tensor], ClipLabels]:
         """Return the function that joins labels to `index` [n] and `valid` [n]."""
-        return joined(self.labels, device)
+        return label_joiner(self.labels, device)
 
 
-def joined(labels: LabelTable | None, device: torch.device) -> Callable[[Tensor, Tensor], Clips]:
+def label_joiner(labels: LabelTable | None, device: torch.device) -> Callable[[Tensor, Tensor], ClipLabels]:
     """Return `(index [n], valid [n]) → Clips`; without a table every clip is a class of its own."""
 
-    def join(index: Tensor, valid: Tensor) -> Clips:
+    def join(index: Tensor, valid: Tensor) -> ClipLabels:
         if labels is None:
             unknown = torch.full_like(index, -1)
-            return Clips(index, unknown, torch.ones(len(index)), valid).to(device)
+            return ClipLabels(index, unknown, torch.ones(len(index)), valid).to(device)
         return labels.clips(index, valid).to(device)
 
     return join
@@ -76,7 +75,7 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     if data.labels is not None:
         labels = LabelTable.load(data.labels, fingerprint=store.fingerprint)
         identity["labels"] = labels.fingerprint
-        by_clip = _labels_of(labels, store.indices)
+        by_clip = labels.lookup(store.indices)
     largest = -1 if labels is None else int(labels.label.max(initial=-1))
     recipe.loss.positives.check_labels(largest, soft=labels is not None and labels.soft is not None)
     order = data.order.order(store.shards, training.global_batch_size, training.seed, by_clip)
@@ -113,14 +112,8 @@ def validation_of(recipe: Recipe, engine: Engine, world: World) -> Validation | 
             augmentation=data.augmentation,
             policy=data.broken_clips,
         )
-        join = joined(labels or None, world.device)
+        join = label_joiner(labels or None, world.device)
         with engine.evaluating() as embed:
             return retrieval(embed, batches, join, recipe.loss, world, stop)
 
     return measure
-
-
-def _labels_of(labels: LabelTable, indices: np.ndarray) -> np.ndarray:
-    """Return the label of every stored clip, [N] int64; -1 where the table lacks it."""
-    index = torch.from_numpy(indices)
-    return labels.clips(index, torch.ones_like(index, dtype=torch.bool)).label.numpy()

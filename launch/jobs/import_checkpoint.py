@@ -7,9 +7,9 @@ from pathlib import Path
 from cacl.errors import UserError
 from cacl.evaluation.protocols import get_protocol
 from cacl.files import write_json
-from cacl.model.weights import read_state
+from cacl.model.weights import read_weights
 from cacl.options import plain
-from cacl.released.recognize import Released, recognize
+from cacl.released.recognize import ReleasedModel, recognize
 from cacl.runs.checkpoint import FORMAT_VERSION, seal, write_tensors
 from cacl.runs.directory import Run
 from launch.jobs.environment import describe
@@ -18,7 +18,7 @@ from launch.jobs.recipe import DataOptions, Recipe
 
 def import_checkpoint(
     file: str | Path, out: str | Path, *, test: str | None = None, protocol: str = "vggss"
-) -> Released:
+) -> ReleasedModel:
     """Write recipe and checkpoint into the run directory `out`, and return what the file holds.
 
     `test` and `protocol` are those of later evaluations. Raises UserError if the run directory is taken, or
@@ -29,7 +29,7 @@ def import_checkpoint(
     if run.is_used():
         raise UserError(f"{out}: holds a run already; name another with --out")
     try:
-        released = recognize(read_state(Path(file)))
+        released = recognize(read_weights(Path(file)))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     if unmatched := released.unmatched():

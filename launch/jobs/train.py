@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cacl.errors import UserError
+from cacl.loss import LossOptions
 from cacl.model.acceleration import speed_up
+from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import plain
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
@@ -15,14 +17,17 @@ from cacl.training import trainer
 from cacl.training.ema import Ema
 from cacl.training.engines.base import Engine
 from cacl.training.trainer import Outcome, Plan, Training
+from cacl.types import Batch
 from cacl.world import World
 from launch.jobs.changes import check_changes
-from launch.jobs.data import open_data, validation_of
+from launch.jobs.data import TrainingData, open_data, validation_of
 from launch.jobs.environment import describe
 from launch.jobs.recipe import Recipe
 
 Say = Callable[[str], None]
 """Takes a sentence for the user. Rank 0 alone calls it."""
+NewModel = Callable[[ModelOptions, LossOptions, int], Localizer]
+"""From the options of model and loss and a seed to a model before its first step."""
 
 
 def train(
@@ -35,19 +40,22 @@ def train(
     init_from: str | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
     say: Say = lambda sentence: None,
+    batches: Callable[[TrainingData], Iterator[Batch]] | None = None,
+    new_model: NewModel = build_model,
 ) -> Outcome:
     """Train to the recipe's end, to `max_steps`, or until `stop_requested` is true on some rank.
 
     Every rank of `world` calls this. `resume` takes up the newest valid checkpoint in `run_dir`, if there is
-    one; `init_from` gives a new run the weights of a run or of a .safetensors file. Raises UserError if the
-    run directory is taken, or if recipe, data and labels do not fit each other.
+    one; `init_from` gives a new run the weights of a run or of a .safetensors file. `batches` and `new_model`
+    put other inputs in place of decoded clips, such as cached features, and a model that takes them. Raises
+    UserError if the run directory is taken, or if recipe, data and labels do not fit each other.
     """
     world = world or World()
     data = open_data(recipe, world.size)
     run = lock_run_dir(run_dir, recipe, world, resume, say)
     try:
         found = trainer.newest_checkpoint(run, world) if resume else None
-        engine, average = build(recipe, world, None if found else init_from, say)
+        engine, average = build(recipe, world, None if found else init_from, say, new_model)
         first_step = trainer.resume(engine, average, found, data.identity) if found else 0
         total = data.order.batches_per_epoch * recipe.training.epochs
         plan = Plan(data.order.batches_per_epoch, total, min(total, max_steps or total), first_step)
@@ -61,8 +69,8 @@ def train(
         training = Training(
             engine=engine,
             average=average,
-            batches=data.stream(world, first_step),
-            clips_of=data.clips_on(world.device),
+            batches=batches(data) if batches else data.stream(world, first_step),
+            join_labels=data.label_joiner(world.device),
             loss=recipe.loss,
             options=recipe.training,
             schedule=recipe.schedule,
@@ -118,10 +126,12 @@ def lock_run_dir(run_dir: str | Path, recipe: Recipe, world: World, resuming: bo
     return run
 
 
-def build(recipe: Recipe, world: World, weights: str | None, say: Say) -> tuple[Engine, Ema | None]:
+def build(
+    recipe: Recipe, world: World, weights: str | None, say: Say, new_model: NewModel
+) -> tuple[Engine, Ema | None]:
     """Return the recipe's model in its engine, with `weights` if they are given, and its average."""
     training = recipe.training
-    model = build_model(recipe.model, recipe.loss, training.seed)
+    model = new_model(recipe.model, recipe.loss, training.seed)
     if weights is not None:
         mismatches = load_weights(model, weights)
         if world.is_main:

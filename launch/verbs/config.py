@@ -1,7 +1,9 @@
 """Print a recipe with every default filled in and every override applied.
 
-cacl config launch/recipes/demo.yaml --optimizer.learning-rate 1e-3
-cacl config demo          the same recipe by its name: those that come with cacl are found from anywhere
+    cacl config launch/recipes/demo.yaml --optimizer.learning-rate 1e-3
+    cacl config demo
+
+The second names the same recipe: those that come with cacl are found by their names from anywhere.
 """
 
 from __future__ import annotations

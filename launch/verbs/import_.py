@@ -1,7 +1,7 @@
 """Make a run directory of a released SLAVC or EZ-VSL checkpoint, to evaluate it or to localize with it.
 
     cacl import slavc/best.pth --out runs/slavc --test data/vggss --protocol slavc-compat
-    cacl evaluate --run runs/slavc --weights ema        SLAVC evaluates its moving average
+    cacl evaluate --run runs/slavc --weights ema      # SLAVC evaluates its moving average
 
 Weights only: nothing in the file is executed. What does not match is listed, and then nothing is written.
 """

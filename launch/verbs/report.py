@@ -1,7 +1,7 @@
 """Write a run's report: one HTML file with numbers, curves and test frames, which needs no network.
 
     cacl report --run runs/demo
-    cacl report --run runs/class-aware --beside runs/own-clip       two models on the same frames
+    cacl report --run runs/class-aware --beside runs/own-clip     # two models on the same frames
 
 The runs have been evaluated before (`cacl evaluate --run runs/demo`). Writes report.html in the run.
 """

@@ -1,7 +1,9 @@
 """List the runs of a folder, newest first, or lay some of them side by side: what differs, what came out.
 
-cacl runs
-cacl runs --compare runs/demo runs/mine
+    cacl runs
+    cacl runs --compare runs/demo runs/mine
+
+The folder is runs/ unless another one is named.
 """
 
 from __future__ import annotations

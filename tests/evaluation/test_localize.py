@@ -34,7 +34,7 @@ class LoudAbove(torch.nn.Module):
         cosine = self.upper.expand(len(images), 1, 49)
         maps = torch.stack([cosine, (1 - cosine**2).clamp(min=0).sqrt()], dim=-1)
         audio = torch.stack([sounds.sign(), torch.zeros_like(sounds)], dim=-1)[:, None]
-        return Embeddings(maps=maps, audio=audio)
+        return Embeddings(image=maps, audio=audio)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cacl.evaluation.systems import centered_box, maps_of, system_of
 from cacl.resumable import UNIT
 from cacl.types import Batch, Embeddings
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 
 CLIPS = 11
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ class BrightestPlace:
         cells = torch.nn.functional.adaptive_avg_pool2d(images[:, :1], 14).flatten(1)
         vectors = torch.stack([cells, (1 - cells**2).sqrt()], dim=-1)[:, None]
         audio = torch.cat([sounds.sign(), torch.zeros_like(sounds)], dim=1)[:, None]
-        return Embeddings(maps=vectors, audio=audio)
+        return Embeddings(image=vectors, audio=audio)
 
 
 def clip(index):
@@ -213,7 +213,7 @@ def test_a_diverged_model_is_refused_with_the_clips_named(tmp_path):
     class Diverged(BrightestPlace):
         def __call__(self, images, sounds):
             good = super().__call__(images, sounds)
-            return Embeddings(maps=good.maps * float("nan"), audio=good.audio)
+            return Embeddings(image=good.image * float("nan"), audio=good.audio)
 
     with pytest.raises(UserError, match=r"clips clip-0 to clip-2: .*NaN"):
         measured(tmp_path, batches([0, 1, 2]), model=Diverged())

@@ -39,7 +39,7 @@ from launch.verbs import evaluate as verb
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches
 from shards.store import open_store
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 
 CLIPS = 10
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -223,6 +223,25 @@ def test_the_moving_average_is_measured_and_drawn_when_it_is_named(run_of_many_w
             webp_url(heat_image(PROTOCOLS["stamps"].score_maps(one)[0])) in html for one in one_by_one
         ]
     assert any(drawn["ema"]) and not any(drawn["model"])
+
+
+def test_nothing_is_taken_over_from_a_stopped_evaluation_of_another_checkpoint(run_of_many_weights, tmp_path):
+    """It has stopped before it wrote its result, and the training has gone on since."""
+    copy = tmp_path / "run"
+    shutil.copytree(run_of_many_weights, copy)
+    (copy / "evaluation").mkdir()
+    (copy / "evaluation" / "stamps").write_text("in the way of the result")
+    with pytest.raises(FileExistsError):
+        main(["evaluate", "--run", str(copy)])
+    assert list((copy / "evaluation").glob(".stamps.parts/*/*.npz")), "what is measured is kept"
+    (copy / "evaluation" / "stamps").unlink()
+    newest, average = copy / "checkpoints" / "step-4", copy / "checkpoints" / "step-3" / "ema.safetensors"
+    newest.mkdir()
+    shutil.copy(average, newest / "model.safetensors")
+    (newest / "state.json").write_text(json.dumps({"format_version": 1, "step": 4}))
+    seal(newest)
+    assert main(["evaluate", "--run", str(copy)]) == 0
+    assert_measured(copy, "latest ema", read_clips(copy, "stamps")["model"])
 
 
 def test_the_newest_model_stands_beside_the_one_of_before_the_first_step(evaluated):

@@ -8,7 +8,7 @@ import torch
 
 from cacl.errors import UserError
 from cacl.labels.features import Features, ModelFeatures, SoundStatistics
-from cacl.labels.regions import Localized
+from cacl.labels.regions import ModelRegion
 from cacl.model.audio import SmallCnn as SmallSound
 from cacl.model.image import SmallCnn as SmallImage
 from cacl.model.localizer import Localizer, ModelOptions
@@ -65,7 +65,7 @@ def test_a_models_image_vector_is_that_of_the_place_that_both_heads_hear_most(lo
     found = ModelFeatures(localizer)(batch)
     embeddings = localizer(*localizer.prepare(batch.images, batch.waveforms))
     first_head_elsewhere = 0
-    for k, (maps, audio) in enumerate(zip(embeddings.maps, embeddings.audio, strict=True)):
+    for k, (maps, audio) in enumerate(zip(embeddings.image, embeddings.audio, strict=True)):
         cosines = [[float(maps[h, p] @ audio[h]) for h in range(2)] for p in range(maps.shape[1])]
         place = max(range(len(cosines)), key=lambda p: sum(cosines[p]))
         np.testing.assert_allclose(found["image"][k], torch.cat([maps[0, place], maps[1, place]]), atol=1e-6)
@@ -77,9 +77,9 @@ def test_a_models_image_vector_is_that_of_the_place_that_both_heads_hear_most(lo
 @torch.no_grad()
 def test_a_models_region_is_the_box_around_the_upper_half_of_what_it_hears(localizer):
     batch = batch_of()
-    found = Localized(localizer)(torch.zeros(6, 1, 1, 1), batch)
+    found = ModelRegion(localizer)(torch.zeros(6, 1, 1, 1), batch)
     embeddings = localizer(*localizer.prepare(batch.images, batch.waveforms))
-    for k, (maps, audio) in enumerate(zip(embeddings.maps, embeddings.audio, strict=True)):
+    for k, (maps, audio) in enumerate(zip(embeddings.image, embeddings.audio, strict=True)):
         heat = sum(maps[h] @ audio[h] for h in range(2)) / 2
         side = round(len(heat) ** 0.5)
         middle = (heat.max() + heat.min()) / 2

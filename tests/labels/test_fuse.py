@@ -99,6 +99,16 @@ def test_the_number_of_clusters_is_found_without_labels():
     assert compare(found.label, truth)["pair_f1"] > 0.85
 
 
+def test_of_numbers_that_are_as_stable_the_largest_is_taken():
+    """Two pairs of groups: two clusters are found again as surely as four, and seven are not."""
+    random = np.random.default_rng(0)
+    centers = np.array([[0.0, 0.0], [0.0, 10.0], [100.0, 0.0], [100.0, 10.0]])
+    vectors = np.repeat(centers, 50, axis=0) + 0.1 * random.normal(size=(200, 2))
+    number, stability = clustering.choose_clusters(vectors, [2, 4, 7])
+    assert (stability[2], stability[4], number) == (1.0, 1.0, 4)
+    assert stability[7] < 0.9, "not every number is stable"
+
+
 def test_the_seed_decides_the_labels(clips):
     _, image, sound = clips
     first, again, other = (fuse(image, sound, 15, seed) for seed in (4, 4, 5))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cacl.errors import UserError
-from launch.config import find, load_recipe, override
+from launch.config import find, load_recipe, override, read_recipe
 
 RECIPE = {"data": {"train": "data/train"}}
 
@@ -128,3 +128,69 @@ def test_recipes_that_come_along_are_found_by_name_from_anywhere(tmp_path, monke
         UserError, match=r"^slavk: no such file, and the recipes that come with cacl are demo, "
     ):
         load_recipe("slavk", [])
+
+
+BASE = {
+    "data": {"train": "data/train", "workers": 3},
+    "loss": {"similarity": {"name": "log-sum-exp", "sharpness": 4.0}, "temperature": 0.1},
+    "optimizer": {"name": "adamw", "learning_rate": 2e-3, "beta1": 0.8},
+}
+
+
+def write(path, values):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_a_recipe_on_a_base_holds_what_differs(tmp_path):
+    write(tmp_path / "bases" / "frame.yaml", BASE)
+    write(tmp_path / "bases" / "middle.yaml", {"base": "frame.yaml", "optimizer": {"beta1": 0.7}})
+    top = write(
+        tmp_path / "top.yaml",
+        {
+            "base": "bases/middle.yaml",
+            "loss": {"similarity": {"name": "max"}},
+            "optimizer": {"name": "adamw", "beta2": 0.9},
+        },
+    )
+    read = load_recipe(top, ["--data.workers", "1"])
+    assert (read.data.train, read.data.workers, read.loss.temperature) == ("data/train", 1, 0.1)
+    assert (read.optimizer.learning_rate, read.optimizer.beta1, read.optimizer.beta2) == (2e-3, 0.7, 0.9)
+    assert read_recipe(top)["loss"]["similarity"] == {"name": "max"}, (
+        "another choice forgets the one before it"
+    )
+
+
+def test_a_base_is_found_by_the_name_of_a_recipe_that_comes_along_or_next_to_the_file(tmp_path):
+    mine = write(tmp_path / "mine.yaml", {"base": "slavc", "training": {"epochs": 3}})
+    assert load_recipe(mine, []) == load_recipe("slavc", ["--training.epochs", "3"])
+    write(tmp_path / "slavc", BASE)
+    assert load_recipe(mine, []).data.workers == 3
+
+
+WRONG_BASES = {
+    "not there": ({"base": "nowhere.yaml"}, r"mine.yaml: base: nowhere.yaml: No such file"),
+    "unknown name": (
+        {"base": "slavk"},
+        r"mine.yaml: base: slavk: no such file, and the recipes that come with cacl",
+    ),
+    "no name": (
+        {"base": {"name": "slavc"}},
+        r"mine.yaml: base: expected the name or path of a recipe, got \{",
+    ),
+    "itself": ({"base": "mine.yaml"}, r"mine.yaml: base: .*each other's base \(mine.yaml → mine.yaml\)"),
+    "unknown key": ({"base": "slavc", "los": {}}, r"mine.yaml: los: unknown key"),
+}
+
+
+@pytest.mark.parametrize(("values", "sentence"), WRONG_BASES.values(), ids=WRONG_BASES.keys())
+def test_a_wrong_base_is_one_sentence(tmp_path, values, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_recipe(write(tmp_path / "mine.yaml", values), [])
+
+
+def test_config_prints_a_recipe_with_its_base(tmp_path):
+    mine = write(tmp_path / "mine.yaml", {"base": "slavc"})
+    printed = yaml.safe_load(cacl("config", str(mine)).stdout)
+    assert printed == yaml.safe_load(cacl("config", "slavc").stdout) and printed["model"]["heads"] == 2

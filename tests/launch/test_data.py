@@ -12,16 +12,17 @@ import yaml
 
 from cacl.errors import UserError
 from cacl.labels.table import LabelHeader, LabelTable
+from cacl.runs.load import build_model
 from cacl.world import World
 from launch.config import load_recipe
 from launch.jobs.data import open_data, validation_of
-from launch.verbs.train import build
-from shards.decoders.clip import Request, Wishes
+from launch.jobs.train import build
+from shards.decoders.clip import DecodeSpec, Request
 from shards.decoders.torch import decode
 from shards.plan import make_plan
 from shards.store import Store, open_store
+from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import write_recipe
-from tests.ranks import run_ranks
 from tests.shards.classed import Classed, packed_here
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
@@ -76,9 +77,9 @@ def test_class_aware_batches_have_the_classes_that_the_clips_are_annotated_with(
 
 
 def test_labels_join_clips_by_their_index(store, recipe):
-    clips_of = open_data(load_recipe(recipe, []), 1).clips_on(torch.device("cpu"))
+    join_labels = open_data(load_recipe(recipe, []), 1).label_joiner(torch.device("cpu"))
     index, valid = torch.from_numpy(store.indices), torch.from_numpy(store.indices % 2 == 0)
-    clips = clips_of(index, valid)
+    clips = join_labels(index, valid)
     known = [k not in UNLABELED for k in store.indices]
     expected = [
         "abcdef".index(CLASSES[k]) if here else -1 for k, here in zip(store.indices, known, strict=True)
@@ -92,7 +93,7 @@ def test_without_a_table_every_clip_is_a_class_of_its_own_and_sure(store, recipe
     lanes = ["--data.order", "lanes", "--data.order.lanes", "6", "--data.labels", "null"]
     data = open_data(load_recipe(recipe, lanes), 2)
     assert data.identity == {"data": store.fingerprint, "labels": None}
-    clips = data.clips_on(torch.device("cpu"))(torch.tensor([3, 1]), torch.tensor([True, False]))
+    clips = data.label_joiner(torch.device("cpu"))(torch.tensor([3, 1]), torch.tensor([True, False]))
     assert (clips.label.tolist(), clips.confidence.tolist()) == ([-1, -1], [1, 1])
     assert (clips.index.tolist(), clips.valid.tolist()) == ([3, 1], [True, False])
 
@@ -116,9 +117,9 @@ def test_views_are_those_of_the_recipe(store, recipe):
     batch = streamed(recipe, first_step=8)[0]
     options = load_recipe(recipe, []).data.augmentation
     assert (options.size, options.samples) == (32, 800)
-    again = decode(store, Request(batch.index.numpy(), (3, 1)), Wishes(options))
+    again = decode(store, Request(batch.index.numpy(), (3, 1)), DecodeSpec(options))
     assert batch.images.equal(again.images) and batch.waveforms.equal(again.waveforms)
-    other = decode(store, Request(batch.index.numpy(), (3, 0)), Wishes(options))
+    other = decode(store, Request(batch.index.numpy(), (3, 0)), DecodeSpec(options))
     assert not batch.images.equal(other.images), "a case that can tell the epochs apart"
 
 
@@ -134,7 +135,7 @@ def spoiled(store, recipe, tmp_path) -> tuple[Path, int]:
 
 def measured(recipe: str, *overrides: str, world: World | None = None) -> dict[str, float]:
     world, read = world or World(), load_recipe(recipe, list(overrides))
-    engine, _ = build(read, world, None)
+    engine, _ = build(read, world, None, print, build_model)
     return validation_of(read, engine, world)(lambda: False)
 
 
@@ -158,11 +159,11 @@ def measured_on_a_rank(world: World, recipe: str) -> dict[str, float]:
 def test_validation_measures_every_clip_once_with_its_labels_on_any_number_of_ranks(store, recipe, size):
     """Against one loop over all pairs of whole frames and middles of sounds."""
     read = load_recipe(recipe, [])
-    engine, _ = build(read, World(), None)
-    batch = decode(store, Request(store.indices, None), Wishes(read.data.augmentation))
+    engine, _ = build(read, World(), None, print, build_model)
+    batch = decode(store, Request(store.indices, None), DecodeSpec(read.data.augmentation))
     with torch.no_grad(), engine.evaluating() as embed:
         embedded = embed(batch)
-    cosines = torch.einsum("npd,md->nmp", embedded.maps[:, 0], embedded.audio[:, 0]).amax(2)
+    cosines = torch.einsum("npd,md->nmp", embedded.image[:, 0], embedded.audio[:, 0]).amax(2)
     places = [int((row >= row[k]).sum()) for k, row in enumerate(cosines)]
     best = store.indices[cosines.argmax(1).numpy()]
     pairs = [(own, found) for own, found in zip(store.indices, best, strict=True) if own not in UNLABELED]
@@ -182,7 +183,7 @@ def test_fewer_validation_clips_than_ranks_and_labels_of_other_clips_are_refused
     few = tmp_path / "few"
     packed_here(make_plan(Classed(classes=("a", "b")), 2), few)
     read = load_recipe(recipe, ["--data.validation", str(few), "--data.validation-labels", "null"])
-    engine, _ = build(read, World(), None)
+    engine, _ = build(read, World(), None, print, build_model)
     with pytest.raises(UserError, match=r"holds 2 clip\(s\), fewer than the 3 ranks"):
         validation_of(read, engine, World(2, 3))
     assert validation_of(read, engine, World(1, 2)) is not None
@@ -206,6 +207,6 @@ def test_micro_batches_divide_a_ranks_share(recipe, size, micro, fits):
         open_data(read, size)
     else:
         with pytest.raises(
-            UserError, match=r"micro_batch_size: a rank's share of the batch is 6 clips on 2 "
+            UserError, match=r"micro_batch_size: 4 does not divide the 6 clips that each of 2 "
         ):
             open_data(read, size)

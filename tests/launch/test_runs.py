@@ -6,8 +6,8 @@ import pytest
 
 from cacl.runs.directory import Run
 from launch.main import main
+from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import train_rank, write_recipe
-from tests.ranks import run_ranks
 
 
 def test_runs_are_listed_and_laid_side_by_side(tmp_path, data, capsys):

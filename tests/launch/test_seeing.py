@@ -14,8 +14,8 @@ from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 from cacl.runs.load import CHOICE, find_checkpoint, load_weights, open_model
 from launch.config import load_recipe
+from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import train_rank, write_recipe
-from tests.ranks import run_ranks
 
 
 @pytest.fixture(scope="module")

@@ -50,33 +50,38 @@ def test_what_passes_can_be_dealt_and_what_can_be_dealt_passes(share, lanes, mic
         fits = False
     said = refusal(batch, micro, order, ranks)
     assert (said == "") == fits, said
+    parts = batch if class_aware else lanes
+    assert fits == (batch % parts == 0 and parts % ranks == 0 and batch // ranks % micro == 0)
     assert not said or said.startswith("mine.yaml: ")
 
 
 @given(st.integers(1, 200), st.integers(1, 30))
-def test_the_batch_sizes_that_are_proposed_fit(batch, lanes):
+def test_the_batch_size_that_is_proposed_fits(batch, lanes):
     said = refusal(batch, 1, Lanes(lanes=lanes), 1)
     assert bool(said) == bool(batch % lanes)
     if said:
-        proposed = [int(number) for number in re.search(r"use (\d+) or (\d+)$", said).groups()]
-        assert all(
-            number % lanes == 0 and refusal(number, 1, Lanes(lanes=lanes), 1) == "" for number in proposed
-        )
-        assert proposed[0] - lanes < batch < proposed[1] and batch - lanes < proposed[0]
+        proposed = int(re.search(r"use (\d+), or other lanes$", said)[1])
+        assert batch < proposed < batch + lanes
+        assert proposed % lanes == 0 and refusal(proposed, 1, Lanes(lanes=lanes), 1) == ""
 
 
 @pytest.mark.parametrize(
     ("batch", "micro", "ranks", "said"),
     [
-        (50, 1, 1, "training.global_batch_size: 50 does not divide into data.order.lanes: 24; use 48 or 72"),
-        (48, 1, 5, "data.order.lanes: 24 cannot be dealt to 5 ranks"),
+        (
+            50,
+            1,
+            1,
+            "training.global_batch_size: 50 is not a multiple of the 24 lanes of data.order.lanes; use 72",
+        ),
+        (48, 1, 5, "data.order.lanes: 24 lanes cannot be dealt to 5 ranks"),
         (
             48,
             5,
             2,
-            "training.micro_batch_size: 5 does not divide the 24 clips that each of 2 ranks has of 48",
+            "training.micro_batch_size: 5 does not divide the 24 clips that each of 2 rank(s) has of a batch",
         ),
-        (48, 1, 0, "the number of ranks are at least 1"),
+        (48, 1, 0, "the number of ranks must be at least 1, got 0"),
     ],
 )
 def test_each_refusal_names_its_key(batch, micro, ranks, said):

@@ -14,8 +14,8 @@ import pytest
 from cacl.model.localizer import Localizer
 from cacl.runs.checkpoint import latest_valid, write_tensors
 from launch.config import load_recipe
+from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import cacl, train_rank, write_recipe
-from tests.ranks import run_ranks
 
 STEPS = 12
 

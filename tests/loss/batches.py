@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 
 
-def random_clips(n: int, classes: int = 3, seed: int = 0, invalid: Sequence[int] = ()) -> Clips:
+def random_clips(n: int, classes: int = 3, seed: int = 0, invalid: Sequence[int] = ()) -> ClipLabels:
     """Labels in -1..classes-1, confidences, soft labels; the clips `invalid` are not valid."""
     g = torch.Generator().manual_seed(seed)
     valid = torch.ones(n, dtype=torch.bool)
     valid[list(invalid)] = False
-    return Clips(
+    return ClipLabels(
         index=torch.randperm(10 * n, generator=g)[:n],
         label=torch.randint(-1, classes, (n,), generator=g),
         confidence=torch.rand(n, generator=g, dtype=torch.float64),
@@ -40,7 +40,9 @@ def embed(
     return Embeddings(F.normalize(maps, dim=-1), F.normalize(audio, dim=-1), scalars or {})
 
 
-def take(clips: Clips, where: slice | torch.Tensor) -> Clips:
+def take(clips: ClipLabels, where: slice | torch.Tensor) -> ClipLabels:
     """Rows of `clips`."""
     soft = None if clips.soft is None else clips.soft[where]
-    return Clips(clips.index[where], clips.label[where], clips.confidence[where], clips.valid[where], soft)
+    return ClipLabels(
+        clips.index[where], clips.label[where], clips.confidence[where], clips.valid[where], soft
+    )

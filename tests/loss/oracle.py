@@ -8,30 +8,30 @@ import torch
 import torch.nn.functional as F
 
 from cacl.loss import LossOptions
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 
 
-def oracle(embeddings: Embeddings, clips: Clips, options: LossOptions, step: int = 0) -> torch.Tensor:
+def oracle(embeddings: Embeddings, clips: ClipLabels, options: LossOptions, step: int = 0) -> torch.Tensor:
     """The mean over valid clips, with gradient."""
     scalars = embeddings.scalars
     scale = scalars["logit_scale"].exp() if options.learn_temperature else 1 / options.temperature
     targets = embeddings.target
-    views = [(embeddings.maps, embeddings.audio)]
+    views = [(embeddings.image, embeddings.audio)]
     if targets is not None:
-        views = [(embeddings.maps, targets.audio), (targets.maps, embeddings.audio)]
+        views = [(embeddings.image, targets.audio), (targets.image, embeddings.audio)]
     total = 0
     for maps, audio in views:
         score, extra, scale_left = SIMILARITY[options.similarity.name](
             maps, audio, clips, scale, options.similarity
         )
         positive, negative = weights(clips, score.detach(), options.positives, step)
-        if options.direction in ("image", "both"):
+        if options.direction in ("image-to-audio", "both"):
             for i in range(len(score)):
                 row = torch.cat([score[i], extra[i]])
                 nothing, one = torch.zeros(len(extra[i])).double(), torch.ones(len(extra[i])).double()
                 near, far = torch.cat([positive[i], nothing]), torch.cat([negative[i], one * clips.valid[i]])
                 total = total + one_loss(row, near, far, scale_left, scalars, options.objective)
-        if options.direction in ("audio", "both"):
+        if options.direction in ("audio-to-image", "both"):
             for j in range(len(score)):
                 total = total + one_loss(
                     score[:, j], positive[:, j], negative[:, j], scale_left, scalars, options.objective
@@ -85,7 +85,7 @@ def none(maps):
     return torch.zeros(len(maps), 0, dtype=maps.dtype)
 
 
-def weights(clips: Clips, score: torch.Tensor, options, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def weights(clips: ClipLabels, score: torch.Tensor, options, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     n = len(score)
     positive, negative = torch.zeros(n, n).double(), torch.zeros(n, n).double()
     for i in range(n):

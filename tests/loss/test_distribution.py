@@ -16,14 +16,14 @@ from cacl.loss.pairs import FLOATS_OF_OBJECTIVE
 from cacl.loss.positives import OwnClip, SameClass, SoftOverlap
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
+from tests.helpers.memory import peak_memory
+from tests.helpers.ranks import run_ranks
+from tests.helpers.waiting import NeverWaits
 from tests.loss.batches import embed, random_clips, random_parameters, take
+from tests.loss.cases import N
 from tests.loss.combinations import SIMILARITIES, combinations, every_part, heads_of
-from tests.loss.test_ranks import N
-from tests.memory import peak_memory
-from tests.ranks import run_ranks
-from tests.waiting import NeverWaits
 
 
 def leaves(options: LossOptions, n: int = N, dtype=torch.float64) -> Embeddings:
@@ -32,12 +32,12 @@ def leaves(options: LossOptions, n: int = N, dtype=torch.float64) -> Embeddings:
     scalars = {
         name: torch.tensor(v, dtype=dtype, requires_grad=True) for name, v in options.scalars().items()
     }
-    maps, audio = units.maps.to(dtype).requires_grad_(), units.audio.to(dtype).requires_grad_()
+    maps, audio = units.image.to(dtype).requires_grad_(), units.audio.to(dtype).requires_grad_()
     return Embeddings(maps, audio, scalars)
 
 
 def with_target(embeddings: Embeddings) -> Embeddings:
-    return replace(embeddings, target=Embeddings(embeddings.maps.detach(), embeddings.audio.detach()))
+    return replace(embeddings, target=Embeddings(embeddings.image.detach(), embeddings.audio.detach()))
 
 
 def loss_without_waiting(world: World, every: list[LossOptions]) -> None:
@@ -49,7 +49,7 @@ def loss_without_waiting(world: World, every: list[LossOptions]) -> None:
         if number % 2:
             embeddings = with_target(embeddings)
         with NeverWaits():
-            global_loss(embeddings, clips, options, world, step).backward_scalar.backward()
+            global_loss(embeddings, clips, options, world, step).loss.backward()
             options.clamp_(embeddings.scalars)
 
 
@@ -84,7 +84,7 @@ TRAFFIC = [
         SameClass(number_of_classes=8),
         SoftOverlap(),
     )
-    for direction in ("image", "audio", "both")
+    for direction in ("image-to-audio", "audio-to-image", "both")
 ] + [LossOptions(objective=Sigmoid())]
 
 
@@ -101,7 +101,7 @@ def traffic_by_kind(world: World, every: list[LossOptions]) -> list[dict[str, in
     for options in every:
         embeddings = leaves(options, n, torch.float32)
         world.traffic.clear()
-        global_loss(embeddings, clips, options, world).backward_scalar.backward()
+        global_loss(embeddings, clips, options, world).loss.backward()
         found.append(dict(world.traffic))
     return found
 
@@ -150,25 +150,29 @@ def test_bytes_are_a_fortieth_of_gathering_everything() -> None:
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_under_bf16_autocast_reductions_stay_in_float32(similarity: str) -> None:
-    """In one block and in blocks, forward and backward."""
+    """In one block and in blocks, forward and backward, with and without a target."""
     clips = random_clips(64)
     for number, options in enumerate(every_part(similarity, temperature=0.03).values()):
         maps, audio, _ = random_parameters(64, heads_of(options), 9, 32)
         half = embed(maps.bfloat16(), audio.bfloat16())
         scalars = {name: torch.tensor(value) for name, value in options.scalars().items()}
-        half = Embeddings(half.maps.requires_grad_(), half.audio.requires_grad_(), scalars)
+        half = Embeddings(half.image.requires_grad_(), half.audio.requires_grad_(), scalars)
         single = Embeddings(
-            half.maps.detach().float().requires_grad_(), half.audio.detach().float().requires_grad_(), scalars
+            half.image.detach().float().requires_grad_(),
+            half.audio.detach().float().requires_grad_(),
+            scalars,
         )
+        if number % 3 == 1:
+            half, single = with_target(half), with_target(single)
         options = replace(options, memory_mib=128 if number % 2 else 0.5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = global_loss(half, clips, options, World())
-        found.backward_scalar.backward()
+        found.loss.backward()
         wanted = global_loss(single, clips, options, World())
-        wanted.backward_scalar.backward()
+        wanted.loss.backward()
         assert found.per_clip.dtype == torch.float32
         assert torch.equal(found.per_clip, wanted.per_clip)
-        assert torch.equal(half.maps.grad, single.maps.grad.bfloat16())
+        assert torch.equal(half.image.grad, single.image.grad.bfloat16())
         assert torch.equal(half.audio.grad, single.audio.grad.bfloat16())
 
 
@@ -177,11 +181,11 @@ def peak_of(options: LossOptions, n: int, pixels: int = 9) -> int:
     maps, audio, _ = random_parameters(n, options.similarity.heads or 1, pixels, 8)
     scalars = {name: torch.tensor(value).requires_grad_() for name, value in options.scalars().items()}
     units = embed(maps, audio, scalars)
-    embeddings = Embeddings(units.maps.requires_grad_(), units.audio.requires_grad_(), scalars)
+    embeddings = Embeddings(units.image.requires_grad_(), units.audio.requires_grad_(), scalars)
     clips = random_clips(n)
     return peak_memory(
-        lambda: global_loss(embeddings, clips, options, World()).backward_scalar,
-        [embeddings.maps, embeddings.audio],
+        lambda: global_loss(embeddings, clips, options, World()).loss,
+        [embeddings.image, embeddings.audio],
     )
 
 
@@ -247,17 +251,17 @@ def test_the_mean_never_builds_the_tensor_of_all_pixels_and_sounds(objective) ->
         scalars = {name: torch.tensor(value) for name, value in options.scalars().items()}
         embeddings = Embeddings(maps.requires_grad_(), audio.requires_grad_(), scalars)
         with LargestTensor() as seen:
-            global_loss(embeddings, random_clips(n), options, World()).backward_scalar.backward()
+            global_loss(embeddings, random_clips(n), options, World()).loss.backward()
         return seen.values
 
     assert largest(MaxSimilarity()) >= n * pixels * n, "the check sees what is built"
     assert largest(SIMILARITIES["mean"]) <= n * max(n, pixels * channels)
 
 
-def cached(embeddings: Embeddings, clips: Clips, options: LossOptions) -> list[torch.Tensor]:
+def cached(embeddings: Embeddings, clips: ClipLabels, options: LossOptions) -> list[torch.Tensor]:
     terms = global_loss(embeddings, clips, options, World())
-    inputs = [embeddings.maps, embeddings.audio, *embeddings.scalars.values()]
-    return list(torch.autograd.grad(terms.backward_scalar, inputs))
+    inputs = [embeddings.image, embeddings.audio, *embeddings.scalars.values()]
+    return list(torch.autograd.grad(terms.loss, inputs))
 
 
 @pytest.mark.parametrize("regularizers", [(), (Fnac(),)], ids=["pairs", "fnac"])
@@ -276,11 +280,11 @@ def test_the_cached_form_has_the_gradient_of_the_whole(regularizers) -> None:
     scale = torch.tensor(options.scalars()["logit_scale"], dtype=torch.float64, requires_grad=True)
     clips = random_clips(N)
     whole = global_loss(embed(maps @ weight, audio @ weight, {"logit_scale": scale}), clips, options, World())
-    expected = torch.autograd.grad(whole.backward_scalar, [weight, scale])
+    expected = torch.autograd.grad(whole.loss, [weight, scale])
     with torch.no_grad():
         units = embed(maps @ weight, audio @ weight)
     leaf = Embeddings(
-        units.maps.requires_grad_(),
+        units.image.requires_grad_(),
         units.audio.requires_grad_(),
         {"logit_scale": scale.detach().requires_grad_()},
     )
@@ -288,5 +292,5 @@ def test_the_cached_form_has_the_gradient_of_the_whole(regularizers) -> None:
     total = torch.zeros_like(weight)
     for rows in (slice(0, 5), slice(5, 6), slice(6, N)):
         part = embed(maps[rows] @ weight, audio[rows] @ weight)
-        total += torch.autograd.grad([part.maps, part.audio], weight, [by_maps[rows], by_audio[rows]])[0]
+        total += torch.autograd.grad([part.image, part.audio], weight, [by_maps[rows], by_audio[rows]])[0]
     torch.testing.assert_close([total, by_scale], list(expected), rtol=1e-10, atol=1e-10)

@@ -13,7 +13,7 @@ from cacl.loss.objectives import Contrast, InfoNCE, Sigmoid
 from cacl.loss.positives import OwnClip, SameClass
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity, TriMapSimilarity
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 from tests.loss.batches import embed, random_clips, random_parameters
 from tests.loss.combinations import SIMILARITIES, combinations, every_part, heads_of
@@ -35,16 +35,16 @@ VECTORS = {
 }
 
 
-def loss_of(clips: Clips, vectors: str, options: LossOptions, dtype=torch.float32):
+def loss_of(clips: ClipLabels, vectors: str, options: LossOptions, dtype=torch.float32):
     """The loss's terms, and its gradients with regard to unit vectors and scalars."""
     maps, audio, _ = random_parameters(len(clips.label), heads_of(options))
     units = embed(*VECTORS[vectors](maps, audio))
     scalars = {
         name: torch.tensor(v, dtype=dtype, requires_grad=True) for name, v in options.scalars().items()
     }
-    leaves = [units.maps.to(dtype).requires_grad_(), units.audio.to(dtype).requires_grad_()]
+    leaves = [units.image.to(dtype).requires_grad_(), units.audio.to(dtype).requires_grad_()]
     terms = global_loss(Embeddings(*leaves, scalars), clips, options, World(), step=1)
-    gradients = torch.autograd.grad(terms.backward_scalar, [*leaves, *scalars.values()], allow_unused=True)
+    gradients = torch.autograd.grad(terms.loss, [*leaves, *scalars.values()], allow_unused=True)
     return terms, [gradient for gradient in gradients if gradient is not None]
 
 
@@ -52,7 +52,7 @@ def loss_of(clips: Clips, vectors: str, options: LossOptions, dtype=torch.float3
 @pytest.mark.parametrize("clips", CLIPS.values(), ids=CLIPS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_every_part_is_finite_in_float32_at_a_temperature_of_a_thousandth(
-    similarity: str, clips: Clips, vectors: str
+    similarity: str, clips: ClipLabels, vectors: str
 ) -> None:
     common = {"temperature": 1e-3, "learn_temperature": True, "minimum_temperature": 1e-3}
     every = {**every_part(similarity, **common), **every_part(similarity, **common, memory_mib=0.001)}
@@ -125,5 +125,5 @@ def test_a_class_that_fills_the_batch_has_no_contrast_and_is_counted() -> None:
             CLIPS["one class"], "any", LossOptions(positives=positives, direction="both")
         )
         assert terms.per_clip.tolist() == [0.0] * N
-        assert int(terms.counts["rows_without_negatives"]) == N
+        assert int(terms.logged["rows_without_negatives"]) == N
         assert not any(gradient.any() for gradient in gradients)

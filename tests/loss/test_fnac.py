@@ -14,11 +14,11 @@ from cacl.loss.objectives import InfoNCE
 from cacl.loss.positives import OwnClip
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity, MeanSimilarity
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
+from tests.helpers.ranks import run_ranks
 from tests.loss.batches import embed, random_clips, random_parameters, take
 from tests.loss.oracle import oracle
-from tests.ranks import run_ranks
 
 N, INVALID = 11, (2, 3, 8)
 SHARES = {2: (4, 7), 3: (5, 2, 4)}
@@ -52,7 +52,7 @@ def foreground(pixels: Tensor, sound: Tensor) -> Tensor:
 
 def fnac_by_loop(embeddings: Embeddings, valid: list[bool], pool) -> Tensor:
     """Mean over valid clips; a clip's row has the valid clips as columns, and nothing else."""
-    maps, audio = embeddings.maps[:, 0], embeddings.audio[:, 0]
+    maps, audio = embeddings.image[:, 0], embeddings.audio[:, 0]
     there = [i for i in range(len(valid)) if valid[i]]
     front = {i: foreground(maps[i], audio[i]) for i in there}
     whole = {i: sum(maps[i]) / len(maps[i]) for i in there}
@@ -74,7 +74,7 @@ POOLS = {
 }
 
 
-def inputs() -> tuple[Tensor, Tensor, Clips]:
+def inputs() -> tuple[Tensor, Tensor, ClipLabels]:
     maps, audio, _ = random_parameters(N, pixels=5, channels=4)
     return maps.requires_grad_(), audio.requires_grad_(), random_clips(N, invalid=INVALID)
 
@@ -99,7 +99,7 @@ def found_on(world: World, name: str, shares: Sequence[int] | None, memory_mib: 
     units = embed(maps[rows], audio[rows])
     options = options_of(POOLS[name][0], memory_mib)
     terms = global_loss(units, take(clips, rows), options, world, shares=shares)
-    gradients = torch.autograd.grad(terms.backward_scalar, [maps, audio])
+    gradients = torch.autograd.grad(terms.loss, [maps, audio])
     return [terms.mean, *(world.sum(gradient) / world.size for gradient in gradients)]
 
 

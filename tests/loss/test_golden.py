@@ -17,7 +17,7 @@ from cacl.loss.objectives import InfoNCE
 from cacl.loss.positives import OwnClip, SameClass
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity, TriMapSimilarity
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 from tests.conftest import GOLDEN
 
@@ -42,9 +42,9 @@ def as_image(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return maps[:, 0].transpose(1, 2).reshape(like.shape)
 
 
-def clips_of(labels: torch.Tensor) -> Clips:
+def join_labels(labels: torch.Tensor) -> ClipLabels:
     n = len(labels)
-    return Clips(torch.arange(n), labels.long(), torch.ones(n), torch.ones(n, dtype=torch.bool))
+    return ClipLabels(torch.arange(n), labels.long(), torch.ones(n), torch.ones(n, dtype=torch.bool))
 
 
 def compare(golden: dict[str, torch.Tensor], name: str, value: torch.Tensor, tolerance: float) -> None:
@@ -62,7 +62,7 @@ SINGLE = 2e-5
 def test_golden_class_aware_equations(path: Path) -> None:
     golden = load(path)
     embeddings = Embeddings(unit_maps(golden["img"]), unit_audio(golden["aud"]))
-    clips = clips_of(golden["labels"])
+    clips = join_labels(golden["labels"])
     temperature = float(golden["tau"])
 
     def loss(positives: SameClass | OwnClip):
@@ -70,20 +70,20 @@ def test_golden_class_aware_equations(path: Path) -> None:
         return global_loss(embeddings, clips, options, World())
 
     terms = loss(SameClass())
-    terms.backward_scalar.backward()
+    terms.loss.backward()
     compare(golden, "loss_class_aware", terms.mean, EXACT)
     compare(golden, "loss_instance", loss(OwnClip()).mean, EXACT)
     torch.testing.assert_close(
         terms.per_clip, F.softplus(golden["neg"] - golden["pos"]), rtol=EXACT, atol=EXACT
     )
-    compare(golden, "grad_img", as_image(embeddings.maps.grad, golden["img"]), EXACT)
+    compare(golden, "grad_img", as_image(embeddings.image.grad, golden["img"]), EXACT)
     compare(golden, "grad_aud", embeddings.audio.grad, EXACT)
 
 
 def own_clip_loss(embeddings: Embeddings, tau: torch.Tensor, **parts) -> torch.Tensor:
     options = LossOptions(positives=OwnClip(), objective=InfoNCE(), temperature=float(tau), **parts)
-    terms = global_loss(embeddings, clips_of(torch.zeros(len(embeddings.audio))), options, World())
-    terms.backward_scalar.backward()
+    terms = global_loss(embeddings, join_labels(torch.zeros(len(embeddings.audio))), options, World())
+    terms.loss.backward()
     return terms.mean
 
 
@@ -93,7 +93,7 @@ def test_golden_ezvsl(path: Path) -> None:
     embeddings = Embeddings(unit_maps(golden["img"]), unit_audio(golden["aud"]))
     loss = own_clip_loss(embeddings, golden["tau"], similarity=MaxSimilarity(), direction="both")
     compare(golden, "loss", loss, SINGLE)
-    compare(golden, "grad_img", as_image(embeddings.maps.grad, golden["img"]), SINGLE)
+    compare(golden, "grad_img", as_image(embeddings.image.grad, golden["img"]), SINGLE)
     compare(golden, "grad_aud", embeddings.audio.grad, SINGLE)
 
 
@@ -109,7 +109,7 @@ def test_golden_lvs_with_its_quirk_of_the_diagonal(path: Path) -> None:
     )
     loss = own_clip_loss(embeddings, torch.tensor(0.07), similarity=similarity)
     compare(golden, "loss", loss, SINGLE)
-    compare(golden, "grad_img", as_image(embeddings.maps.grad, golden["img"]), SINGLE)
+    compare(golden, "grad_img", as_image(embeddings.image.grad, golden["img"]), SINGLE)
     compare(golden, "grad_aud", embeddings.audio.grad, SINGLE)
 
 
@@ -125,13 +125,13 @@ def test_golden_slavc_with_targets(path: Path) -> None:
         )
 
     online, target = two_heads(""), two_heads("target_")
-    target = Embeddings(target.maps.detach(), target.audio.detach())
-    embeddings = Embeddings(online.maps, online.audio, target=target)
+    target = Embeddings(target.image.detach(), target.audio.detach())
+    embeddings = Embeddings(online.image, online.audio, target=target)
     loss = own_clip_loss(embeddings, golden["tau"], similarity=AttentionSimilarity())
     compare(golden, "loss", loss, SINGLE)
     for head in (0, 1):
         image = golden[f"img{head + 1}"]
-        compare(golden, f"grad_img{head + 1}", as_image(online.maps.grad[:, head : head + 1], image), SINGLE)
+        compare(golden, f"grad_img{head + 1}", as_image(online.image.grad[:, head : head + 1], image), SINGLE)
         compare(golden, f"grad_aud{head + 1}", online.audio.grad[:, head], SINGLE)
 
 
@@ -159,5 +159,5 @@ def test_golden_fnac(path: Path) -> None:
     for name, weight in names.items():
         compare(golden, name, loss(**{weight: 1.0})[0] - contrastive, SINGLE)
     _, embeddings = loss(**dict.fromkeys(names.values(), 1.0))
-    compare(golden, "grad_img_of_sum", as_image(embeddings.maps.grad, golden["img"]), SINGLE)
+    compare(golden, "grad_img_of_sum", as_image(embeddings.image.grad, golden["img"]), SINGLE)
     compare(golden, "grad_aud_of_sum", embeddings.audio.grad, SINGLE)

@@ -10,12 +10,12 @@ from cacl.loss.objectives import InfoNCE
 from cacl.loss.positives import ConfidenceWeighted, FalseNegatives, OwnClip, SameClass
 from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity, TriMapSimilarity
 from cacl.loss.sspl import Sspl
-from cacl.types import Clips, Embeddings
+from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
+from tests.helpers.ranks import run_ranks
 from tests.loss.batches import embed, random_clips, random_parameters, take
 from tests.loss.combinations import heads_of
 from tests.loss.oracle import SIMILARITY, weights
-from tests.ranks import run_ranks
 
 N, INVALID, STEP = 13, (1, 7), 3
 SHARES = (4, 2, 7)
@@ -27,10 +27,12 @@ CASES = {
         similarity=MaxSimilarity(), objective=InfoNCE(), positives=SUSPECTS, direction="both"
     ),
     "false negatives, sounds": LossOptions(
-        similarity=MaxSimilarity(), objective=InfoNCE(), positives=SUSPECTS, direction="audio"
+        similarity=MaxSimilarity(), objective=InfoNCE(), positives=SUSPECTS, direction="audio-to-image"
     ),
     "class sums, both directions": LossOptions(direction="both", temperature=0.2),
-    "class sums in messages": LossOptions(positives=SameClass(number_of_classes=2), direction="audio"),
+    "class sums in messages": LossOptions(
+        positives=SameClass(number_of_classes=2), direction="audio-to-image"
+    ),
     "hard negatives beside the rows": LossOptions(
         similarity=TriMapSimilarity(softness=0.2), objective=InfoNCE(), positives=SameClass()
     ),
@@ -44,13 +46,13 @@ CASES = {
 }
 
 
-def inputs(options: LossOptions) -> tuple[Embeddings, Clips]:
+def inputs(options: LossOptions) -> tuple[Embeddings, ClipLabels]:
     maps, audio, _ = random_parameters(N, heads_of(options), pixels=3, channels=4)
     others = random_parameters(N, heads_of(options), 3, 4, seed=9)[:2]
     scalars = {name: torch.tensor(value, dtype=torch.float64) for name, value in options.scalars().items()}
     units = embed(maps, audio, scalars)
     target = embed(*others) if options.learn_temperature else None
-    return Embeddings(units.maps, units.audio, scalars, target), random_clips(N, classes=2, invalid=INVALID)
+    return Embeddings(units.image, units.audio, scalars, target), random_clips(N, classes=2, invalid=INVALID)
 
 
 def directions(options: LossOptions) -> list[tuple[list[list[float]], ...]]:
@@ -60,18 +62,18 @@ def directions(options: LossOptions) -> list[tuple[list[list[float]], ...]]:
     """
     embeddings, clips = inputs(options)
     target, found = embeddings.target, []
-    views = [(embeddings.maps, embeddings.audio)]
+    views = [(embeddings.image, embeddings.audio)]
     if target is not None:
-        views = [(embeddings.maps, target.audio), (target.maps, embeddings.audio)]
+        views = [(embeddings.image, target.audio), (target.image, embeddings.audio)]
     for maps, audio in views:
         score, beside, _ = SIMILARITY[options.similarity.name](
             maps, audio, clips, 1 / options.temperature, options.similarity
         )
         matrices = (score, *weights(clips, score, options.positives, STEP))
-        if options.direction in ("image", "both"):
+        if options.direction in ("image-to-audio", "both"):
             more = (beside, torch.zeros_like(beside), torch.ones_like(beside))
             found.append(tuple(torch.cat(both, 1).tolist() for both in zip(matrices, more, strict=True)))
-        if options.direction in ("audio", "both"):
+        if options.direction in ("audio-to-image", "both"):
             found.append(tuple(matrix.T.tolist() for matrix in matrices))
     return found
 
@@ -109,10 +111,10 @@ def logged(world: World, every: list[LossOptions], shares: tuple[int, ...]) -> l
         rows = slice(sum(shares[: world.rank]), sum(shares[: world.rank + 1]))
         target = embeddings.target
         mine = Embeddings(
-            embeddings.maps[rows],
+            embeddings.image[rows],
             embeddings.audio[rows],
             embeddings.scalars,
-            target and Embeddings(target.maps[rows], target.audio[rows]),
+            target and Embeddings(target.image[rows], target.audio[rows]),
         )
         counts = global_loss(mine, take(clips, rows), options, world, STEP, shares).counts
         found.append({name: float(value) for name, value in counts.items()})

@@ -31,7 +31,7 @@ def value_and_gradients(loss, options: LossOptions, with_target: bool):
         other_maps, other_audio, _ = random_parameters(N, heads_of(options), 3, 4, seed=9)
         target = embed(other_maps, other_audio)
     units = embed(maps, audio)
-    value = loss(Embeddings(units.maps, units.audio, scalars, target))
+    value = loss(Embeddings(units.image, units.audio, scalars, target))
     return value.detach(), torch.autograd.grad(value, [*leaves, *scalars.values()], allow_unused=True)
 
 
@@ -45,7 +45,7 @@ def check(similarity: str, every_direction: bool, targets: list[bool]) -> None:
             expected = value_and_gradients(lambda e, o=options: oracle(e, clips, o, step=2), options, target)
             for blocks in (options, cut[name]):
                 found = value_and_gradients(
-                    lambda e, o=blocks: global_loss(e, clips, o, World(), step=2).backward_scalar,
+                    lambda e, o=blocks: global_loss(e, clips, o, World(), step=2).loss,
                     blocks,
                     target,
                 )

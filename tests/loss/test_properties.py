@@ -52,7 +52,7 @@ def per_clip(embeddings: Embeddings, clips, options: LossOptions) -> torch.Tenso
 def test_order_of_clips_does_not_matter(options: LossOptions, seed: int, random) -> None:
     order = torch.tensor(random.sample(range(N), N))
     embeddings, clips = inputs(options, seed), random_clips(N, seed=seed, invalid=(4,))
-    moved = replace(embeddings, maps=embeddings.maps[order], audio=embeddings.audio[order])
+    moved = replace(embeddings, image=embeddings.image[order], audio=embeddings.audio[order])
     found = per_clip(moved, take(clips, order), options)
     torch.testing.assert_close(found, per_clip(embeddings, clips, options)[order])
 
@@ -61,7 +61,7 @@ def test_order_of_clips_does_not_matter(options: LossOptions, seed: int, random)
 @given(any_options(), st.integers(0, 1000))
 def test_order_of_pixels_does_not_matter(options: LossOptions, seed: int) -> None:
     embeddings, clips = inputs(options, seed), random_clips(N, seed=seed)
-    flipped = replace(embeddings, maps=embeddings.maps.flip(2))
+    flipped = replace(embeddings, image=embeddings.image.flip(2))
     torch.testing.assert_close(per_clip(flipped, clips, options), per_clip(embeddings, clips, options))
 
 
@@ -89,12 +89,12 @@ def test_scale_of_raw_vectors_does_not_matter(options: LossOptions, seed: int, f
 def test_a_clip_that_is_not_valid_is_as_if_it_were_not_there(options: LossOptions, seed: int) -> None:
     embeddings, clips = inputs(options, seed), random_clips(N, seed=seed, invalid=(0, 5))
     kept = clips.valid.nonzero()[:, 0]
-    fewer = replace(embeddings, maps=embeddings.maps[kept], audio=embeddings.audio[kept])
+    fewer = replace(embeddings, image=embeddings.image[kept], audio=embeddings.audio[kept])
     terms = global_loss(embeddings, clips, options, World(), step=1)
     expected = global_loss(fewer, take(clips, kept), options, World(), step=1)
     torch.testing.assert_close(terms.per_clip[kept], expected.per_clip)
     assert terms.per_clip[[0, 5]].tolist() == [0, 0]
-    torch.testing.assert_close(terms.counts, expected.counts)
+    torch.testing.assert_close(terms.logged, expected.logged)
     torch.testing.assert_close(terms.mean, expected.mean)
 
 
@@ -129,8 +129,8 @@ def test_one_class_and_a_class_for_every_clip_are_the_ends_of_same_class() -> No
         torch.testing.assert_close(per_clip(embeddings, alone, options), per_clip(embeddings, clips, own))
         terms = global_loss(embeddings, replace(clips, label=torch.zeros(N).long()), options, World())
         assert terms.per_clip.tolist() == [0] * N, "a class that fills the batch leaves no contrast"
-        assert int(terms.counts["rows_without_negatives"]) == N
-        assert int(terms.counts["same_class_pairs"]) == N * (N - 1) // 2
+        assert int(terms.logged["rows_without_negatives"]) == N
+        assert int(terms.logged["same_class_pairs"]) == N * (N - 1) // 2
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -148,7 +148,7 @@ def test_gradcheck_of_every_part(similarity: str) -> None:
 
         def loss(maps, audio, *values, options=options):
             scalars = dict(zip(options.scalars(), values, strict=True))
-            return global_loss(Embeddings(maps, audio, scalars), clips, options, World()).backward_scalar
+            return global_loss(Embeddings(maps, audio, scalars), clips, options, World()).loss
 
         assert torch.autograd.gradcheck(loss, (maps.requires_grad_(), audio.requires_grad_(), *values)), name
 
@@ -158,10 +158,13 @@ REFUSED = {
     "objective sigmoid has no directions": {"objective": Sigmoid(), "direction": "both"},
     "sspl compares own pairs only: similarity": {**SSPL, "similarity": MaxSimilarity()},
     "sspl compares own pairs only: positives": {"objective": Sspl()},
-    "sspl compares own pairs only: direction": {**SSPL, "direction": "audio"},
+    "sspl compares own pairs only: direction": {**SSPL, "direction": "audio-to-image"},
     "sspl compares own pairs only: learn_temperature": {**SSPL, "learn_temperature": True},
     "sspl compares own pairs only: regularizers": {**SSPL, "regularizers": (Fnac(),)},
-    "similarity tri-map has only direction image": {"similarity": TriMapSimilarity(), "direction": "both"},
+    "similarity tri-map has only direction image-to-audio": {
+        "similarity": TriMapSimilarity(),
+        "direction": "both",
+    },
     "attention and fnac need different numbers of heads": {
         "similarity": AttentionSimilarity(),
         "regularizers": (Fnac(),),
@@ -192,6 +195,16 @@ def test_what_the_data_or_model_lack_is_said() -> None:
     with pytest.raises(UserError, match=r"audio has shape \(9, 2, 4\), expected \(9, 2, 5\)"):
         broken = inputs(options, 0)
         per_clip(replace(broken, audio=broken.audio[..., :4]), random_clips(N), LossOptions())
+    with pytest.raises(UserError, match=r"confidence has shape \(8,\), expected \(9,\)"):
+        short = replace(random_clips(N), confidence=torch.ones(N - 1))
+        per_clip(inputs(options, 0), short, LossOptions())
+    with pytest.raises(
+        UserError, match=r"maps has shape \(9, 6, 5\), expected \[clips, heads, pixels, channels\]"
+    ):
+        per_clip(replace(broken, image=broken.image[:, 0]), random_clips(N), LossOptions())
+    with pytest.raises(UserError, match=r"target.audio has shape \(8, 2, 5\), expected \(9, 2, 5\)"):
+        target = Embeddings(broken.image, broken.audio[1:])
+        per_clip(replace(broken, target=target), random_clips(N), LossOptions())
     with pytest.raises(UserError, match="predictor"):
         per_clip(one_head(), random_clips(N), LossOptions(**SSPL))
 

@@ -3,74 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
 
-from cacl.loss import LossOptions, global_loss
+from cacl.loss import LossOptions
 from cacl.loss.objectives import InfoNCE, Sigmoid
 from cacl.loss.positives import OwnClip, SameClass
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity
 from cacl.world import World
-from tests.loss.batches import embed, random_clips, random_parameters, take
-from tests.loss.combinations import SIMILARITIES, combinations, heads_of
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
+from tests.loss.cases import Case, sgd_step
+from tests.loss.combinations import SIMILARITIES, combinations
 
-N = 24
 SHARES = {2: (10, 14), 3: (7, 9, 8), 4: (5, 8, 2, 9)}
-STEP = 2
-
-
-@dataclass(frozen=True)
-class Case:
-    """A loss and the batch that it is computed of."""
-
-    options: LossOptions
-    target: bool = False
-    clips: int = N
-    invalid: tuple[int, ...] = (3, 10)
-    seed: int = 0
 
 
 def steps(world: World, cases: list[Case], shares: Sequence[int] | None) -> list[dict[str, torch.Tensor]]:
     """`sgd_step` for each of the cases."""
     return [sgd_step(world, case, shares) for case in cases]
-
-
-def sgd_step(world: World, case: Case, shares: Sequence[int] | None = None) -> dict[str, torch.Tensor]:
-    """One step of SGD on this rank's rows, with gradients averaged over ranks as DDP does."""
-    options, heads = case.options, heads_of(case.options)
-    sizes = shares or [case.clips // world.size] * world.size
-    where = slice(sum(sizes[: world.rank]), sum(sizes[: world.rank + 1]))
-    maps, audio, weight = random_parameters(case.clips, heads, seed=case.seed)
-    maps, audio = maps[where].requires_grad_(), audio[where].requires_grad_()
-    weight.requires_grad_()
-    scalars = {
-        name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
-        for name, value in options.scalars().items()
-    }
-    embeddings = embed(maps @ weight, audio @ weight, scalars)
-    if case.target:
-        other_maps, other_audio, _ = random_parameters(case.clips, heads, seed=case.seed + 9)
-        embeddings = replace(embeddings, target=embed(other_maps[where], other_audio[where]))
-    clips = take(random_clips(case.clips, seed=case.seed, invalid=case.invalid), where)
-    terms = global_loss(embeddings, clips, options, world, STEP, shares)
-    terms.backward_scalar.backward()
-    shared = {"weight": weight, **scalars}
-    after = {
-        name: value.detach() - 0.1 * world.sum(value.grad) / world.size for name, value in shared.items()
-    }
-    rows = {
-        "maps": maps.grad / world.size,
-        "audio": audio.grad / world.size,
-        "per_clip": terms.per_clip.detach(),
-    }
-    rows = {name: world.gather_rows(value, shares) for name, value in rows.items()}
-    return {**rows, **after, "mean": terms.mean, **terms.counts}
 
 
 def check(cases: dict[str, Case], size: int, shares: Sequence[int] | None) -> None:

@@ -9,8 +9,8 @@ from cacl.loss import LossOptions, global_loss
 from cacl.loss.positives import OwnClip
 from cacl.loss.sspl import Sspl
 from cacl.world import World
+from tests.helpers.ranks import run_ranks
 from tests.loss.batches import embed, random_clips, random_parameters, take
-from tests.ranks import run_ranks
 
 OPTIONS = LossOptions(positives=OwnClip(), objective=Sspl(attention_temperature=0.5))
 N, CHANNELS = 6, 5
@@ -31,7 +31,7 @@ def step(world: World) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     head = predictor()
     clips = take(random_clips(N, invalid=(1,)), rows)
     terms = global_loss(head(embed(maps[rows], audio[rows])), clips, OPTIONS, world)
-    terms.backward_scalar.backward()
+    terms.loss.backward()
     gradients = {name: world.sum(p.grad) / world.size for name, p in head.named_parameters()}
     return world.gather_rows(terms.per_clip.detach()), gradients
 
@@ -39,20 +39,20 @@ def step(world: World) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 def test_it_is_its_formula_and_what_is_predicted_has_no_gradient() -> None:
     maps, audio, _ = random_parameters(N, channels=CHANNELS)
     head, embeddings = predictor(), embed(maps, audio)
-    embeddings.maps.requires_grad_()
+    embeddings.image.requires_grad_()
     embeddings.audio.requires_grad_()
     terms = global_loss(head(embeddings), random_clips(N), OPTIONS, World())
     expected = []
     for i in range(N):
-        v, a = embeddings.maps[i, 0], embeddings.audio[i, 0]
+        v, a = embeddings.image[i, 0], embeddings.audio[i, 0]
         attention = (v @ a / 0.5).exp() / (v @ a / 0.5).exp().sum()
         image = sum(weight * vector for weight, vector in zip(attention, v, strict=True))
         first = F.cosine_similarity(head.layers(image[None])[0], a.detach(), dim=0)
         second = F.cosine_similarity(head.layers(a[None])[0], image.detach(), dim=0)
         expected.append(-(first + second) / 2)
     torch.testing.assert_close(terms.per_clip, torch.stack(expected))
-    found = torch.autograd.grad(terms.backward_scalar, [embeddings.maps, embeddings.audio])
-    wanted = torch.autograd.grad(torch.stack(expected).mean(), [embeddings.maps, embeddings.audio])
+    found = torch.autograd.grad(terms.loss, [embeddings.image, embeddings.audio])
+    wanted = torch.autograd.grad(torch.stack(expected).mean(), [embeddings.image, embeddings.audio])
     torch.testing.assert_close(found, wanted)
 
 

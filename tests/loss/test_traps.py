@@ -19,9 +19,9 @@ from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity
 from cacl.training.step import train_step
 from cacl.world import World
-from tests.loss.test_ranks import Case, sgd_step
-from tests.ranks import run_ranks
-from tests.training import test_step
+from tests.helpers.ranks import run_ranks
+from tests.loss.cases import Case, sgd_step
+from tests.training.steps import engine_of, inputs, rows_of
 
 door = importlib.import_module("cacl.loss.distributed")
 
@@ -56,7 +56,7 @@ def patched_collect(factor):
 
     def other(*arguments):
         terms = collect(*arguments)
-        return replace(terms, backward_scalar=terms.backward_scalar * factor)
+        return replace(terms, loss=terms.loss * factor)
 
     return mock.patch.object(door, "_collect", other)
 
@@ -118,7 +118,7 @@ def test_labels_are_never_shifted_where_nothing_is_gathered() -> None:
 
 def bytes_reduced(world: World, in_every_micro_batch: bool) -> tuple[int, int]:
     """Bytes of gradients that a rank exchanges in a step of the cached form, and those of all parameters."""
-    engine = test_step.engine_of(world)
+    engine = engine_of(world)
     exchanged: list[int] = []
 
     def counted(state, bucket):
@@ -128,7 +128,7 @@ def bytes_reduced(world: World, in_every_micro_batch: bool) -> tuple[int, int]:
     engine.wrapped.register_comm_hook(None, counted)
     if in_every_micro_batch:
         engine.synchronizing = lambda wanted: contextlib.nullcontext()
-    images, sounds, clips = test_step.inputs()
+    images, sounds, clips = inputs()
     share = len(images) // world.size
     rows = slice(world.rank * share, (world.rank + 1) * share)
     micro_batches = list(zip(images[rows].split(2), sounds[rows].split(2), strict=True))
@@ -136,7 +136,7 @@ def bytes_reduced(world: World, in_every_micro_batch: bool) -> tuple[int, int]:
     train_step(
         engine,
         micro_batches,
-        test_step.rows_of(clips, rows),
+        rows_of(clips, rows),
         lambda embeddings, own: global_loss(embeddings, own, options, world),
         seed=0,
         step=0,

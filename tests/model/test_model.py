@@ -14,6 +14,7 @@ from cacl.model import audio as sound
 from cacl.model import heads, image
 from cacl.model.localizer import Localizer, ModelOptions, localization_map
 from cacl.model.spectrograms import LogSpectrogram
+from cacl.model.streamline import Pointwise, streamline
 from cacl.model.weights import efficientnet_file, load_state, sha256
 from cacl.options import parse, plain
 
@@ -47,18 +48,18 @@ def test_every_choice_gives_unit_vectors_and_gradients(name):
     images, waveforms = inputs(size=96)
     embeddings = model(*model.prepare(images, waveforms))
     h, w = model.grid(96)
-    assert embeddings.maps.shape == (3, options.heads, h * w, options.dimension)
+    assert embeddings.image.shape == (3, options.heads, h * w, options.dimension)
     assert embeddings.audio.shape == (3, options.heads, options.dimension)
-    for vectors in (embeddings.maps, embeddings.audio):
+    for vectors in (embeddings.image, embeddings.audio):
         assert vectors.dtype == torch.float32
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(vectors.shape[:-1]))
     assert {key: value.item() for key, value in embeddings.scalars.items()} == {
         "logit_scale": 2.5,
         "bias": -1.0,
     }
-    target = torch.randn_like(embeddings.maps)
+    target = torch.randn_like(embeddings.image)
     scalars = sum(embeddings.scalars.values())
-    ((embeddings.maps * target).sum() * scalars + embeddings.audio[..., 0].sum()).backward()
+    ((embeddings.image * target).sum() * scalars + embeddings.audio[..., 0].sum()).backward()
     for key, parameter in model.named_parameters():
         frozen = options.image.frozen and key.startswith("image_trunk.")
         assert (parameter.grad is None) == frozen, key
@@ -81,7 +82,7 @@ def test_the_grid_is_that_of_the_map(options, size, grid):
     images, waveforms = inputs(1, size)
     embeddings = model(*model.prepare(images, waveforms))
     assert model.grid(size) == grid
-    assert localization_map(embeddings.maps, embeddings.audio).shape == (1, *grid)
+    assert localization_map(embeddings.image, embeddings.audio).shape == (1, *grid)
 
 
 def test_the_seed_decides_the_weights_and_nothing_else():
@@ -102,7 +103,7 @@ def test_a_frozen_trunk_stays_in_eval_mode_and_costs_no_graph():
     prepared, sounds = model.prepare(images, waveforms)
     assert prepared.shape == (2, 512, 3, 3), "the frozen trunk belongs to prepare"
     assert not prepared.requires_grad and not sounds.requires_grad
-    model(prepared, sounds).maps.sum().backward()
+    model(prepared, sounds).image.sum().backward()
     assert sha256(model.image_trunk.state_dict()) == before
 
 
@@ -138,7 +139,7 @@ def test_every_head_sees_the_same_features_and_writes_its_own_vectors():
         audio = heard @ model.sound_heads[h].weight.T + model.sound_heads[h].bias
         # float32; vectors of length 1.
         torch.testing.assert_close(
-            embeddings.maps[:, h], functional.normalize(maps, dim=-1), atol=1e-5, rtol=0
+            embeddings.image[:, h], functional.normalize(maps, dim=-1), atol=1e-5, rtol=0
         )
         torch.testing.assert_close(
             embeddings.audio[:, h], functional.normalize(audio, dim=-1), atol=1e-5, rtol=0
@@ -196,8 +197,8 @@ def test_streamlining_a_frozen_network_draws_no_random_number():
     """Else whether a trunk is frozen would decide with which weights the rest begins."""
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).eval()
     before = torch.random.get_rng_state()
-    image.streamline(network)
-    assert isinstance(network[0], image.Pointwise)
+    streamline(network)
+    assert isinstance(network[0], Pointwise)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -272,7 +273,7 @@ def test_copies_are_independent_and_equal():
     model = Localizer(SMALL, {"bias": 1.0}, seed=1).eval()
     other = copy.deepcopy(model)
     prepared = model.prepare(*inputs())
-    assert torch.equal(model(*prepared).maps, other(*prepared).maps)
+    assert torch.equal(model(*prepared).image, other(*prepared).image)
     fresh = Localizer(SMALL, {"bias": 3.0}, seed=2).eval()
     fresh.load_state_dict(model.state_dict())
     assert torch.equal(model(*prepared).audio, fresh(*prepared).audio)
@@ -285,9 +286,9 @@ def test_autocast_keeps_embeddings_in_float32():
         prepared = model.prepare(*inputs())
         low = model(*prepared)
     full = model(*model.prepare(*inputs()))
-    assert low.maps.dtype == low.audio.dtype == torch.float32
+    assert low.image.dtype == low.audio.dtype == torch.float32
     # bfloat16 keeps eight bits, through six layers.
-    torch.testing.assert_close(low.maps, full.maps, atol=0.05, rtol=0)
+    torch.testing.assert_close(low.image, full.image, atol=0.05, rtol=0)
 
 
 def test_wrong_inputs_are_said_with_expected_and_received():

@@ -14,7 +14,7 @@ from cacl.training.ema import Ema
 from cacl.training.engines import DDP
 from cacl.training.optimization import SGD
 from cacl.training.step import train_step
-from cacl.types import Clips
+from cacl.types import ClipLabels
 from cacl.world import World
 
 CHOICES = {
@@ -50,8 +50,8 @@ def gradients(model: Localizer) -> tuple[dict[str, torch.Tensor], int]:
     prepared = model.prepare(*inputs())
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         embeddings = model(*prepared)
-    weights = torch.randn_like(embeddings.maps, generator=torch.Generator().manual_seed(2))
-    ((embeddings.maps * weights).sum() + embeddings.audio[..., 0].sum()).backward()
+    weights = torch.randn_like(embeddings.image, generator=torch.Generator().manual_seed(2))
+    ((embeddings.image * weights).sum() + embeddings.audio[..., 0].sum()).backward()
     for parameter in model.parameters():
         kept.pop(parameter.untyped_storage().data_ptr(), None)
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -70,7 +70,7 @@ def test_recomputed_activations_give_the_same_gradients_and_are_not_kept(name):
 
 def test_a_step_that_computes_twice_moves_running_statistics_once():
     images, waveforms = inputs()
-    clips = Clips(torch.arange(4), torch.arange(4), torch.ones(4), torch.ones(4, dtype=torch.bool))
+    clips = ClipLabels(torch.arange(4), torch.arange(4), torch.ones(4), torch.ones(4, dtype=torch.bool))
     loss = LossOptions()
     states = []
     for recompute in (False, True):

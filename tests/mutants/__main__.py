@@ -11,57 +11,14 @@ from __future__ import annotations
 import argparse
 import os
 import queue
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.mutants import ROOT, Mutant, load_mutants
-
-_LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", ".cache", "__pycache__", "data", "runs", "build", "*.egg-info"
-)
-_FAILED = 1
-"""Pytest's exit code when tests ran and failed; a break that cannot be imported has another one."""
-
-
-def copy_tree(to: Path) -> Path:
-    """Copy the working tree without what is built or downloaded."""
-    shutil.copytree(ROOT, to, ignore=_LEFT_OUT)
-    return to
-
-
-def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """Run tests in a copy until the first failure; return pytest's exit code and the end of its output."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
-    # No byte code: a break of the same length within the same second would run as the file it replaced.
-    environment = os.environ | {
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, (done.stdout + done.stderr)[-2000:]
-
-
-def verdict_on(mutant: Mutant, folder: Path) -> str:
-    """Break the copy, run the mutant's tests, mend it; return "" where they failed, else what happened."""
-    path = folder / mutant.file
-    text = path.read_text()
-    path.write_text(mutant.broken(text))
-    try:
-        code, output = run_tests(folder, mutant.tests)
-    finally:
-        path.write_text(text)
-    if code == _FAILED:
-        return ""
-    return (
-        "survived" if code == 0 else f"pytest ended with {code}, which says nothing of the tests:\n{output}"
-    )
+from tests.mutants import Mutant, load_mutants
+from tests.mutants.running import copy_tree, run_tests, verdict_on
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from cacl.errors import UserError
 from shards.sources import extended
 from shards.sources.extended import Extended, ExtendedGenerated, ExtendedStamps
 from shards.sources.scenes import Scenes, mix
-from tests.shards.test_stamps import stamps_at_hand
+from tests.shards.stamps import stamps_at_hand
 
 CLIPS = 12
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cacl.errors import UserError
 from shards import loader
-from shards.decoders.augmentation import Augmentation, corner, draw, resized
+from shards.decoders.augmentation import Augmentation, corner, draw, fit_short_side
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches, training_batches
 from shards.order import LaneOrder
@@ -35,7 +35,7 @@ def train(position=(0, 0), epochs=2, rank=0, size=1, workers=0, store=STORE, **o
     )
 
 
-def clips_of(batches) -> list[tuple[int, str]]:
+def join_labels(batches) -> list[tuple[int, str]]:
     """Every delivered clip with the hash of its pixels and samples."""
     return [
         (int(index), hashlib.sha256(image.numpy().tobytes() + sound.numpy().tobytes()).hexdigest())
@@ -47,26 +47,26 @@ def clips_of(batches) -> list[tuple[int, str]]:
 @pytest.fixture(scope="module")
 def reference():
     """The global batches of two epochs, by one rank in one process."""
-    return [clips_of([batch]) for batch in train()]
+    return [join_labels([batch]) for batch in train()]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
 def test_world_size_changes_nothing(size, reference):
     ranks = [list(train(rank=rank, size=size)) for rank in range(size)]
     for number, expected in enumerate(reference):
-        assert clips_of([batches[number] for batches in ranks]) == expected
+        assert join_labels([batches[number] for batches in ranks]) == expected
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_the_number_of_workers_changes_nothing(workers, reference):
-    assert [clips_of([batch]) for batch in train(workers=workers)] == reference
+    assert [join_labels([batch]) for batch in train(workers=workers)] == reference
 
 
 def test_resuming_at_every_batch_gives_the_rest_and_reads_nothing_again(reference):
     per_epoch = ORDER.batches_per_epoch
     for start in range(len(reference)):
         store = tiny_store(range(110))
-        rest = [clips_of([b]) for b in train(divmod(start, per_epoch), store=store)]
+        rest = [join_labels([b]) for b in train(divmod(start, per_epoch), store=store)]
         assert rest == reference[start:]
         assert len(store.reads) == sum(map(len, rest))
 
@@ -76,8 +76,8 @@ def test_resuming_on_another_number_of_ranks(before, after, reference):
     stop = 3
     parts = [list(train(rank=rank, size=before))[:stop] for rank in range(before)]
     rest = [list(train((0, stop), rank=rank, size=after)) for rank in range(after)]
-    delivered = [clips_of([batches[k] for batches in parts]) for k in range(stop)]
-    delivered += [clips_of([batches[k] for batches in rest]) for k in range(len(rest[0]))]
+    delivered = [join_labels([batches[k] for batches in parts]) for k in range(stop)]
+    delivered += [join_labels([batches[k] for batches in rest]) for k in range(len(rest[0]))]
     assert delivered == reference
 
 
@@ -98,7 +98,7 @@ def test_a_stream_cuts_each_clip_as_its_seed_and_epoch_say():
     """Cut once more by hand, from the numbers alone: `position` 1, 2 is epoch 1, whose views are its own."""
     batch = next(train((1, 2)))
     assert batch.index.tolist() == ORDER.batch(1, 2).tolist()
-    height, width = resized(SMALL, 48, 64)
+    height, width = fit_short_side(SMALL, 48, 64)
     elsewhere = 0
     for index, image, sound in zip(batch.index.tolist(), batch.images, batch.waveforms, strict=True):
         view = draw(SMALL, 3, 1, index)
@@ -183,5 +183,5 @@ def test_an_empty_share_is_no_batch():
 
 
 def test_ranks_that_do_not_fit_the_lanes_are_refused_at_once():
-    with pytest.raises(UserError, match="24 lanes cannot be dealt to 5 ranks"):
+    with pytest.raises(UserError, match="24 clips cannot be dealt to 5 ranks"):
         train(size=5)

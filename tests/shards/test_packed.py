@@ -24,7 +24,7 @@ from shards.plan import make_plan
 from shards.remote import RemoteFiles
 from shards.sources.generated import Generated
 from shards.store import Store, open_store
-from tests.shards.test_remote import MEGABYTE, bucket, server  # noqa: F401  (fixtures)
+from tests.shards.servers import MEGABYTE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning"),
@@ -116,7 +116,7 @@ def test_resuming_with_workers_on_other_ranks(folder, reference, decoder, start)
 def test_a_server_that_drops_connections_delivers_the_same(
     folder,
     reference,
-    server,  # noqa: F811
+    server,
     tmp_path,
     decoder,
     workers,
@@ -130,7 +130,7 @@ def test_a_server_that_drops_connections_delivers_the_same(
     assert len(whole) <= 2 * len(local.shards), "fetched once a machine, and again where it was dropped"
 
 
-def test_a_cache_smaller_than_the_data_set_delivers_the_same(folder, reference, server, tmp_path):  # noqa: F811
+def test_a_cache_smaller_than_the_data_set_delivers_the_same(folder, reference, server, tmp_path):
     server.files = {path.name: path.read_bytes() for path in folder.iterdir()}
     local = open_store(folder)
     largest = max(shard.filesize for shard in local.manifest.shards)
@@ -142,7 +142,7 @@ def test_a_cache_smaller_than_the_data_set_delivers_the_same(folder, reference, 
     assert held <= 3 * largest
 
 
-def test_training_from_s3(folder, reference, bucket, tmp_path, monkeypatch):  # noqa: F811
+def test_training_from_s3(folder, reference, bucket, tmp_path, monkeypatch):
     for path in folder.iterdir():
         bucket.upload_file(str(path), "clips", f"generated/{path.name}")
     monkeypatch.setenv("CACL_CACHE", str(tmp_path))
@@ -152,7 +152,7 @@ def test_training_from_s3(folder, reference, bucket, tmp_path, monkeypatch):  # 
     assert store.where(8) == "s3://clips/generated/shard-000001.tar: 000000008"
 
 
-def test_an_address_without_shards_is_one_sentence(server, monkeypatch, tmp_path):  # noqa: F811
+def test_an_address_without_shards_is_one_sentence(server, monkeypatch, tmp_path):
     monkeypatch.setenv("CACL_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"http://.*/nothing/manifest.json: is missing"):
         open_store(f"{server.url}/nothing")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.server
 import multiprocessing
 import os
 import pickle
 import re
 import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,83 +19,7 @@ import pytest
 from cacl.errors import UserError
 from shards.cache import Cache
 from shards.remote import ATTEMPTS, RemoteFiles, default_cache
-
-MEGABYTE = 2**20
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` with ranges, and does what its attributes say to some of the requests."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.requests: list[tuple[str, int]] = []
-        self.drop_every = 0
-        self.drop_after: int | None = None
-        self.refuse = 0
-        self.pause = 0.0
-        self.hold_from: int | None = None
-        self.held, self.release = threading.Event(), threading.Event()
-        self.ranges = True
-        # By default its end would be noticed only half a second later.
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def put(self, name: str, size: int) -> tuple[str, str, int]:
-        data = np.random.default_rng(size).bytes(size)
-        self.files[name] = data
-        return name, hashlib.sha256(data).hexdigest(), size
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        data = self.server.files.get(self.path.lstrip("/"))
-        if data is None:
-            return self.send_error(404)
-        if self.server.refuse > 0:
-            self.server.refuse -= 1
-            return self.send_error(503)
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        start, end = (int(found[1]), int(found[2]) + 1) if found and self.server.ranges else (0, len(data))
-        self.server.requests.append((self.path.lstrip("/"), start))
-        body = data[start:end]
-        self.send_response(206 if found and self.server.ranges else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "HEAD":
-            return None
-        drop = self.server.drop_every and len(self.server.requests) % self.server.drop_every == 0
-        if drop or (self.server.drop_after is not None and len(body) > self.server.drop_after):
-            self.wfile.write(body[: len(body) // 2])
-            self.close_connection = True
-            return None
-        if self.server.hold_from is not None and len(self.server.requests) >= self.server.hold_from:
-            self.server.held.set()
-            self.server.release.wait()
-        time.sleep(self.server.pause)
-        with contextlib.suppress(ConnectionError):
-            self.wfile.write(body)
-
-    def log_message(self, *arguments) -> None:
-        pass
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.shutdown()
-    server.server_close()
+from tests.shards.servers import MEGABYTE
 
 
 @pytest.fixture
@@ -307,31 +229,6 @@ def test_the_default_cache_is_named_by_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("CACL_CACHE_GIGABYTES", "lots")
     with pytest.raises(UserError, match="'lots' is no number of gigabytes"):
         default_cache()
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """A real S3 server (moto) with an empty bucket."""
-    import boto3
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    s3fs.S3FileSystem.clear_instance_cache()  # one that knows another test's server is kept by fsspec
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
-    before = {name: os.environ.get(name) for name in names}
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    os.environ |= dict(zip(names, ("test", "test", f"http://127.0.0.1:{port}", "us-east-1"), strict=True))
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="clips")
-    yield client
-    server.stop()
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
 
 
 def test_s3(bucket, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,26 +12,16 @@ import numpy as np
 import pytest
 
 from shards.clip import Clip, to_int16
-from shards.sources import debian
 from shards.sources.generated import Generated
 from shards.sources.scenes import LEVELS, Scenes
 from shards.sources.stamps import Stamps, _load_bank
+from tests.shards.stamps import stamps_at_hand
 
 FROZEN = {
     "generated": "70b120ffb059632aeea0bdbd28307fe9661219e53052813708bd370c88994c8a",
     "stamps": "e0553deb9cc5802f16ce046255c09fbd0aa79580474e7e5d94e5ee1460e2e4b8",
 }
 """Of frames, masks and sounds of three clips each way, before JPEG. A change means: raise scenes.VERSION."""
-
-
-@lru_cache(maxsize=1)
-def stamps_at_hand() -> bool:
-    """Whether Debian's packages can be had; they are fetched into the cache folder once."""
-    try:
-        _load_bank(16000)
-    except debian.Unavailable:
-        return False
-    return True
 
 
 @pytest.fixture(params=[Generated, Stamps], ids=["generated", "stamps"])

@@ -35,9 +35,9 @@ from cacl.training.engines import DDP, Engine
 from cacl.training.optimization import SGD, AdamW, Constant, Cosine
 from cacl.training.options import TrainingOptions
 from cacl.training.trainer import Plan, Training, newest_checkpoint, resume, train
-from cacl.types import Batch, Clips
+from cacl.types import Batch, ClipLabels
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 from tests.training.events import numbers_in
 
 CLIPS, STEPS, TOTAL, PER_EPOCH = 12, 4, 6, 3
@@ -181,10 +181,8 @@ def train_by_hand(optimizer: AdamW | SGD, micro: int) -> Trained:
         lines.append({**line, "learning_rate": rate, "logit_scale": logit_scale.item(), **counts})
         with torch.no_grad():
             for p in model.parameters():
-                gradient, decay = (
-                    p.grad * CLIPPED_TO / (norm + 1e-6),
-                    optimizer.weight_decay if p.ndim >= 2 else 0.0,
-                )
+                gradient = p.grad * CLIPPED_TO / (norm + 1e-6)
+                decay = optimizer.weight_decay if p.ndim >= 2 else 0.0
                 first, second = state[p]
                 if optimizer is ADAMW:
                     first = 0.8 * first + 0.2 * gradient
@@ -206,7 +204,7 @@ def train_by_hand(optimizer: AdamW | SGD, micro: int) -> Trained:
             for name, value in average.state_dict().items():
                 counter = not value.is_floating_point()
                 value.copy_(online[name] if counter else 0.8 * value + 0.2 * online[name])
-            clamped += bool(logit_scale > -math.log(10))
+            clamped += bool(logit_scale > -math.log(10))  # the average has taken it as it was
             logit_scale.clamp_(max=-math.log(10))
         if step % 2:
             lines.append({"step": step + 1, "recall_at_1": figure_by_hand(model)})
@@ -257,14 +255,14 @@ def train_part(
     def measure(stop: Callable[[], bool]) -> dict[str, float]:
         with engine.evaluating() as embed_batch, torch.no_grad():
             embeddings = embed_batch(global_batch(99))
-        return {"recall_at_1": float((embeddings.maps.mean(2) * embeddings.audio).sum())}
+        return {"recall_at_1": float((embeddings.image.mean(2) * embeddings.audio).sum())}
 
     return train(
         Training(
             engine=engine,
             average=average,
             batches=(share(global_batch(step)) for step in range(first_step, TOTAL)),
-            clips_of=lambda index, valid: Clips(index, LABEL[index], CONFIDENCE[index], valid),
+            join_labels=lambda index, valid: ClipLabels(index, LABEL[index], CONFIDENCE[index], valid),
             loss=LOSS,
             options=replace(TRAINING, micro_batch_size=micro, log=log),
             schedule=Constant(warmup_steps=2) if optimizer == MOMENTUM else Cosine(warmup_steps=2, floor=0.1),

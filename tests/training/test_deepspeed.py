@@ -17,13 +17,10 @@ from cacl.training.engines.deepspeed import merged, read_config
 from cacl.training.optimization import AdamW
 from cacl.training.step import train_step
 from cacl.training.validation import retrieval
-from cacl.types import Batch, Clips
-from tests.launch.conftest import data
+from cacl.types import Batch, ClipLabels
+from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import train_rank, write_recipe
-from tests.ranks import run_ranks
-from tests.training.test_step import CLIPS, LOSS, MICRO, MODEL, inputs, rows_of
-
-__all__ = ["data"]
+from tests.training.steps import CLIPS, LOSS, MICRO, MODEL, inputs, rows_of
 
 
 def curve(world, zero, precision="float32", averaged=False, steps=4):
@@ -101,7 +98,7 @@ def validate(world, zero):
     sounds = torch.randn(10, 8000, generator=draw)
     mine = torch.arange(10)[: 6 if world.is_main else 4].split(2)
     batches = (Batch(i, images[i], sounds[i], torch.ones(2, dtype=torch.bool)) for i in mine)
-    join = lambda index, valid: Clips(index, index, torch.ones(len(index)), valid)  # noqa: E731
+    join = lambda index, valid: ClipLabels(index, index, torch.ones(len(index)), valid)  # noqa: E731
     with engine.evaluating() as embed:
         assert not engine.module.training
         found = retrieval(embed, batches, join, loss, world)

@@ -25,20 +25,11 @@ from cacl.training.step import train_step
 from cacl.world import World
 from tests.launch.tiny import cacl, write_recipe
 from tests.training.jobs import Job, finish, steps
-from tests.training.test_step import LOSS, MICRO, MODEL, inputs
+from tests.training.steps import LOSS, MICRO, MODEL, inputs
 
 faults = pytest.mark.faults
 TIMEOUT = 20.0
 LAST = 18
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "train"
-    words = ["--clips", "72", "--shard-size", "6", "--frame-side", "48"]
-    answer = cacl("pack", "generated", "--out", str(folder), *words)
-    assert answer.returncode == 0, answer.stderr
-    return folder
 
 
 def recipe_of(folder: Path, data: Path, **training: object) -> Path:

@@ -11,26 +11,50 @@ from cacl.errors import UserError
 from cacl.loss import LossTerms
 from cacl.runs.directory import Run
 from cacl.training.batch_norm import RunningStatistics
+from cacl.training.logbook import Logbook
 from cacl.training.meter import Meter
 from cacl.training.step import StepRecord
+from cacl.training.trainer import StepReader
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
+
+
+def reader_of(world: World, folder: str, policy: str, steps: int) -> StepReader:
+    logbook = Logbook(Run(folder), (), 0, steps) if world.is_main else None
+    return StepReader(Meter(world, 10), logbook, policy, world)
+
+
+def take_step(reader: StepReader, step: int, loss: float, norm: float) -> None:
+    """Take a step of two clips a rank, of which the last has the step's loss."""
+    per_clip = torch.tensor([1.0, loss])
+    terms = LossTerms(per_clip, per_clip.mean(), per_clip.sum(), {})
+    index = torch.tensor([10, 11]) + 100 * reader.world.rank
+    reader.add(reader.meter.close_step(step, 0.1, StepRecord(terms, torch.tensor(norm), {}), index))
 
 
 def read_steps(world: World, folder: str, policy: str, losses: list[float], norms: list[float]) -> str:
-    """Read steps of two clips a rank, of which the last has the step's loss; return the error, if any."""
-    meter = Meter(world, Run(folder), [], policy, 10, 0, len(losses))
-    for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), start=1):
-        per_clip = torch.tensor([1.0, loss])
-        terms = LossTerms(per_clip, per_clip.mean(), per_clip.sum(), {})
-        index = torch.tensor([10, 11]) + 100 * world.rank
-        record = StepRecord(terms, torch.tensor(norm), {})
-        try:
-            meter.read(meter.lap(step, 0.1, record, torch.zeros(1), index))
-        except UserError as error:
-            return str(error)
-    meter.close()
+    """Take and read steps; return the error, if any."""
+    reader = reader_of(world, folder, policy, len(losses))
+    try:
+        for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), start=1):
+            take_step(reader, step, loss, norm)
+        reader.finish()
+    except UserError as error:
+        return str(error)
+    reader.meter.close()
     return ""
+
+
+def test_a_step_is_read_when_the_next_one_has_been_taken_or_at_the_end(tmp_path):
+    reader = reader_of(World(), str(tmp_path), "stop", 4)
+    read = []
+    for step in range(1, 5):
+        take_step(reader, step, 1.0, 1.0)
+        read.append([line["step"] for line in Run(tmp_path).records()])
+    reader.finish()
+    reader.finish()
+    read.append([line["step"] for line in Run(tmp_path).records()])
+    assert read == [[], [1], [1, 2], [1, 2, 3], [1, 2, 3, 4]]
 
 
 def test_the_clips_of_all_ranks_whose_loss_is_not_finite_are_named_on_every_rank(tmp_path):

@@ -15,12 +15,9 @@ from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 from launch.config import load_recipe
 from launch.jobs.changes import check_changes
-from tests.launch.conftest import data
+from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import train_rank, write_recipe
-from tests.ranks import run_ranks
 from tests.training.jobs import steps
-
-__all__ = ["data"]
 
 
 @pytest.fixture(scope="module")

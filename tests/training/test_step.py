@@ -7,52 +7,17 @@ import torch
 from torch import Tensor
 
 from cacl.loss import LossOptions, global_loss
-from cacl.model import audio as sound
-from cacl.model import image
-from cacl.model.localizer import Localizer, ModelOptions
+from cacl.model.localizer import Localizer
 from cacl.options import parse
 from cacl.training.ema import Ema
-from cacl.training.engines.ddp import DDP, DDPEngine
+from cacl.training.engines.ddp import DDP
 from cacl.training.optimization import SGD
 from cacl.training.step import concatenate, derived_seed, train_step
-from cacl.types import Clips
+from cacl.types import Embeddings
 from cacl.world import World
-from tests.ranks import run_ranks
-from tests.waiting import NeverWaits
-
-CLIPS, MICRO = 12, 2
-MODEL = ModelOptions(
-    image=image.SmallCnn(channels=16, norm="batch"),
-    sound=sound.SmallCnn(channels=16, norm="batch"),
-    dimension=8,
-    image_dropout=0.5,
-)
-LOSS = {
-    "similarity": {"name": "max"},
-    "positives": {"name": "same-class"},
-    "objective": {"name": "infonce"},
-    "temperature": 0.2,
-    "learn_temperature": True,
-}
-
-
-def inputs() -> tuple[Tensor, Tensor, Clips]:
-    """Twelve clips of three classes, in float64."""
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(CLIPS, 3, 32, 32, generator=generator, dtype=torch.float64)
-    sounds = torch.randn(CLIPS, 1, 32, 40, generator=generator, dtype=torch.float64)
-    index = torch.arange(CLIPS)
-    return images, sounds, Clips(index, index % 3, torch.ones(CLIPS), torch.ones(CLIPS, dtype=torch.bool))
-
-
-def rows_of(clips: Clips, rows: slice) -> Clips:
-    return Clips(clips.index[rows], clips.label[rows], clips.confidence[rows], clips.valid[rows])
-
-
-def engine_of(world: World) -> DDPEngine:
-    loss = parse(LossOptions, LOSS, "test")
-    model = Localizer(MODEL, loss.scalars(), seed=3).double().train()
-    return DDP().build(model, SGD(learning_rate=0.1), world)
+from tests.helpers.ranks import run_ranks
+from tests.helpers.waiting import NeverWaits
+from tests.training.steps import CLIPS, LOSS, MICRO, MODEL, engine_of, inputs, rows_of
 
 
 def step_on(world: World, steps: int = 2) -> tuple[list[float], dict[str, Tensor]]:
@@ -88,10 +53,34 @@ def test_cached_form_equals_the_same_micro_batches_without_cache():
         torch.manual_seed(derived_seed(0, 0, number))  # dropout is keyed by step and micro-batch
         parts.append(engine.forward(*micro_batch))
     whole = concatenate(parts)
-    global_loss(whole, clips, loss, World()).backward_scalar.backward()
+    global_loss(whole, clips, loss, World()).loss.backward()
     engine.update(1.0)
     for name, parameter in engine.module.named_parameters():
         torch.testing.assert_close(parameter.data, cached[name], rtol=0, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize(("micro", "with_graph"), [(CLIPS, [True]), (4, [False] * 3 + [True] * 3)])
+def test_a_single_micro_batch_is_computed_once_and_of_several_no_graph_is_kept(micro, with_graph):
+    """What each forward is: with a graph, whose memory lasts until its backward, or without."""
+    engine, loss = engine_of(World()), parse(LossOptions, LOSS, "test")
+    images, sounds, clips = inputs()
+    forward, seen = engine.forward, []
+
+    def watched(*prepared: Tensor) -> Embeddings:
+        seen.append(torch.is_grad_enabled())
+        return forward(*prepared)
+
+    engine.forward = watched
+    train_step(
+        engine,
+        list(zip(images.split(micro), sounds.split(micro), strict=True)),
+        clips,
+        lambda embeddings, own: global_loss(embeddings, own, loss, World()),
+        seed=0,
+        step=0,
+        learning_rate_factor=1.0,
+    )
+    assert seen == with_graph
 
 
 def test_one_two_three_and_six_ranks_end_in_the_same_model():

@@ -9,9 +9,9 @@ from cacl.loss.objectives import InfoNCE
 from cacl.loss.options import LossOptions
 from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity, MeanSimilarity
 from cacl.training.validation import retrieval
-from cacl.types import Batch, Clips, Embeddings
+from cacl.types import Batch, ClipLabels, Embeddings
 from cacl.world import World
-from tests.ranks import run_ranks
+from tests.helpers.ranks import run_ranks
 
 N, PIXELS, CHANNELS = 37, 9, 6
 
@@ -43,7 +43,7 @@ def batches(indices: range, size: int = 4):
 def measure(world: World, name: str, stop=lambda: False) -> dict[str, float] | None:
     share = range(world.rank * N // world.size, (world.rank + 1) * N // world.size)
     similarity = {"max": MaxSimilarity(), "mean": MeanSimilarity()}[name]
-    join = lambda index, valid: Clips(index, label(index), torch.ones(len(index)), valid)  # noqa: E731
+    join = lambda index, valid: ClipLabels(index, label(index), torch.ones(len(index)), valid)  # noqa: E731
     model = Table()
     embed = lambda batch: model(batch.images, batch.waveforms)  # noqa: E731
     return retrieval(embed, batches(share), join, LossOptions(similarity=similarity), world, stop)
@@ -52,7 +52,7 @@ def measure(world: World, name: str, stop=lambda: False) -> dict[str, float] | N
 def oracle(name: str) -> dict[str, float]:
     kept = [k for k in range(N) if k != 11]
     embeddings = Table()(torch.tensor(kept)[:, None, None, None], None)
-    cosines = torch.einsum("npd,md->nmp", embeddings.maps[:, 0], embeddings.audio[:, 0])
+    cosines = torch.einsum("npd,md->nmp", embeddings.image[:, 0], embeddings.audio[:, 0])
     pair = cosines.amax(2) if name == "max" else cosines.mean(2)
     place = [int((row >= row[k]).sum()) for k, row in enumerate(pair)]
     labels = label(torch.tensor(kept))
@@ -95,7 +95,7 @@ def pointing(world: World, sounds: list[list[float]], images: list[list[float]],
             torch.tensor(images)[batch.index, None, None], torch.tensor(sounds)[batch.index, None], scalars
         ),
         (Batch(index, torch.zeros(len(index), 3, 2, 2), index, valid(index)) for index in share.split(2)),
-        lambda index, valid: Clips(index, label(index), torch.ones(len(index)), valid),
+        lambda index, valid: ClipLabels(index, label(index), torch.ones(len(index)), valid),
         options,
         world,
     )
@@ -126,7 +126,7 @@ def test_a_similarity_that_uses_the_temperature_is_validated_with_the_learned_on
     found = {}
     for scale in (1.0, 20.0):
         scalars = {"logit_scale": torch.tensor(scale).double().log()}
-        join = lambda index, valid: Clips(index, label(index), torch.ones(len(index)), valid)  # noqa: E731
+        join = lambda index, valid: ClipLabels(index, label(index), torch.ones(len(index)), valid)  # noqa: E731
         measured = retrieval(
             lambda batch: Embeddings(maps[batch.index], audio[batch.index], scalars),  # noqa: B023
             [Batch(i, i, i, torch.ones(8, dtype=torch.bool)) for i in torch.arange(24).split(8)],

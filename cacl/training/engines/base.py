@@ -45,7 +45,7 @@ class Engine(ABC):
         """Embed one prepared micro-batch, with a graph where gradients are enabled."""
 
     @abstractmethod
-    def through(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
+    def embed_by(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
         """Embed one prepared micro-batch by another model of the same form, at the same precision."""
 
     @contextmanager
@@ -54,7 +54,7 @@ class Engine(ABC):
         was_training = self.module.training
         self.module.eval()
         try:
-            yield lambda batch: self.through(self.module, *self.prepare(batch.images, batch.waveforms))
+            yield lambda batch: self.embed_by(self.module, *self.prepare(batch.images, batch.waveforms))
         finally:
             self.module.train(was_training)
 

@@ -93,7 +93,7 @@ class DDPEngine(Engine):
         with self._autocast():
             return self.wrapped(images, sounds)
 
-    def through(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
+    def embed_by(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
         with self._autocast():
             return module(images, sounds)
 

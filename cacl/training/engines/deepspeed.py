@@ -157,7 +157,7 @@ class DeepSpeedEngine(Engine):
     def forward(self, images: Tensor, sounds: Tensor) -> Embeddings:
         return self.engine(images, sounds)
 
-    def through(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
+    def embed_by(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
         with self._autocast():
             return module(images, sounds)
 

@@ -1,0 +1,1 @@
+"""What tests and benchmarks both use. No test stands here."""
