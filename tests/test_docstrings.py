@@ -15,6 +15,7 @@ WIDTH = 110
 SUMMARY = 79
 """Characters of a summary line in the rooms below, whose prose has been gone over."""
 GONE_OVER = ("cacl/loss/",)
+PROMISES = re.compile(r"\bpromises? (\d+(?:(?:, | and )\d+)*)", re.IGNORECASE)
 COMMAND = re.compile(r"(?:cacl|torchrun|srun|make|python -m) ")
 GAP = re.compile(r"\S(\s{2,})\S")
 
@@ -87,3 +88,11 @@ def test_commands_and_listings_stay_a_line_each_and_code_spans_whole(path):
 def test_a_verb_opens_with_the_command_that_runs_it(path):
     _, head = next(docstrings(path))
     assert any(line.startswith(f"    cacl {path.stem.rstrip('_')}") for line in head)
+
+
+def test_the_promises_that_tests_cite_are_in_the_list():
+    listed = re.findall(r"^\| (\d+) \| \*\*", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
+    assert listed == [str(number) for number in range(1, 18)]
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for cited in PROMISES.findall(path.read_text()):
+            assert set(re.findall(r"\d+", cited)) <= set(listed), path

@@ -85,7 +85,7 @@ def evaluated(run):
 
 
 def test_evaluate_leaves_the_summary_of_the_run(evaluated):
-    """Promise: protocol, n, and the figures under model, untrained, centered_box, other_sound."""
+    """Promise 13: protocol, n, and the figures under model, untrained, centered_box, other_sound."""
     summary = json.loads((evaluated / "metrics.json").read_text())
     assert (summary["protocol"], summary["n"], summary["missing"]) == ("stamps", CLIPS, [])
     figures = {"peak_in_box", "pixel_ap", "ciou", "ciou_top50", "auc_top50"}
@@ -311,7 +311,7 @@ def test_more_clips_than_the_official_set_are_refused():
 
 
 def test_alpha_is_chosen_on_other_clips_or_on_a_reserved_tenth(evaluated, tmp_path):
-    """Promise: the clips of the choice are declared, and no part of any number."""
+    """Promises 11 and 13: the clips of the choice are declared, and no part of any number."""
     validation = tmp_path / "validation"
     words = ["--split", "test", "--seed", "1", "--clips", "6", "--frame-side", "64", "--workers", "1"]
     assert main(["pack", "generated", "--out", str(validation), *words]) == 0
@@ -524,7 +524,7 @@ window.addEventListener("load", async () => {
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian: apt-get install chromium)")
 @pytest.mark.parametrize("which", ["page", "page_of_two"])
 def test_the_report_in_a_real_browser(which, request, tmp_path):
-    """Promise: no console errors, pictures and players present; measured by Chromium itself."""
+    """No console errors, pictures and players present; measured by Chromium itself."""
     page, probed = request.getfixturevalue(which), tmp_path / "report.html"
     probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"]
