@@ -24,11 +24,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cacl.labels.classify import ClassifyFrames, build_classifier
+from cacl.labels.classifier import build_classifier
+from cacl.labels.classify import ClassifyFrames
 from cacl.model.weights import efficientnet_file
 from cacl.world import World
-from launch.clips import IMAGE_SIZE, over_clips
-from launch.main import main as cacl
+from launch.jobs.clips import IMAGE_SIZE, map_clips
+from launch.jobs.pack import pack
+from shards.sources.generated import Generated
 from shards.store import Store, open_store
 
 
@@ -45,7 +47,9 @@ def reference(files: list[Path], network: nn.Module) -> np.ndarray:
 
 def ours(store: Store, work: ClassifyFrames, folder: Path) -> np.ndarray:
     """Label the clips of `store` as `cacl label` does, [N]."""
-    arrays = over_clips(store, work, folder / "labels.parquet", {}, World(), workers=0, description="label")
+    arrays = map_clips(
+        store, work, folder / "labels.parquet", {}, world=World(), workers=0, description="label"
+    )
     assert arrays is not None
     return arrays["label"]
 
@@ -67,7 +71,7 @@ class _Timed(nn.Module):
 def measure(clips: int, repeats: int, folder: Path) -> dict[str, object]:
     """Return the benchmark's line."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    cacl(["pack", "generated", "--out", str(folder / "shards"), "--clips", str(clips)])
+    pack(Generated(clips=clips), folder / "shards", workers=len(os.sched_getaffinity(0)))
     store = open_store(folder / "shards")
     files = [folder / f"{index:06d}.jpg" for index in store.indices]
     for file, index in zip(files, store.indices, strict=True):

@@ -30,7 +30,7 @@ _THREADS = 1
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def map_units(
+def resumable_map(
     indices: npt.NDArray[np.int64],
     batches: Callable[[npt.NDArray[np.int64]], Iterator[Batch]],
     work: Callable[[Batch], Arrays],
@@ -83,7 +83,7 @@ def require_finite(arrays: Arrays, batch: Batch, maker: str) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove what `map_units` kept, once its result is written."""
+    """Remove what `resumable_map` kept, once its result is written."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -79,7 +79,7 @@ class Work:
     ) -> dict[str, Columns]:
         """Return per-clip columns of the systems and of the centered box on rank 0, nothing elsewhere."""
         from cacl.evaluation.predict import by_system, measure_batch
-        from cacl.resumable import UNIT, map_units
+        from cacl.resumable import UNIT, resumable_map
         from shards.progress import progress
 
         world = self.world
@@ -88,7 +88,7 @@ class Work:
             len(indices[k : k + UNIT]) for k in range(world.rank * UNIT, len(indices), world.size * UNIT)
         )
         with progress(total=mine, unit="clip", desc=name, disable=not world.is_main) as bar:
-            rows = map_units(
+            rows = resumable_map(
                 indices,
                 lambda some: test_batches(self.store, some, UNIT, self.recipe, protocol.sound),
                 lambda batch: measure_batch(systems, batch, protocol, world.device),

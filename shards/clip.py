@@ -73,7 +73,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Rejected:
+class Rejection:
     """A clip that cannot be used, and why. It keeps its index, which stays empty."""
 
     id: str

@@ -15,7 +15,7 @@ from cacl.errors import UserError
 from cacl.types import Batch
 from shards.decoders import DecoderOptions
 from shards.decoders.augmentation import Augmentation
-from shards.decoders.clip import ClipReader, Policy, Request, Wishes
+from shards.decoders.clip import ClipReader, DecodeSpec, Policy, Request
 from shards.order import Order
 
 _AHEAD = 4096
@@ -45,7 +45,7 @@ def training_batches(
         Request(order.batch(epoch, batch)[rows], (order.seed, epoch))
         for epoch, batch in _positions(position, order.batches_per_epoch, epochs)
     )
-    return decoder.stream(store, _announced(store, requests), Wishes(augmentation, policy), workers)
+    return decoder.stream(store, _announce(store, requests), DecodeSpec(augmentation, policy), workers)
 
 
 def evaluation_batches(
@@ -69,11 +69,11 @@ def evaluation_batches(
     requests = (
         Request(indices[start : start + batch_size], None) for start in range(0, len(indices), batch_size)
     )
-    wishes = Wishes(augmentation or Augmentation(), policy, sound, annotated=True)
-    return decoder.stream(store, _announced(store, requests), wishes, workers)
+    spec = DecodeSpec(augmentation or Augmentation(), policy, sound, annotated=True)
+    return decoder.stream(store, _announce(store, requests), spec, workers)
 
 
-def _announced(store: ClipReader, requests: Iterable[Request]) -> Iterator[Request]:
+def _announce(store: ClipReader, requests: Iterable[Request]) -> Iterator[Request]:
     """Yield the requests after telling the store of them, `_AHEAD` clips before they are read."""
     waiting: deque[Request] = deque()
     clips = 0

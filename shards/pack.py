@@ -15,21 +15,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from cacl.errors import UserError
-from cacl.files import locked, sha256_file, write_text
+from cacl.files import locked, write_text
 from shards import manifest as manifests
-from shards.clip import Rejected
-from shards.manifest import Manifest, Shard, shard_name
-from shards.plan import Plan, refuse_other
+from shards.checksums import check_sha256
+from shards.clip import Rejection
+from shards.manifest import Manifest, shard_name
+from shards.plan import PackPlan, refuse_other
 from shards.progress import progress
 from shards.workers import Done, run_jobs
-from shards.writer import WORK, ShardWriter, finished
+from shards.writer import WORK, ShardWriter, read_entry
 
 REJECTED = "rejected.jsonl"
 _LIMIT = "max-rejected.json"
 
 
 def pack(
-    plan: Plan, out: Path, *, workers: int = 1, part: tuple[int, int] = (1, 1), max_rejected: float = 1.0
+    plan: PackPlan, out: Path, *, workers: int = 1, part: tuple[int, int] = (1, 1), max_rejected: float = 1.0
 ) -> None:
     """Write the shards of `part` (k of n) that are not there yet. What is finished survives a UserError.
 
@@ -45,7 +46,7 @@ def pack(
         for number in numbers:
             for leftover in work.glob(f"{shard_name(number)}.*"):
                 leftover.unlink()
-        entries = {number: finished(out, number) for number in numbers}
+        entries = {number: read_entry(out, number) for number in numbers}
         missing = [number for number, entry in entries.items() if entry is None]
         rejected = [clip for entry in entries.values() if entry for clip in entry.rejected]
         total = sum(len(plan.indices(number)) for number in numbers)
@@ -69,7 +70,7 @@ def merge(plan: Manifest, out: Path, max_rejected: float | None = None) -> Manif
     """
     limit = json.loads((out / WORK / _LIMIT).read_text()) if max_rejected is None else max_rejected
     count = -(-plan.ids // plan.shard_size)
-    entries = [finished(out, number) for number in range(count)]
+    entries = [read_entry(out, number) for number in range(count)]
     missing = [number for number, entry in enumerate(entries) if entry is None]
     if missing:
         raise UserError(
@@ -86,12 +87,12 @@ def merge(plan: Manifest, out: Path, max_rejected: float | None = None) -> Manif
     return manifest
 
 
-def _write_rejected(rejected: list[Rejected], out: Path) -> None:
+def _write_rejected(rejected: list[Rejection], out: Path) -> None:
     lines = [json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in rejected]
     write_text(out / REJECTED, "".join(lines), out / WORK)
 
 
-def _refuse_rejected(rejected: list[Rejected], ids: int, out: Path, max_rejected: float) -> None:
+def _refuse_rejected(rejected: list[Rejection], ids: int, out: Path, max_rejected: float) -> None:
     # Not `max_rejected * ids`: 0.29 * 100 is less than 29, and 29 / 100 is the float that 0.29 means.
     if len(rejected) / ids > max_rejected:
         _write_rejected(rejected, out)
@@ -101,41 +102,31 @@ def _refuse_rejected(rejected: list[Rejected], ids: int, out: Path, max_rejected
         )
 
 
-def check(plan: Plan, out: Path) -> Manifest:
+def check_packed(plan: PackPlan, out: Path) -> Manifest:
     """Check that `out` holds what the plan would write, every byte of it; return its manifest.
 
     Raises UserError when it holds anything else or is damaged.
     """
     same = ("source", "parameters", "ids", "ids_sha256", "shard_size")
     refuse_other(vars(manifests.load(out)), json.loads(json.dumps(vars(plan.head))), str(out), same)
-    return checked(out)
+    return check_bytes(out)
 
 
-def checked(out: Path) -> Manifest:
+def check_bytes(out: Path) -> Manifest:
     """Return the manifest of packed shards, and remove what a killed `merge` left.
 
-    Raises UserError when a file's bytes are not those it names.
+    Raises UserError when a shard or its index is missing or not the one of the manifest.
     """
     manifest = manifests.load(out)
+    remedy = "copy it again, or remove the folder and pack again"
     for shard in progress(manifest.shards, desc=f"checking {out}", unit="shard"):
-        verify_bytes(out, shard)
+        for name, sha256 in ((shard.url, shard.sha256), (shard.index_url, shard.index_sha256)):
+            check_sha256(out / name, sha256, remedy)
     shutil.rmtree(out / WORK, ignore_errors=True)
     return manifest
 
 
-def verify_bytes(folder: Path, shard: Shard) -> None:
-    """Raise UserError when a shard or its index is missing or not the one of the manifest."""
-    for name, expected in ((shard.url, shard.sha256), (shard.index_url, shard.index_sha256)):
-        path, fix = folder / name, "copy it again, or remove the folder and pack again"
-        try:
-            found = sha256_file(path)
-        except FileNotFoundError:
-            raise UserError(f"{path}: is missing; {fix}") from None
-        if found != expected:
-            raise UserError(f"{path}: is damaged (its sha256 differs); {fix}")
-
-
-def recorded_plan(out: Path) -> Manifest:
+def read_plan(out: Path) -> Manifest:
     """Return the head of the manifest that a folder is being packed to."""
     path = out / WORK / "plan.json"
     try:
@@ -145,7 +136,7 @@ def recorded_plan(out: Path) -> Manifest:
     return Manifest(**{**values, "shards": ()})
 
 
-def _record_plan(plan: Plan, work: Path) -> None:
+def _record_plan(plan: PackPlan, work: Path) -> None:
     path = work / "plan.json"
     ours = json.loads(json.dumps({**vars(plan.head), "shards": []}))
     if not path.exists():

@@ -15,7 +15,7 @@ _ENVIRONMENT = ("numpy", "pillow", "av", "soundfile", "scipy")
 
 
 @dataclass(frozen=True)
-class Plan:
+class PackPlan:
     """All that decides over the bytes, fixed before anything is decoded."""
 
     source: Source
@@ -46,7 +46,7 @@ class Plan:
         return range(first, min(first + self.shard_size, len(self.ids)))
 
 
-def make_plan(source: Source, shard_size: int | None = None) -> Plan:
+def make_plan(source: Source, shard_size: int | None = None) -> PackPlan:
     """Fix ids and shards of `source`. Raises UserError when there is nothing to pack."""
     size = shard_size or source.shard_size
     ids = source.ids()
@@ -56,7 +56,7 @@ def make_plan(source: Source, shard_size: int | None = None) -> Plan:
         raise UserError(f"{source.name}: there are {len(ids)} clips to pack; 1 to {MOST_IDS} can be packed")
     if any(a >= b for a, b in pairwise(ids)):
         raise RuntimeError(f"{source.name}: its ids are not sorted or not unique")
-    return Plan(source, ids, size)
+    return PackPlan(source, ids, size)
 
 
 def refuse_other(theirs: dict[str, Any], ours: dict[str, Any], where: str, keys: Any) -> None:

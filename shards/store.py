@@ -26,7 +26,7 @@ _INDEX_VERSION = "v1.2"
 _MEMBER = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)*")
 
 
-class Files(Protocol):
+class ShardFiles(Protocol):
     """Where the shards lie."""
 
     location: str
@@ -65,7 +65,7 @@ class LocalFiles:
 class Store:
     """Random access to packed clips. May be shared by threads, forked and pickled."""
 
-    def __init__(self, manifest: Manifest, files: Files) -> None:
+    def __init__(self, manifest: Manifest, files: ShardFiles) -> None:
         self.manifest = manifest
         self.files = files
         self._opened: OrderedDict[int, _OpenShard] = OrderedDict()

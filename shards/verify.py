@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from cacl.errors import UserError
-from cacl.files import sha256_file
+from shards.checksums import check_sha256
 from shards.progress import progress
 from shards.sources.media import explain
 from shards.store import Places, Store, open_store, read_index
@@ -30,7 +30,7 @@ class ShardVerifier:
         """Return what is wrong with shard `number`, a sentence each."""
         store, problems = self.store, []
         try:
-            _refuse_other_bytes(store, number)
+            _check_files(store, number)
         except UserError as error:
             return [str(error)]
         for index in map(int, store.shards[number]):
@@ -58,14 +58,13 @@ def verify(location: str | Path, workers: int) -> Iterator[str]:
                 bar.update()
 
 
-def _refuse_other_bytes(store: Store, number: int) -> None:
+def _check_files(store: Store, number: int) -> None:
     """Raise UserError when tar or index are not those of the manifest, or the index not that of the tar."""
     shard, files = store.manifest.shards[number], store.files
     tar = files.local(shard.url, shard.sha256, shard.filesize)
     index = files.local(shard.index_url, shard.index_sha256, shard.index_filesize)
     for path, expected in ((tar, shard.sha256), (index, shard.index_sha256)):
-        if sha256_file(path) != expected:
-            raise UserError(f"{path}: is damaged (its sha256 differs); copy it again or pack again")
+        check_sha256(path, expected, "copy it again or pack again")
     places = read_index(index, shard.filesize)
     if sorted(places) != store.shards[number].tolist() or places != _places(tar):
         raise UserError(f"{index}: does not say where the clips lie in {tar.name}; pack again")

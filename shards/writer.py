@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cacl.files import write_text
-from shards.clip import Clip, Rejected, members
+from shards.clip import Clip, Rejection, members
 from shards.manifest import Shard, shard_name
-from shards.plan import Plan
+from shards.plan import PackPlan
 from shards.store import Places, write_index
 from shards.workers import Report
 
@@ -26,25 +26,25 @@ class Entry:
     """A finished shard, as `.packing/` keeps it."""
 
     shard: Shard
-    rejected: list[Rejected]
+    rejected: list[Rejection]
 
 
 @dataclass(frozen=True)
 class ShardWriter:
     """The job of a packing process: read the clips of one shard and write it."""
 
-    plan: Plan
+    plan: PackPlan
     out: Path
 
-    def __call__(self, number: int, crashed: dict[int, str], report: Report) -> list[Rejected]:
+    def __call__(self, number: int, crashed: dict[int, str], report: Report) -> list[Rejection]:
         """Write shard `number`: first the index, then the tar, last its entry. Return the rejected clips."""
         work, name = self.out / WORK, shard_name(number)
         places: Places = {}
-        rejected: list[Rejected] = []
+        rejected: list[Rejection] = []
         partial = work / f"{name}.{os.getpid()}"
         with TarWriter(partial) as tar:
             for index, clip in self._read(number, crashed, report):
-                if isinstance(clip, Rejected):
+                if isinstance(clip, Rejection):
                     rejected.append(clip)
                 else:
                     places[index] = tar.add(index, members(clip, index, self.plan.source.storage))
@@ -60,14 +60,14 @@ class ShardWriter:
 
     def _read(
         self, number: int, crashed: dict[int, str], report: Report
-    ) -> Iterator[tuple[int, Clip | Rejected]]:
+    ) -> Iterator[tuple[int, Clip | Rejection]]:
         for index in self.plan.indices(number):
             report(index)
             id = self.plan.ids[index]
-            yield index, Rejected(id, crashed[index]) if index in crashed else self.plan.source.read(id)
+            yield index, Rejection(id, crashed[index]) if index in crashed else self.plan.source.read(id)
 
 
-def finished(out: Path, number: int) -> Entry | None:
+def read_entry(out: Path, number: int) -> Entry | None:
     """Return the entry of a shard that is complete and undamaged."""
     try:
         values = json.loads((out / WORK / f"{number:06d}.json").read_text())
@@ -77,7 +77,7 @@ def finished(out: Path, number: int) -> Entry | None:
             return None
     except (FileNotFoundError, ValueError, KeyError):
         return None
-    return Entry(shard, [Rejected(**clip) for clip in values["rejected"]])
+    return Entry(shard, [Rejection(**clip) for clip in values["rejected"]])
 
 
 class TarWriter:

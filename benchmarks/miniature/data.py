@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch.nn import functional
 
-from cacl.labels.classify import ClassifyFrames, build_classifier
+from cacl.labels.classifier import build_classifier
+from cacl.labels.classify import ClassifyFrames
 from cacl.labels.cluster import DIMENSIONS, whiten
 from cacl.labels.features import Features
 from cacl.labels.quality import compare
@@ -18,7 +19,8 @@ from cacl.labels.relabel import relabel
 from cacl.labels.table import LabelHeader, LabelTable
 from cacl.types import Batch
 from cacl.world import World
-from launch.clips import forget_parts, over_clips, true_classes
+from launch.jobs.clips import discard_parts, map_clips
+from launch.jobs.tables import true_classes
 from shards.store import open_store
 
 STRONG, WEAK = "efficientnet-lite0", "weak"
@@ -73,13 +75,13 @@ def write_weak(data: Path, out: Path) -> None:
         return classify(replace(batch, images=blurred.byte()))
 
     identity = {"fingerprint": store.fingerprint, "side": WEAK_SIDE}
-    arrays = over_clips(store, work, out, identity, World(), 2, "weak labels")
+    arrays = map_clips(store, work, out, identity, world=World(), workers=2, description="weak labels")
     assert arrays is not None  # one process
     header = LabelHeader(
         f"{STRONG} on {WEAK_SIDE} pixels", classifier.weights, store.fingerprint, classifier.classes
     )
     LabelTable(arrays["index"], arrays["label"], arrays["confidence"], header).write(out)
-    forget_parts(out)
+    discard_parts(out)
 
 
 def write_true(data: Path, out: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from cacl.errors import UserError
 from cacl.files import written
 from cacl.labels.classify import ClassifyFrames
-from cacl.model.localizer import Localizer
+from cacl.model.localizer import Localizer, localization_map
 from cacl.model.spectrograms import log_mel
 from cacl.resumable import Arrays, require_finite
 from cacl.types import Batch
@@ -61,7 +61,7 @@ class Features:
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """Work for `map_units`: the frame's embedding by a frozen classifier, and a vector of the sound."""
+    """Work for `resumable_map`: the frame's embedding by a frozen classifier, and a vector of the sound."""
 
     frames: ClassifyFrames
     sound: Callable[[Tensor], Tensor]
@@ -94,7 +94,7 @@ class SoundStatistics:
 
 @dataclass(frozen=True)
 class ModelFeatures:
-    """Work for `map_units`: embeddings of a trained localizer, for a second round of labels."""
+    """Work for `resumable_map`: embeddings of a trained localizer, for a second round of labels."""
 
     model: Localizer
 
@@ -105,8 +105,7 @@ class ModelFeatures:
         Raises UserError where one is not finite.
         """
         embeddings = self.model(*self.model.prepare(batch.images, batch.waveforms))
-        heat = torch.einsum("nhpd,nhd->nhp", embeddings.maps, embeddings.audio).mean(1)
-        place = heat.argmax(1)
+        place = localization_map(embeddings.maps, embeddings.audio).flatten(1).argmax(1)
         at_place = embeddings.maps[torch.arange(len(place), device=place.device), :, place]
         vectors = {"image": at_place, "sound": embeddings.audio}
         arrays = {name: rows.flatten(1).cpu().numpy() for name, rows in vectors.items()}

@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from cacl.model.image import object_map
 from cacl.model.localizer import Localizer, localization_map
 from cacl.types import Batch
 
@@ -19,12 +20,12 @@ Region = Callable[[Tensor, Batch], Tensor]
 """From last feature maps [n, C, h, w] of frames and their batch to boxes [n, 4] in 0..1 (x0, y0, x1, y1)."""
 
 
-def object_guidance(maps: Tensor, batch: Batch) -> Tensor:
+def object_region(maps: Tensor, batch: Batch) -> Tensor:
     """Return boxes [n, 4] around what the classifier sees as an object (OGL, EZ-VSL).
 
-    The map is the mean over channels of |feature|; the box holds its upper half.
+    The box holds the upper half of the object map.
     """
-    return upper_half_box(maps.abs().mean(1))
+    return upper_half_box(object_map(maps))
 
 
 def upper_half_box(heat: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ def upper_half_box(heat: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Localized:
+class ModelRegion:
     """The region that a trained model localizes, as a `Region`."""
 
     model: Localizer
@@ -55,7 +56,7 @@ class Localized:
         return upper_half_box(localization_map(embeddings.maps, embeddings.audio))
 
 
-def cut(pixels: Tensor, boxes: Tensor) -> Tensor:
+def crop_boxes(pixels: Tensor, boxes: Tensor) -> Tensor:
     """Return the boxes [n, 4] (0..1) of frames [n, 3, S, S], each stretched to the whole S × S."""
     side = pixels.shape[-1]
     rows = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype).unsqueeze(1)

@@ -6,13 +6,14 @@ Axes: `N` clips, `D` numbers of a vector, `k` neighbors, `K` labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cacl.labels.quality import agreement, compare
+from cacl.labels.table import LabelTable
 
 _ROWS = 1024
 """Clips whose neighbors are looked for at once: memory is _ROWS · N."""
@@ -76,6 +77,33 @@ def relabel(
     changed = (result.label != label) & (result.share > majority)
     own = np.where(result.label == label, result.share, 1 - result.share)
     return np.where(changed, result.label, label), np.where(changed, result.share, own).astype(np.float32)
+
+
+def relabel_table(
+    table: LabelTable,
+    index: npt.NDArray[np.int64],
+    vectors: npt.NDArray[Any],
+    *,
+    neighbors: int = 20,
+    majority: float = 0.5,
+    weights: str = "",
+) -> LabelTable:
+    """Return `table` after one round of voting among the clips of which there are vectors.
+
+    `vectors` [N, D] belong to the clips `index` [N], sorted; a clip that only one of both has is left out.
+    `weights` is the sha256 of those of the model that made the vectors, for the header.
+    """
+    both, rows, known = np.intersect1d(index, table.index, return_indices=True)
+    before, certainty = table.label[known], table.confidence[known]
+    label, confidence = relabel(vectors[rows], before, certainty, neighbors, majority)
+    parameters = {
+        "neighbors": neighbors,
+        "majority": majority,
+        "run": weights,
+        "table": table.fingerprint,
+    }
+    header = replace(table.header, classifier=f"{table.header.classifier}, relabeled", parameters=parameters)
+    return LabelTable(both, label, confidence, header)
 
 
 def changes(

@@ -127,12 +127,19 @@ class LabelTable:
                 )
         return digest.hexdigest()
 
+    def lookup(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the labels [n] of the clips `index` [n]; -1 for a clip that the table lacks."""
+        known = np.isin(index, self.index)
+        label = np.full(len(index), UNKNOWN, np.int64)
+        label[known] = self.label[np.searchsorted(self.index, index[known])]
+        return label
+
     def clips(self, index: Tensor, valid: Tensor) -> Clips:
         """Join labels to `index` [n] and `valid` [n], on their device and without waiting for it.
 
         A clip that the table lacks has label -1 and confidence 0 (and a soft row of zeros).
         """
-        label, confidence, soft = self._lookup(index.device)
+        label, confidence, soft = self._dense(index.device)
         place = index.clamp(max=len(label) - 1)
         known = (index >= 0) & (index < len(label))
         return Clips(
@@ -143,8 +150,8 @@ class LabelTable:
             soft=None if soft is None else torch.where(known[:, None], soft[place], 0.0),
         )
 
-    def _lookup(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-        if device not in self._lookups:
+    def _dense(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+        if device not in self._dense_by_device:
             length = int(self.index[-1]) + 1 if len(self.index) else 1
             label = np.full(length, UNKNOWN, np.int64)
             confidence = np.zeros(length, np.float32)
@@ -155,11 +162,11 @@ class LabelTable:
                 rows[self.index] = self.soft
                 soft = torch.from_numpy(rows).to(device)
             found = (torch.from_numpy(label).to(device), torch.from_numpy(confidence).to(device), soft)
-            self._lookups[device] = found
-        return self._lookups[device]
+            self._dense_by_device[device] = found
+        return self._dense_by_device[device]
 
     @cached_property
-    def _lookups(self) -> dict[torch.device, tuple[Tensor, Tensor, Tensor | None]]:
+    def _dense_by_device(self) -> dict[torch.device, tuple[Tensor, Tensor, Tensor | None]]:
         return {}
 
 

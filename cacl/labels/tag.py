@@ -74,7 +74,7 @@ def _hear(name: str, function: Callable[[Tensor], Any], waveforms: Tensor) -> Te
 
 @dataclass(frozen=True)
 class ClassifySounds:
-    """Work for `map_units`: labels of the sounds of a batch."""
+    """Work for `resumable_map`: labels of the sounds of a batch."""
 
     tagger: Tagger
     soft: bool = False

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cacl.errors import UserError
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "slurm"
-"""The job scripts: beside this package in a checkout and in an installed wheel."""
+SCRIPTS = Path(__file__).resolve().parents[2] / "slurm"
+"""The job scripts: next to the package `launch` in a checkout and in an installed wheel."""
 
 
 @dataclass(frozen=True)

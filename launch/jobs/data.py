@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,7 +75,7 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     if data.labels is not None:
         labels = LabelTable.load(data.labels, fingerprint=store.fingerprint)
         identity["labels"] = labels.fingerprint
-        by_clip = _labels_of(labels, store.indices)
+        by_clip = labels.lookup(store.indices)
     largest = -1 if labels is None else int(labels.label.max(initial=-1))
     recipe.loss.positives.check_labels(largest, soft=labels is not None and labels.soft is not None)
     order = data.order.order(store.shards, training.global_batch_size, training.seed, by_clip)
@@ -118,9 +117,3 @@ def validation_of(recipe: Recipe, engine: Engine, world: World) -> Validation | 
             return retrieval(embed, batches, join, recipe.loss, world, stop)
 
     return measure
-
-
-def _labels_of(labels: LabelTable, indices: np.ndarray) -> np.ndarray:
-    """Return the label of every stored clip, [N] int64; -1 where the table lacks it."""
-    index = torch.from_numpy(indices)
-    return labels.clips(index, torch.ones_like(index, dtype=torch.bool)).label.numpy()

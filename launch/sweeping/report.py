@@ -26,7 +26,7 @@ HEAT_MAP_KEYS = ("loss.temperature", "training.global_batch_size")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What one trial reached."""
 
     seed: int
@@ -37,11 +37,11 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Row:
+class SettingResult:
     """One setting over its seeds."""
 
     setting: Setting
-    trials: list[Outcome]
+    trials: list[TrialResult]
     mean: float | None
     """Mean objective of the finished seeds; None where none has finished."""
     interval: tuple[float, float] | None
@@ -63,19 +63,19 @@ def trial_folder(out: Path, setting: Setting, seed: int) -> Path:
     return out / "trials" / f"{setting_name(setting)},seed={seed}"
 
 
-def read_rows(out: Path, space: Space, settings: list[Setting]) -> list[Row]:
+def read_results(out: Path, space: Space, settings: list[Setting]) -> list[SettingResult]:
     """Read every trial; the best whole setting first, settings without a finished seed last."""
     rows = []
     for setting in settings:
-        trials = [_outcome(trial_folder(out, setting, seed), seed, space) for seed in space.seeds]
+        trials = [_read_trial(trial_folder(out, setting, seed), seed, space) for seed in space.seeds]
         values = [t.objective for t in trials if t.state == "finished" and t.objective is not None]
         mean = float(np.mean(values)) if values else None
-        rows.append(Row(setting, trials, mean, _interval(values)))
+        rows.append(SettingResult(setting, trials, mean, _interval(values)))
     sign = -1.0 if space.objective.best == "max" else 1.0
     return sorted(rows, key=lambda row: (not row.is_whole, math.inf if row.mean is None else sign * row.mean))
 
 
-def write_report(out: Path, space: Space, rows: list[Row], recipe: str) -> Path:
+def write_report(out: Path, space: Space, rows: list[SettingResult], recipe: str) -> Path:
     """Write `results.json` and `report.html` into `out`; return the path of the report."""
     body = {
         "format_version": FORMAT_VERSION,
@@ -88,13 +88,13 @@ def write_report(out: Path, space: Space, rows: list[Row], recipe: str) -> Path:
     return out / "report.html"
 
 
-def _outcome(folder: Path, seed: int, space: Space) -> Outcome:
+def _read_trial(folder: Path, seed: int, space: Space) -> TrialResult:
     lines = [(line["step"], space.objective.read(line)) for line in Run(folder).records()]
-    measured = [(step, value) for step, value in lines if value is not None]
-    step, value = measured[-1] if measured else (0, None)
+    values = [(step, value) for step, value in lines if value is not None]
+    step, value = values[-1] if values else (0, None)
     if (folder / STOPPED).exists():
-        return Outcome(seed, step, value, "stopped")
-    return Outcome(seed, step, value, "finished" if (folder / FINISHED).exists() else "unfinished")
+        return TrialResult(seed, step, value, "stopped")
+    return TrialResult(seed, step, value, "finished" if (folder / FINISHED).exists() else "unfinished")
 
 
 def _interval(values: list[float]) -> tuple[float, float] | None:
@@ -104,15 +104,17 @@ def _interval(values: list[float]) -> tuple[float, float] | None:
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def _heat_map(space: Space, rows: list[Row]) -> str | None:
+def _heat_map(space: Space, rows: list[SettingResult]) -> str | None:
     """Return a picture over two keys as a data URL, the mean over whatever else varies; None with fewer."""
-    listed = [key for key, values in space.vary.items() if isinstance(values, list) and len(values) > 1]
-    keys = HEAT_MAP_KEYS if set(HEAT_MAP_KEYS) <= set(listed) else tuple(listed[:2])
+    lists = {
+        key: values for key, values in space.vary.items() if isinstance(values, list) and len(values) > 1
+    }
+    keys = HEAT_MAP_KEYS if lists.keys() >= set(HEAT_MAP_KEYS) else tuple(lists)[:2]
     if len(keys) < 2:
         return None
     from matplotlib.figure import Figure
 
-    down, across = (space.vary[key] for key in keys)
+    down, across = (lists[key] for key in keys)
     values = np.full((len(down), len(across)), np.nan)
     for i, first in enumerate(down):
         for j, second in enumerate(across):

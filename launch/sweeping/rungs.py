@@ -49,11 +49,11 @@ class Rungs:
             for rung, scores in body["scores"].items():
                 self.scores[int(rung)].update(scores)
 
-    def goes_on(self, trial: str, step: int, score: float) -> bool:
-        """Enter a score at the highest rung that the trial has come to; say whether the trial goes on.
+    def enter(self, trial: str, step: int, score: float) -> bool:
+        """Enter a score at the highest rung that the trial has come to; say whether the trial continues.
 
-        It does where the score is in the best share of those that came before it. A rung counts a trial once:
-        one that is met there again goes on. A score that is not a number never does.
+        It does if the score is in the best share of those that came before it. A trial is scored once per
+        rung: if it returns to a rung it continues. A score that is not a number never does.
         """
         rung = max((rung for rung in self.scores if rung <= step), default=None)
         if rung is None or trial in self.scores[rung]:

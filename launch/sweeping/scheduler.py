@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from launch.sweeping.rungs import Rungs
-from launch.sweeping.space import STOPPED, Objective
+from launch.sweeping.space import STOPPED, SweepObjective
 
 
 class Halving(FIFOScheduler):
@@ -17,15 +17,15 @@ class Halving(FIFOScheduler):
     A trial that is stopped is marked in its run directory, so that it stays so when the sweep is restored.
     """
 
-    def __init__(self, rungs: Rungs, objective: Objective) -> None:
+    def __init__(self, rungs: Rungs, objective: SweepObjective) -> None:
         super().__init__()
         self.rungs, self.sign = rungs, 1.0 if objective.best == "max" else -1.0
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Enter the result, write it down, then decide."""
         mine = trial.config["trial"]
-        goes_on = self.rungs.goes_on(mine["name"], result["step"], self.sign * result["objective"])
-        if not goes_on:
+        continues = self.rungs.enter(mine["name"], result["step"], self.sign * result["objective"])
+        if not continues:
             (Path(mine["run_dir"]) / STOPPED).touch()
         self.rungs.save()
-        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+        return TrialScheduler.CONTINUE if continues else TrialScheduler.STOP

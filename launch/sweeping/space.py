@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PlainValidator, PositiveInt
 
 from cacl.errors import UserError
 from cacl.options import Options, parse
@@ -37,13 +37,17 @@ STOPPED, FINISHED = "stopped-early", "finished"
 
 
 @dataclass(frozen=True)
-class Range(Options):
+class NumberRange(Options):
     """Numbers to draw from."""
 
     low: float
     high: float
     log: bool = False
     """Draw the logarithm evenly."""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise UserError("needs low below high, and low above 0 where log is true")
 
     def draw(self, generator: np.random.Generator) -> float:
         """Return one number."""
@@ -52,16 +56,35 @@ class Range(Options):
         return float(generator.uniform(self.low, self.high))
 
 
+Variations = dict[str, list[Any] | NumberRange]
+"""Dotted key of the recipe → a list of values, or a range."""
+
+
+def parse_variations(vary: Any) -> Variations:
+    """Return what a space varies, a mapping as YAML gives it. Raises UserError that names the wrong key."""
+    if not isinstance(vary, dict) or not vary:
+        raise UserError("vary: name at least one key of the recipe")
+    return {key: _parse_values(key, values) for key, values in vary.items()}
+
+
+def _parse_values(key: str, values: Any) -> list[Any] | NumberRange:
+    if isinstance(values, dict):
+        return parse(NumberRange, values, f"vary.{key}")
+    if not isinstance(values, list) or not values:
+        raise UserError(f"vary.{key}: give a list of values, or {{low: ..., high: ...}}; got {values!r}")
+    return values
+
+
 @dataclass(frozen=True)
 class Grid(Options):
     """Every combination of the listed values."""
 
     name: Literal["grid"] = "grid"
 
-    def settings(self, vary: dict[str, list[Any] | Range]) -> list[Setting]:
+    def settings(self, vary: Variations) -> list[Setting]:
         """Return all combinations; a range has no end of values and is refused."""
         for key, values in vary.items():
-            if isinstance(values, Range):
+            if isinstance(values, NumberRange):
                 raise UserError(f"vary.{key}: a grid needs a list of values; or use search: {{name: random}}")
         return [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]  # type: ignore[arg-type]
 
@@ -74,14 +97,18 @@ class Random(Options):
     samples: int = 20
     seed: int = 0
 
-    def settings(self, vary: dict[str, list[Any] | Range]) -> list[Setting]:
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise UserError("search.samples: give at least 1")
+
+    def settings(self, vary: Variations) -> list[Setting]:
         """Return `samples` settings, the same ones at every call."""
         generator = np.random.default_rng(self.seed)
 
-        def draw(values: list[Any] | Range) -> Any:
+        def draw(values: list[Any] | NumberRange) -> Any:
             return (
                 values.draw(generator)
-                if isinstance(values, Range)
+                if isinstance(values, NumberRange)
                 else values[generator.integers(len(values))]
             )
 
@@ -107,9 +134,13 @@ class Asha(Options):
     """One in so many goes on from a rung to the next."""
     name: Literal["asha"] = "asha"
 
+    def __post_init__(self) -> None:
+        if not (1 <= self.first_step <= self.last_step and self.reduction > 1):
+            raise UserError("stop: needs 1 <= first_step <= last_step and reduction above 1")
+
 
 @dataclass(frozen=True)
-class Objective(Options):
+class SweepObjective(Options):
     """What is to be best: a key of the lines of train.jsonl, dots for keys within keys."""
 
     key: str = "validation.recall_at_1"
@@ -127,24 +158,30 @@ class Objective(Options):
 class Space(Options):
     """A sweep."""
 
-    vary: dict[str, Any]
-    """Dotted key of the recipe → a list of values, or a range."""
+    vary: Annotated[Variations, PlainValidator(parse_variations)]
     fixed: dict[str, Any] = field(default_factory=dict)
     """Dotted keys that every trial sets, such as a smaller number of epochs."""
     search: Annotated[Grid | Random, Field(discriminator="name")] = field(default_factory=Grid)
     stop: Annotated[Never | Asha, Field(discriminator="name")] = field(default_factory=Never)
     seeds: tuple[int, ...] = (0,)
     """training.seed of the trials that each setting gets."""
-    objective: Objective = field(default_factory=Objective)
-    processes: int = 1
+    objective: SweepObjective = field(default_factory=SweepObjective)
+    processes: PositiveInt = 1
     """Ranks of one trial; each has a GPU where the machines have any."""
-    retries: int = 3
+    retries: NonNegativeInt = 3
     """How often a trial that crashed is started again from its checkpoint."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError("seeds: give at least one, and none of them twice")
+        if "training.seed" in {*self.vary, *self.fixed}:
+            raise UserError(
+                "training.seed: list the seeds under `seeds`, where they count as repeats of a setting"
+            )
 
     def settings(self, recipe: str) -> list[Setting]:
         """Return every setting, checked against the recipe. Raises UserError for the first bad one."""
-        vary = {key: _values(key, values) for key, values in self.vary.items()}
-        settings = self.search.settings(vary)
+        settings = self.search.settings(self.vary)
         names = [setting_name(setting) for setting in settings]
         if len(set(names)) < len(names):
             raise UserError(
@@ -172,25 +209,7 @@ class Space(Options):
 
 def load_space(path: str | Path) -> Space:
     """Read and check a space. Raises UserError, one sentence, for whatever is wrong with it."""
-    space = parse(Space, read_yaml(find(path, "spaces")), str(path))
-    wrong = None
-    if not space.vary:
-        wrong = "vary: name at least one key of the recipe"
-    elif not space.seeds or len(set(space.seeds)) < len(space.seeds):
-        wrong = "seeds: give at least one, and none of them twice"
-    elif space.processes < 1 or space.retries < 0:
-        wrong = "processes is at least 1 and retries at least 0"
-    elif "training.seed" in {*space.vary, *space.fixed}:
-        wrong = "training.seed: list the seeds under `seeds`, where they count as repeats of a setting"
-    elif isinstance(space.search, Random) and space.search.samples < 1:
-        wrong = "search.samples: give at least 1"
-    elif isinstance(space.stop, Asha) and not (
-        1 <= space.stop.first_step <= space.stop.last_step and space.stop.reduction > 1
-    ):
-        wrong = "stop: needs 1 <= first_step <= last_step and reduction above 1"
-    if wrong:
-        raise UserError(f"{path}: {wrong}")
-    return space
+    return parse(Space, read_yaml(find(path, "spaces")), str(path))
 
 
 def setting_name(setting: Setting) -> str:
@@ -205,14 +224,3 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value) if isinstance(value, str | int) else json.dumps(value, separators=("", "-"))
-
-
-def _values(key: str, values: Any) -> list[Any] | Range:
-    if isinstance(values, dict):
-        drawn = parse(Range, values, f"vary.{key}")
-        if not drawn.low < drawn.high or (drawn.log and drawn.low <= 0):
-            raise UserError(f"vary.{key}: needs low below high, and low above 0 where log is true")
-        return drawn
-    if not isinstance(values, list) or not values:
-        raise UserError(f"vary.{key}: give a list of values, or {{low: ..., high: ...}}; got {values!r}")
-    return values

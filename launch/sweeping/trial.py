@@ -16,7 +16,7 @@ from typing import Any
 from cacl.files import lock_with_children
 from cacl.processes import end_with_parent
 from cacl.runs import log
-from launch.sweeping.space import FINISHED, STOPPED, Objective
+from launch.sweeping.space import FINISHED, STOPPED, SweepObjective
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -33,7 +33,7 @@ def run_trial(config: dict[str, Any]) -> None:
     trial = config["trial"]
     run = Path(trial["run_dir"])
     run.mkdir(parents=True, exist_ok=True)
-    objective = Objective(**trial["objective"])
+    objective = SweepObjective(**trial["objective"])
     reported = 0
 
     def report() -> None:

@@ -21,10 +21,10 @@ import ray
 from ray import tune
 
 from cacl.errors import UserError
+from launch.sweeping.live_table import LiveTable
 from launch.sweeping.rungs import Rungs
 from launch.sweeping.scheduler import Halving
 from launch.sweeping.space import Asha, Space
-from launch.sweeping.table import LiveTable
 from launch.sweeping.trial import run_trial
 
 _ATTEMPTS = 5
@@ -47,7 +47,7 @@ def tune_trials(
         stop = space.stop
         asha = Halving(Rungs(stop, out / "rungs.json"), space.objective) if isinstance(stop, Asha) else None
         tuner = tune.Tuner(
-            tune.with_resources(run_trial, needs(space, machines)),
+            tune.with_resources(run_trial, plan_resources(space, machines)),
             param_space={"trial": tune.grid_search(trials)},
             tune_config=tune.TuneConfig(scheduler=asha),
             run_config=tune.RunConfig(
@@ -99,7 +99,7 @@ def check_address(address: str) -> None:
         raise UserError(f"--address {address}: no Ray cluster answers there: {error}") from error
 
 
-def needs(space: Space, machines: list[dict[str, float]]) -> dict[str, float]:
+def plan_resources(space: Space, machines: list[dict[str, float]]) -> dict[str, float]:
     """Return what one trial takes of a machine. Raises UserError where no machine could have it."""
     wanted: dict[str, float] = {"CPU": space.processes}
     if any(machine.get("GPU") for machine in machines):

@@ -27,41 +27,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run each step as a command that the reader can repeat; what is finished already is not redone."""
-    started = time.monotonic()
+    from launch.jobs.demo import is_evaluated
+
+    start = time.monotonic()
     data = pack()
     labels = f"{data}/train/labels/efficientnet-lite0.parquet"
     step(["label", f"{data}/train"])
     paths = ["--data.train", f"{data}/train", "--data.labels", labels, "--data.test", f"{data}/test"]
-    changed = paths if data != "data/stamps" else []
-    step(["train", RECIPE, "--nproc-per-node", "2", "--run-dir", str(RUN), "--resume", *changed])
-    if is_measured(f"{data}/test"):
+    overrides = paths if data != "data/stamps" else []
+    step(["train", RECIPE, "--nproc-per-node", "2", "--run-dir", str(RUN), "--resume", *overrides])
+    if is_evaluated(RUN, f"{data}/test"):
         print(f"\n{RUN}: its newest checkpoint has been evaluated on {data}/test already")
     else:
         step(["evaluate", "--run", str(RUN)])
     step(["report", "--run", str(RUN)])
     print(f"\n{table(json.loads((RUN / 'metrics.json').read_text()))}")
-    print(f"\nThe demo took {(time.monotonic() - started) / 60:.1f} minutes. Open this in a browser:")
+    print(f"\nThe demo took {(time.monotonic() - start) / 60:.1f} minutes. Open this in a browser:")
     print(f"  {(RUN / 'report.html').resolve()}")
     return 0
-
-
-def is_measured(test: str) -> bool:
-    """Say whether the newest checkpoint has been evaluated on these clips, by the protocol as it is now."""
-    from cacl.evaluation.protocols import get_protocol
-    from cacl.runs import checkpoint
-    from shards.store import open_store
-
-    newest, summary = checkpoint.latest_valid(RUN / "checkpoints"), RUN / "metrics.json"
-    if newest is None or not summary.exists():
-        return False
-    record, protocol = json.loads(summary.read_text()), get_protocol("stamps")
-    wanted = {
-        "protocol": protocol.name,
-        "protocol_version": protocol.version,
-        "checkpoint": newest.name,
-        "data": open_store(test).fingerprint,
-    }
-    return all(record.get(key) == value for key, value in wanted.items())
 
 
 def pack() -> str:

@@ -12,30 +12,6 @@ changes no label.
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import TYPE_CHECKING
-
-from cacl.errors import UserError
-from launch.clips import (
-    IMAGE_SIZE,
-    forget_parts,
-    over_clips,
-    table_path,
-    trained_model,
-    user_tagger,
-    whole_clips,
-)
-from launch.jobs.environment import start_world, stop_world
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cacl.labels.classify import ClassifyFrames
-    from cacl.labels.regions import Region
-    from cacl.labels.table import LabelHeader
-    from cacl.labels.tag import ClassifySounds
-    from cacl.world import World
-    from shards.store import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,104 +51,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Label as one rank."""
-    if arguments.tagger and (arguments.weights or (arguments.views, arguments.region) != ("whole", "whole")):
-        raise UserError("--tagger: labels sounds; leave out --weights, --views and --region")
+    from launch.jobs.environment import start_world, stop_world
+    from launch.jobs.label import label
+
     world = start_world()
     try:
-        label_rank(arguments, world)
+        written = label(
+            arguments.data,
+            arguments.out,
+            classifier=arguments.classifier,
+            weights=arguments.weights,
+            views=arguments.views,
+            region=arguments.region,
+            tagger=arguments.tagger,
+            soft=arguments.soft,
+            workers=arguments.workers,
+            world=world,
+        )
     finally:
         stop_world()
-
-
-def label_rank(arguments: argparse.Namespace, world: World) -> None:
-    """Label this rank's share; rank 0 writes the table."""
-    from cacl.labels.table import LabelTable
-    from shards.store import open_store
-
-    store = open_store(arguments.data)
-    work, header = (sounds if arguments.tagger else frames)(arguments, store, world)
-    name = header.classifier.replace(":", "-")
-    out = table_path(arguments.data, arguments.out, name)
-    if is_labeled(out, header, len(store.indices), arguments.soft):
-        if world.is_main:
-            print(f"{out}: is there already, of this classifier and these clips")
+    if written is None:
         return
-    identity = {**vars(header), "soft": arguments.soft}
-    arrays = over_clips(store, work, out, identity, world, arguments.workers, "label")
-    if arrays is None:
+    if not written.is_new:
+        print(f"{written.path}: is there already, of this classifier and these clips")
         return
-    table = LabelTable(header=header, **arrays)
-    table.write(out)
-    forget_parts(out)
+    table = written.table
     used = len(set(table.label.tolist()))
-    print(f"{out}: {len(table.index)} clips, {used} of {header.classes} classes used")
-
-
-def frames(arguments: argparse.Namespace, store: Store, world: World) -> tuple[ClassifyFrames, LabelHeader]:
-    """Return the work of labeling frames, and the header of its table."""
-    from cacl.labels.classify import ClassifyFrames, build_classifier
-    from cacl.labels.table import LabelHeader
-
-    classifier = build_classifier(arguments.classifier, arguments.weights).to(world.device)
-    find, trained = region(arguments.region, world)
-    header = LabelHeader(
-        classifier=arguments.classifier,
-        weights=classifier.weights,
-        fingerprint=store.fingerprint,
-        classes=classifier.classes,
-        preprocessing={
-            "image_size": IMAGE_SIZE,
-            "views": arguments.views,
-            "region": arguments.region,
-            **({"region_weights": trained} if trained else {}),
-            "mean": classifier.get_buffer("mean").flatten().tolist(),
-            "std": classifier.get_buffer("std").flatten().tolist(),
-        },
-    )
-    return ClassifyFrames(classifier, arguments.views, find, arguments.soft), header
-
-
-def sounds(arguments: argparse.Namespace, store: Store, world: World) -> tuple[ClassifySounds, LabelHeader]:
-    """Return the work of labeling sounds, and the header of its table."""
-    from cacl.labels.table import LabelHeader
-    from cacl.labels.tag import ClassifySounds
-
-    view = whole_clips(store)
-    tagger = user_tagger(arguments.tagger, store, world.device)
-    header = LabelHeader(
-        classifier=tagger.name,
-        weights=tagger.weights,
-        fingerprint=store.fingerprint,
-        classes=tagger.width,
-        preprocessing={"sample_rate": view.sample_rate, "duration": view.duration},
-    )
-    return ClassifySounds(tagger, arguments.soft), header
-
-
-def is_labeled(path: Path, header: LabelHeader, clips: int, soft: bool) -> bool:
-    """Say whether the table at `path` is what this command would write again."""
-    from cacl.labels.table import LabelTable
-
-    try:
-        table = LabelTable.load(path)
-    except UserError:
-        return False
-    return table.header == header and len(table.index) == clips and (table.soft is not None) == soft
-
-
-def region(name: str, world: World) -> tuple[Region | None, str]:
-    """Return what finds the region to look at (nothing for the whole frame), and its weights' sha256."""
-    from cacl.labels.regions import Localized, object_guidance
-
-    if name == "whole":
-        return None, ""
-    if name == "ogl":
-        return object_guidance, ""
-    model, weights = trained_model(name, world.device)
-    return Localized(model), weights
-
-
-if __name__ == "__main__":
-    from launch.main import main as run_verb
-
-    sys.exit(run_verb(["label", *sys.argv[1:]]))
+    print(f"{written.path}: {len(table.index)} clips, {used} of {table.header.classes} classes used")

@@ -11,20 +11,10 @@ Clusters are those of sound alone (--of sound), of frames alone (--of image), or
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cacl.errors import UserError
-from launch.clips import forget_parts, over_clips, table_path, trained_model, true_classes
-from launch.clusters import cluster, fuse
-from launch.jobs.environment import start_world, stop_world
-
 if TYPE_CHECKING:
-    from cacl.resumable import Arrays
-    from shards.store import Store
+    from launch.jobs.tables import TableFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,94 +81,92 @@ def main(arguments: argparse.Namespace) -> None:
     {"cluster": cluster, "fuse": fuse, "relabel": relabel, "report": report}[arguments.what](arguments)
 
 
-def relabel(arguments: argparse.Namespace) -> None:
-    """Write the table after one round of voting, and what changed beside it."""
-    import numpy as np
-
-    from cacl.labels.relabel import changes
-    from cacl.labels.relabel import relabel as take_votes
-    from cacl.labels.table import LabelTable
-    from shards.store import open_store
-
-    if arguments.neighbors < 1 or not 0 <= arguments.majority <= 1:
-        raise UserError("--neighbors must be 1 or more, and --majority must lie in 0..1")
-    store = open_store(arguments.data)
-    table = LabelTable.load(arguments.table, store.fingerprint)
-    out = table_path(arguments.data, arguments.out, f"{Path(arguments.table).stem}-relabeled")
-    vectors, weights = embed(arguments, store, out)
-    if vectors is None:
-        return
-    index, rows, known = np.intersect1d(vectors["index"], table.index, return_indices=True)
-    both = np.concatenate([vectors["image"][rows], vectors["sound"][rows]], axis=1)
-    before = table.label[known]
-    after, confidence = take_votes(
-        both, before, table.confidence[known], arguments.neighbors, arguments.majority
-    )
-    parameters = {
-        "neighbors": arguments.neighbors,
-        "majority": arguments.majority,
-        "run": weights,
-        "table": table.fingerprint,
-    }
-    header = replace(table.header, classifier=f"{table.header.classifier}, relabeled", parameters=parameters)
-    LabelTable(index, after, confidence, header).write(out)
-    forget_parts(out)
-    change = changes(before, after, true_classes(store, index))
-    out.with_suffix(".json").write_text(json.dumps(change, indent=1) + "\n")
-    print(
-        f"{out}: {change['changed']} of {change['clips']} labels changed; what changed is in "
-        f"{out.with_suffix('.json')}"
-    )
-
-
-def embed(arguments: argparse.Namespace, store: Store, out: Path) -> tuple[Arrays | None, str]:
-    """Return every clip's vectors by the trained model on rank 0, None elsewhere; and its weights' hash."""
-    from cacl.labels.features import ModelFeatures
+def cluster(arguments: argparse.Namespace) -> None:
+    """Cluster as one rank."""
+    from launch.jobs.cluster import cluster
+    from launch.jobs.environment import start_world, stop_world
 
     world = start_world()
     try:
-        model, weights = trained_model(arguments.run, world.device)
-        identity = {"run": weights, "fingerprint": store.fingerprint, "kind": "relabel"}
-        work = ModelFeatures(model)
-        return over_clips(store, work, out, identity, world, arguments.workers, "embed"), weights
+        written = cluster(
+            arguments.data,
+            arguments.out,
+            of=arguments.of,
+            clusters=arguments.clusters,
+            soft=arguments.soft,
+            seed=arguments.seed,
+            classifier=arguments.classifier,
+            weights=arguments.weights,
+            tagger=arguments.tagger,
+            run=arguments.run,
+            workers=arguments.workers,
+            world=world,
+        )
     finally:
         stop_world()
+    if written is not None:
+        show_clusters(written)
 
 
-def short_names(paths: list[Path]) -> dict[str, Path]:
-    """Return files by their bare names where these tell them apart, else by their paths."""
-    stems = {path.stem: path for path in paths}
-    return stems if len(stems) == len(paths) else {str(path): path for path in paths}
+def fuse(arguments: argparse.Namespace) -> None:
+    """Fuse two tables."""
+    from launch.jobs.fuse import fuse
+
+    image, sound = arguments.tables
+    written = fuse(
+        image,
+        sound,
+        arguments.data,
+        arguments.out,
+        clusters=arguments.clusters,
+        soft=arguments.soft,
+        seed=arguments.seed,
+    )
+    show_clusters(written)
+
+
+def show_clusters(written: TableFile) -> None:
+    """Print where a table is and what it holds."""
+    table = written.table
+    print(f"{written.path}: {len(table.index)} clips in {table.header.classes} clusters")
+
+
+def relabel(arguments: argparse.Namespace) -> None:
+    """Let neighbors vote, as one rank."""
+    from launch.jobs.environment import start_world, stop_world
+    from launch.jobs.relabel import relabel
+
+    world = start_world()
+    try:
+        written = relabel(
+            arguments.table,
+            arguments.data,
+            arguments.run,
+            arguments.out,
+            neighbors=arguments.neighbors,
+            majority=arguments.majority,
+            workers=arguments.workers,
+            world=world,
+        )
+    finally:
+        stop_world()
+    if written is not None:
+        changes = written.changes
+        print(
+            f"{written.path}: {changes['changed']} of {changes['clips']} labels changed; what changed is in "
+            f"{written.changes_path}"
+        )
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Write report.json and report.html of one table or several."""
-    from cacl.labels.report import build_report, count_labels
-    from cacl.labels.table import LabelTable
-    from cacl.viewing.label_report import write_label_report
-    from shards.store import open_store
+    """Write the report and print its main figures."""
+    from launch.jobs.label_report import report_labels
 
-    if arguments.batch_size < 2:
-        raise UserError(f"--batch-size {arguments.batch_size}: pairs need 2 clips or more")
-    store = open_store(arguments.data)
-    paths = short_names([Path(path) for path in arguments.tables])
-    tables = {name: LabelTable.load(path, store.fingerprint) for name, path in paths.items()}
-    truth = {name: true_classes(store, table.index) for name, table in tables.items()}
-    record = build_report(tables, truth, arguments.batch_size)
-    folder = Path(arguments.out) if arguments.out else table_path(arguments.data, None, "report").parent
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(record, indent=1) + "\n")
-    write_label_report(folder / "report.html", record, count_labels(tables, truth))
-    for name, part in record["tables"].items():
+    written = report_labels(arguments.tables, arguments.data, arguments.out, batch_size=arguments.batch_size)
+    for name, part in written.record["tables"].items():
         line = f"{name}: {part['classes']} classes, {part['positives_per_clip']:.2f} positives a clip"
         if "pair_f1" in part:
             line += f", purity {part['purity']:.3f}, pair precision {part['pair_precision']:.3f}"
             line += f", recall {part['pair_recall']:.3f}, F1 {part['pair_f1']:.3f}"
         print(line)
-    print(folder / "report.html")
-
-
-if __name__ == "__main__":
-    from launch.main import main as run_verb
-
-    sys.exit(run_verb(["labels", *sys.argv[1:]]))
+    print(written.page)

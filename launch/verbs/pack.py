@@ -10,16 +10,18 @@ What was begun goes on, and what is packed already is checked.
 from __future__ import annotations
 
 import argparse
-import os
 import typing
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cacl.errors import UserError
+from launch.verbs.arguments import count_cores, positive
 from shards.clip import Storage
 from shards.sources import SOURCES, source_class
 from shards.sources.base import Source
+
+if TYPE_CHECKING:
+    from shards.manifest import Manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _add_fields(one, Storage, {field.name: field.default for field in fields(kind)}["storage"])
         one.add_argument("--out", type=Path, required=True, help="folder of the shards")
         one.add_argument(
-            "--workers", type=positive, default=_cores(), help="processes (default: %(default)s)"
+            "--workers", type=positive, default=count_cores(), help="processes (default: %(default)s)"
         )
         one.add_argument(
             "--shard-size",
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         one.add_argument(
             "--part",
-            type=_part,
+            type=_parse_part,
             default=(1, 1),
             metavar="K/N",
             help="pack the K-th of N parts only, then merge",
@@ -54,39 +56,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Plan, pack, merge; or check what is packed already."""
-    try:
-        return _pack(arguments)
-    except OSError as error:
-        where = error.filename or arguments.out
-        raise UserError(
-            f"{where}: {error.strerror}; what is finished is kept: mend it and run again"
-        ) from error
-
-
-def _pack(arguments: argparse.Namespace) -> int:
-    from shards import pack
-    from shards.plan import make_plan
+    """Pack or merge, and say what is there."""
+    from launch.jobs.pack import merge, pack
 
     out, limit = arguments.out, arguments.max_rejected
-    packed = (out / "manifest.json").exists()
     if arguments.source == "merge":
-        _tell(out, pack.checked(out) if packed else pack.merge(pack.recorded_plan(out), out, limit))
+        show(out, merge(out, max_rejected=limit))
         return 0
-    plan = make_plan(_source(arguments), arguments.shard_size)
-    if packed:
-        _tell(out, pack.check(plan, out))
-        return 0
-    turn, parts = arguments.part
-    pack.pack(plan, out, workers=arguments.workers, part=(turn, parts), max_rejected=limit)
-    if parts == 1:
-        _tell(out, pack.merge(plan.head, out, limit))
+    manifest = pack(
+        build_source(arguments),
+        out,
+        workers=arguments.workers,
+        shard_size=arguments.shard_size,
+        part=arguments.part,
+        max_rejected=limit,
+    )
+    if manifest is not None:
+        show(out, manifest)
     else:
+        turn, parts = arguments.part
         print(f"part {turn} of {parts} is packed; after the last one: cacl pack merge --out {out}")
     return 0
 
 
-def _tell(out: Path, manifest: Any) -> None:
+def show(out: Path, manifest: Manifest) -> None:
+    """Print how much a folder of shards holds."""
     stored = sum(shard.nsamples for shard in manifest.shards)
     size = sum(shard.filesize for shard in manifest.shards) / 1e6
     rejected = (
@@ -96,7 +90,7 @@ def _tell(out: Path, manifest: Any) -> None:
     print(f"fingerprint {manifest.fingerprint}")
 
 
-def _source(arguments: argparse.Namespace) -> Source:
+def build_source(arguments: argparse.Namespace) -> Source:
     """Build the source from the options of the same names."""
     kind = source_class(arguments.source)
     values = vars(arguments)
@@ -142,17 +136,10 @@ def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
 
 def _add_max_rejected(parser: argparse.ArgumentParser, default: float | None, shown: str) -> None:
     help_text = f"share of rejected clips, 0..1, over which the run ends with an error (default: {shown})"
-    parser.add_argument("--max-rejected", type=_share, default=default, help=help_text)
+    parser.add_argument("--max-rejected", type=_parse_share, default=default, help=help_text)
 
 
-def positive(text: str) -> int:
-    """Read a whole number of 1 or more from the command line."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
-def _share(text: str) -> float:
+def _parse_share(text: str) -> float:
     try:
         share = float(text)
     except ValueError:
@@ -162,12 +149,8 @@ def _share(text: str) -> float:
     return share
 
 
-def _part(text: str) -> tuple[int, int]:
+def _parse_part(text: str) -> tuple[int, int]:
     turn, slash, parts = text.partition("/")
     if not (slash and turn.isdecimal() and parts.isdecimal() and 1 <= int(turn) <= int(parts)):
         raise argparse.ArgumentTypeError(f"{text!r} is not K/N with 1 <= K <= N, such as 3/16")
     return int(turn), int(parts)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

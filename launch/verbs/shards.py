@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from collections import Counter
 from pathlib import Path
 
 from cacl.errors import UserError
-from launch.verbs.pack import positive
+from launch.verbs.arguments import count_cores, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info.add_argument("location", help="folder or address of the shards")
     verify = verbs.add_parser("verify", help="check every checksum and every sample", allow_abbrev=False)
     verify.add_argument("location", help="folder or address of the shards")
-    cores = len(os.sched_getaffinity(0))
-    verify.add_argument("--workers", type=positive, default=cores, help="processes (default: %(default)s)")
+    verify.add_argument(
+        "--workers", type=positive, default=count_cores(), help="processes (default: %(default)s)"
+    )
     audit = verbs.add_parser("audit", help="find training clips that stand in test lists", allow_abbrev=False)
     audit.add_argument("training", type=Path, help="folder of shards, or a list of ids")
     audit.add_argument(
@@ -42,71 +41,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run a sub-verb."""
-    {"info": _info, "verify": _verify, "audit": _audit}[arguments.verb](arguments)
+    {"info": show_info, "verify": verify, "audit": audit}[arguments.verb](arguments)
     return 0
 
 
-def _info(arguments: argparse.Namespace) -> None:
-    from shards.store import open_store
+def show_info(arguments: argparse.Namespace) -> None:
+    """Print what is there."""
+    from launch.jobs.shards import summarize_shards
 
-    store = open_store(arguments.location)
-    manifest, sizes = store.manifest, [len(shard) for shard in store.shards]
-    size = sum(shard.filesize for shard in manifest.shards)
+    summary = summarize_shards(arguments.location)
+    manifest, clips = summary.manifest, summary.clips
     print(f"{arguments.location}: {manifest.source}")
     print(f"  fingerprint  {manifest.fingerprint}")
-    print(f"  clips        {sum(sizes)} of {manifest.ids} ids, {manifest.ids - sum(sizes)} rejected")
-    print(f"  shards       {len(sizes)} of up to {manifest.shard_size} clips, {size / 1e6:.1f} MB")
+    print(f"  clips        {clips} of {manifest.ids} ids, {manifest.ids - clips} rejected")
+    print(
+        f"  shards       {len(manifest.shards)} of up to {manifest.shard_size} clips, "
+        f"{summary.size / 1e6:.1f} MB"
+    )
     print(f"  parameters   {json.dumps(manifest.parameters)}")
     print(f"  packed with  {', '.join(map(' '.join, manifest.environment.items()))}")
-    rejected = Path(arguments.location) / "rejected.jsonl"
-    if rejected.exists():
-        lines = map(json.loads, rejected.read_text(encoding="utf-8").splitlines())
-        reasons = Counter(line["reason"].partition(":")[0] for line in lines)
-        for reason, count in reasons.most_common():
-            print(f"  rejected     {count} × {reason}")
+    for reason, count in summary.rejections:
+        print(f"  rejected     {count} × {reason}")
 
 
-def _verify(arguments: argparse.Namespace) -> None:
-    from shards.store import open_store
-    from shards.verify import verify
+def verify(arguments: argparse.Namespace) -> None:
+    """Print what is wrong, a line each."""
+    from launch.jobs.shards import summarize_shards, verify_shards
 
-    problems = list(verify(arguments.location, arguments.workers))
+    problems = verify_shards(arguments.location, arguments.workers)
     for problem in problems:
         print(problem)
     if problems:
         raise UserError(f"{arguments.location}: {len(problems)} faults, named above")
-    print(f"{arguments.location}: all {len(open_store(arguments.location).indices)} clips are sound")
+    print(f"{arguments.location}: all {summarize_shards(arguments.location).clips} clips are sound")
 
 
-def _audit(arguments: argparse.Namespace) -> None:
-    from shards.audit import find_leak, read_ids, validation_split
-    from shards.sources.vggsound import read_table
+def audit(arguments: argparse.Namespace) -> None:
+    """Print what is shared, and where lists were written."""
+    from launch.jobs.shards import audit
 
-    if not 0 < arguments.share < 1:
-        raise UserError(f"--share: {arguments.share} does not lie between 0 and 1")
-    training = read_ids(arguments.training)
-    if arguments.classes:
-        training |= {row.id: row.label for row in read_table(arguments.classes) if row.id in training}
-    print(f"{arguments.training}: {len(training)} clips")
-    leaked: set[str] = set()
-    for path in arguments.against:
-        tested = read_ids(path)
-        leak = find_leak(training, tested)
-        leaked.update(leak.same_clip)
-        print(f"  {path}: {len(leak.same_clip)} of its {len(tested)} clips stand in the training set")
+    found = audit(
+        arguments.training,
+        arguments.against,
+        classes=arguments.classes,
+        share=arguments.share,
+        clean_file=arguments.clean,
+        validation_file=arguments.validation,
+    )
+    print(f"{arguments.training}: {found.training} clips")
+    for path, clips, leak in found.leaks:
+        print(f"  {path}: {len(leak.same_clip)} of its {clips} clips stand in the training set")
         if leak.same_video:
             print(f"  {path}: {len(leak.same_video)} training clips are other parts of its videos")
-        leaked.update(leak.same_video)
-    clean = {id: name for id, name in training.items() if id not in leaked}
-    print(f"  clean: {len(clean)} clips")
+    print(f"  clean: {len(found.clean)} clips")
     if arguments.validation:
-        chosen = validation_split(clean, arguments.share)
-        _write(arguments.validation, chosen, "validation clips")
-        clean = {id: name for id, name in clean.items() if id not in set(chosen)}
+        print(f"  wrote {arguments.validation}: {len(found.validation)} validation clips")
     if arguments.clean:
-        _write(arguments.clean, sorted(clean), "clean training clips")
-
-
-def _write(path: Path, ids: list[str], what: str) -> None:
-    path.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
-    print(f"  wrote {path}: {len(ids)} {what}")
+        print(f"  wrote {arguments.clean}: {len(found.train)} clean training clips")

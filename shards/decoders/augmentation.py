@@ -42,7 +42,7 @@ class Augmentation(Options):
         return round(self.duration * self.sample_rate)
 
 
-class View(NamedTuple):
+class ClipView(NamedTuple):
     """One clip's random draws; the first three are in 0..1 of the room that the clip leaves."""
 
     left: float
@@ -51,23 +51,23 @@ class View(NamedTuple):
     mirrored: bool
 
 
-MIDDLE = View(0.5, 0.5, 0.5, False)
+MIDDLE = ClipView(0.5, 0.5, 0.5, False)
 """The view of evaluation; of an image it is the whole."""
 
 
-def draw(augmentation: Augmentation, seed: int, epoch: int, index: int) -> View:
+def draw(augmentation: Augmentation, seed: int, epoch: int, index: int) -> ClipView:
     """Return the view of clip `index` in an epoch; neither batch, rank nor worker matters."""
     left, top, start, flip = (float(word) / 2**64 for word in random_words(4, seed, epoch, VIEWS, index))
-    return View(left, top, start, flip < augmentation.flip)
+    return ClipView(left, top, start, flip < augmentation.flip)
 
 
-def resized(augmentation: Augmentation, height: int, width: int) -> tuple[int, int]:
+def fit_short_side(augmentation: Augmentation, height: int, width: int) -> tuple[int, int]:
     """Return height and width, in pixels, of a training frame after its short side was resized."""
     short = min(height, width)
     return round(height * augmentation.short_side / short), round(width * augmentation.short_side / short)
 
 
-def corner(augmentation: Augmentation, view: View, height: int, width: int) -> tuple[int, int]:
+def corner(augmentation: Augmentation, view: ClipView, height: int, width: int) -> tuple[int, int]:
     """Return top and left, in pixels, of the crop in a resized frame of `height` × `width`."""
     room = (height - augmentation.size + 1, width - augmentation.size + 1)
     return min(int(view.top * room[0]), room[0] - 1), min(int(view.left * room[1]), room[1] - 1)

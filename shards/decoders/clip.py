@@ -1,4 +1,4 @@
-"""What both decoders share: the request, the wishes, and what becomes of a clip that cannot be decoded."""
+"""What both decoders share: the request, the spec of what is delivered, and clips that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from cacl.errors import UserError
 from shards.clip import PIXEL_LIMIT
-from shards.decoders.augmentation import MIDDLE, Augmentation, View, draw
+from shards.decoders.augmentation import MIDDLE, Augmentation, ClipView, draw
 
 Policy = Literal["raise", "mask"]
 
@@ -24,7 +24,7 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset(range(0xD0, 0xDA)) | {0x01}
 
 
-class Broken(Exception):
+class BrokenClip(Exception):
     """A stored clip cannot be decoded; the message says why."""
 
 
@@ -52,7 +52,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class DecodeSpec:
     """What is to be delivered of every clip."""
 
     augmentation: Augmentation
@@ -60,34 +60,34 @@ class Wishes:
     sound: str = "wav"
     annotated: bool = False
 
-    def view(self, request: Request, index: int) -> View:
+    def view(self, request: Request, index: int) -> ClipView:
         """Return which part of clip `index` is cut out."""
         return MIDDLE if request.key is None else draw(self.augmentation, *request.key, index)
 
 
 def member(members: Mapping[str, bytes], name: str) -> bytes:
-    """Return a member's bytes. Raises Broken if the clip has none of that name."""
+    """Return a member's bytes. Raises BrokenClip if the clip has none of that name."""
     if name not in members:
-        raise Broken(f"the sample has no member {name!r}, only {', '.join(sorted(members))}")
+        raise BrokenClip(f"the sample has no member {name!r}, only {', '.join(sorted(members))}")
     return members[name]
 
 
 def frame_bytes(members: Mapping[str, bytes]) -> bytes:
-    """Return the stored frame's JPEG. Raises Broken where it is missing, cut off or absurdly large.
+    """Return the stored frame's JPEG. Raises BrokenClip where it is missing, cut off or absurdly large.
 
     Decoders disagree on cut frames: some raise, some fill with gray.
     """
     jpg = member(members, "jpg")
     if not jpg.endswith(_END_OF_IMAGE):
-        raise Broken(f"the frame of {len(jpg)} bytes does not end as a JPEG does")
+        raise BrokenClip(f"the frame of {len(jpg)} bytes does not end as a JPEG does")
     height, width = frame_size(jpg)
     if not 0 < height * width <= PIXEL_LIMIT:
-        raise Broken(f"the frame's header says {width}×{height} pixels")
+        raise BrokenClip(f"the frame's header says {width}×{height} pixels")
     return jpg
 
 
 def frame_size(jpg: bytes) -> tuple[int, int]:
-    """Return height and width as a JPEG's header has them. Raises Broken where that is none."""
+    """Return height and width as a JPEG's header has them. Raises BrokenClip where that is none."""
     at = 2 if jpg.startswith(_START_OF_IMAGE) else len(jpg)
     while at + 9 <= len(jpg) and jpg[at] == 0xFF and jpg[at + 1] not in _WITHOUT_LENGTH:
         if jpg[at + 1] in _START_OF_FRAME:
@@ -95,7 +95,7 @@ def frame_size(jpg: bytes) -> tuple[int, int]:
             return height, width
         # Segments say their length, which counts its own two bytes; 0xFF may be repeated before one.
         at += 1 if jpg[at + 1] == 0xFF else 2 + int.from_bytes(jpg[at + 2 : at + 4], "big")
-    raise Broken(f"the frame of {len(jpg)} bytes does not begin as a JPEG does")
+    raise BrokenClip(f"the frame of {len(jpg)} bytes does not begin as a JPEG does")
 
 
 def annotation(members: Mapping[str, bytes]) -> dict[str, Any]:
@@ -109,18 +109,18 @@ def annotation(members: Mapping[str, bytes]) -> dict[str, Any]:
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Make Broken what decoders raise within: they read bytes in memory, so the clip is at fault."""
+    """Make BrokenClip what decoders raise within: they read bytes in memory, so the clip is at fault."""
     try:
         yield
-    except (Broken, UserError, MemoryError):
+    except (BrokenClip, UserError, MemoryError):
         raise
     except Exception as error:
-        raise Broken(str(error) or type(error).__name__) from error
+        raise BrokenClip(str(error) or type(error).__name__) from error
 
 
-def own_seconds(note: Mapping[str, Any], wishes: Wishes) -> float | None:
-    """Return how many seconds of the wished sound the packer did not repeat; None where nothing says so."""
-    return note.get("seconds") if wishes.sound == "wav" else None
+def own_seconds(note: Mapping[str, Any], spec: DecodeSpec) -> float | None:
+    """Return how many seconds of the spec's sound the packer did not repeat; None where nothing says so."""
+    return note.get("seconds") if spec.sound == "wav" else None
 
 
 def refuse(reader: ClipReader, index: int, error: Exception, policy: Policy) -> None:

@@ -24,12 +24,12 @@ from torch import Tensor
 from cacl.errors import UserError
 from cacl.options import Options
 from cacl.types import Batch
-from shards.decoders.augmentation import Augmentation, View, corner, resized
+from shards.decoders.augmentation import Augmentation, ClipView, corner, fit_short_side
 from shards.decoders.clip import (
-    Broken,
+    BrokenClip,
     ClipReader,
+    DecodeSpec,
     Request,
-    Wishes,
     annotation,
     decoding,
     frame_bytes,
@@ -57,26 +57,28 @@ class DaliDecoder(Options):
     """`mixed` decodes JPEG on the GPU and leaves images there; `auto` takes it where there is a GPU."""
 
     def stream(
-        self, reader: ClipReader, requests: Iterable[Request], wishes: Wishes, workers: int
+        self, reader: ClipReader, requests: Iterable[Request], spec: DecodeSpec, workers: int
     ) -> Iterator[Batch]:
         """Yield one batch a request, in their order, whatever the number of threads."""
         mixed = self.device == "mixed" or (self.device == "auto" and torch.cuda.is_available())
-        waiting: Iterator[_Prepared] = (_prepare(reader, request, wishes) for request in requests)
+        waiting: Iterator[_PendingBatch] = (_prepare(reader, request, spec) for request in requests)
         while first := next(waiting, None):
-            scheduled: deque[_Prepared] = deque()
+            scheduled: deque[_PendingBatch] = deque()
             source = _feed(chain([first], waiting), scheduled)
             try:
-                for images in _decoded(source, len(first.request.index), wishes.augmentation, workers, mixed):
-                    yield scheduled.popleft().finished(images)
+                for images in _decode_images(
+                    source, len(first.request.index), spec.augmentation, workers, mixed
+                ):
+                    yield scheduled.popleft().complete(images)
             except RuntimeError:
                 # A frame that DALI cannot decode ends its pipeline: torchvision decodes that batch and says
                 # which clip it is; a new pipeline goes on with the next.
-                yield decode(reader, scheduled.popleft().request, wishes)
+                yield decode(reader, scheduled.popleft().request, spec)
                 waiting = chain(scheduled, waiting)
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _PendingBatch:
     """A batch of which only the images are missing, and what DALI needs to make them."""
 
     request: Request
@@ -89,20 +91,20 @@ class _Prepared:
     mirrored: np.ndarray
     """[n] int32."""
 
-    def finished(self, images: Tensor) -> Batch:
+    def complete(self, images: Tensor) -> Batch:
         """Return the batch with its images, [n, 3, S, S]; those of broken clips become zeros."""
         images[~self.batch.valid.to(images.device)] = 0
         return replace(self.batch, images=images)
 
 
-def _feed(waiting: Iterable[_Prepared], scheduled: deque[_Prepared]) -> Iterator[tuple[Any, ...]]:
+def _feed(waiting: Iterable[_PendingBatch], scheduled: deque[_PendingBatch]) -> Iterator[tuple[Any, ...]]:
     """Yield what DALI asks for, some batches ahead, and note in `scheduled` what it works on."""
     for prepared in waiting:
         scheduled.append(prepared)
         yield prepared.frames, prepared.starts, prepared.ends, prepared.mirrored
 
 
-def _decoded(
+def _decode_images(
     source: Iterator[tuple[Any, ...]], batch_size: int, augmentation: Augmentation, threads: int, mixed: bool
 ) -> Iterator[Tensor]:
     """Yield the images of each batch, [n, 3, S, S] uint8, on the GPU if `mixed`. Raises RuntimeError."""
@@ -160,32 +162,32 @@ def _pipeline(
     return pipeline
 
 
-def _prepare(reader: ClipReader, request: Request, wishes: Wishes) -> _Prepared:
+def _prepare(reader: ClipReader, request: Request, spec: DecodeSpec) -> _PendingBatch:
     """Read a request's clips and make all but the images. Raises UserError as `decode` does."""
-    count, augmentation = len(request.index), wishes.augmentation
+    count, augmentation = len(request.index), spec.augmentation
     notes: list[dict[str, Any]] = []
     batch = Batch(
         index=torch.from_numpy(request.index),
         images=torch.empty(0),
         waveforms=torch.zeros(count, augmentation.samples),
         valid=torch.ones(count, dtype=torch.bool),
-        annotations=notes if wishes.annotated else None,
+        annotations=notes if spec.annotated else None,
     )
     frames = [_PLACEHOLDER] * count
     regions = np.tile(np.array([0, 0, 1, 1], np.float32), (count, 1))
     mirrored = np.zeros(count, np.int32)
     for row, index in enumerate(request.index.tolist()):
-        members, view = reader.read(index), wishes.view(request, index)
+        members, view = reader.read(index), spec.view(request, index)
         note: dict[str, Any] = {}
         try:
             with decoding():
                 jpg = frame_bytes(members)
                 region = _region(jpg, augmentation, None if request.key is None else view)
-                note = annotation(members) if wishes.annotated else {}
-                stored = member(members, wishes.sound)
-                sound = waveform(stored, augmentation, view, own_seconds(note, wishes))
-        except Broken as error:
-            refuse(reader, index, error, wishes.policy)
+                note = annotation(members) if spec.annotated else {}
+                stored = member(members, spec.sound)
+                sound = waveform(stored, augmentation, view, own_seconds(note, spec))
+        except BrokenClip as error:
+            refuse(reader, index, error, spec.policy)
             batch.valid[row] = False
             note = {"index": index}
         else:
@@ -195,15 +197,17 @@ def _prepare(reader: ClipReader, request: Request, wishes: Wishes) -> _Prepared:
             mirrored[row] = view.mirrored
         notes.append(note)
     starts, ends = (np.ascontiguousarray(part) for part in np.split(regions, 2, axis=1))
-    return _Prepared(request, batch, frames, starts, ends, mirrored)
+    return _PendingBatch(request, batch, frames, starts, ends, mirrored)
 
 
-def _region(jpg: bytes, augmentation: Augmentation, view: View | None) -> tuple[float, float, float, float]:
+def _region(
+    jpg: bytes, augmentation: Augmentation, view: ClipView | None
+) -> tuple[float, float, float, float]:
     """Return top, left, bottom, right, in pixels of the stored frame, of what is seen; no view = all."""
     height, width = frame_size(jpg)
     if view is None:
         return 0, 0, height, width
-    new_height, new_width = resized(augmentation, height, width)
+    new_height, new_width = fit_short_side(augmentation, height, width)
     top, left = corner(augmentation, view, new_height, new_width)
     down, across = height / new_height, width / new_width
     size = augmentation.size

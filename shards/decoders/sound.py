@@ -8,14 +8,14 @@ import wave
 import numpy as np
 
 from cacl.errors import UserError
-from shards.decoders.augmentation import Augmentation, View
+from shards.decoders.augmentation import Augmentation, ClipView
 
 _HEADER_BYTES = 44
 """The shortest header of a WAV."""
 
 
 def waveform(
-    sound: bytes, augmentation: Augmentation, view: View, seconds: float | None = None
+    sound: bytes, augmentation: Augmentation, view: ClipView, seconds: float | None = None
 ) -> np.ndarray:
     """Return the window of a stored sound, [T] float32 in -1..1.
 

@@ -21,12 +21,12 @@ from cacl.errors import UserError
 from cacl.options import Options
 from cacl.processes import end_with_parent
 from cacl.types import Batch
-from shards.decoders.augmentation import Augmentation, View, corner, resized
+from shards.decoders.augmentation import Augmentation, ClipView, corner, fit_short_side
 from shards.decoders.clip import (
-    Broken,
+    BrokenClip,
     ClipReader,
+    DecodeSpec,
     Request,
-    Wishes,
     annotation,
     decoding,
     frame_bytes,
@@ -47,15 +47,15 @@ class TorchDecoder(Options):
     name: Literal["torch"] = "torch"
 
     def stream(
-        self, reader: ClipReader, requests: Iterable[Request], wishes: Wishes, workers: int
+        self, reader: ClipReader, requests: Iterable[Request], spec: DecodeSpec, workers: int
     ) -> Iterator[Batch]:
         """Yield one batch a request, in their order, whatever the number of workers (0 = this process)."""
         loader = DataLoader(
-            _Decoding(reader, wishes),
+            _DecodingDataset(reader, spec),
             batch_size=None,
             sampler=requests,
             num_workers=workers,
-            collate_fn=_unchanged,
+            collate_fn=_identity,
             prefetch_factor=_PREFETCHED_BATCHES if workers else None,
             worker_init_fn=_live_and_die_with_the_trainer,
             generator=torch.Generator(),  # else it would draw from the global one
@@ -66,40 +66,38 @@ class TorchDecoder(Options):
             yield batch
 
 
-class _Decoding(Dataset[Batch | UserError]):
+class _DecodingDataset(Dataset[Batch | UserError]):
     """Maps a request to its batch; an error for the user travels as a value, so that it stays one line."""
 
-    def __init__(self, reader: ClipReader, wishes: Wishes) -> None:
-        self.reader, self.wishes = reader, wishes
+    def __init__(self, reader: ClipReader, spec: DecodeSpec) -> None:
+        self.reader, self.spec = reader, spec
 
     def __getitem__(self, request: Request) -> Batch | UserError:
         try:
-            return decode(self.reader, request, self.wishes)
+            return decode(self.reader, request, self.spec)
         except UserError as error:
             return error
 
 
-def decode(reader: ClipReader, request: Request, wishes: Wishes) -> Batch:
+def decode(reader: ClipReader, request: Request, spec: DecodeSpec) -> Batch:
     """Return the batch of a request.
 
     Raises UserError where a clip is broken under the policy `raise`, or has another sample rate.
     """
-    size, samples = wishes.augmentation.size, wishes.augmentation.samples
+    size, samples = spec.augmentation.size, spec.augmentation.samples
     batch = Batch(
         index=torch.from_numpy(request.index),
         images=torch.zeros(len(request.index), 3, size, size, dtype=torch.uint8),
         waveforms=torch.zeros(len(request.index), samples),
         valid=torch.ones(len(request.index), dtype=torch.bool),
-        annotations=[] if wishes.annotated else None,
+        annotations=[] if spec.annotated else None,
     )
     for row, index in enumerate(request.index.tolist()):
         members = reader.read(index)
         try:
-            image, sound, note = _decode_clip(
-                members, wishes, wishes.view(request, index), request.key is None
-            )
-        except Broken as error:
-            refuse(reader, index, error, wishes.policy)
+            image, sound, note = _decode_clip(members, spec, spec.view(request, index), request.key is None)
+        except BrokenClip as error:
+            refuse(reader, index, error, spec.policy)
             batch.valid[row] = False
             note = {"index": index}
         else:
@@ -111,15 +109,15 @@ def decode(reader: ClipReader, request: Request, wishes: Wishes) -> Batch:
 
 
 def _decode_clip(
-    members: Mapping[str, bytes], wishes: Wishes, view: View, whole: bool
+    members: Mapping[str, bytes], spec: DecodeSpec, view: ClipView, whole: bool
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Return image, waveform and annotation ({} where none is wanted). Raises Broken."""
+    """Return image, waveform and annotation ({} where none is wanted). Raises BrokenClip."""
     with decoding():
         frame = decode_frame(frame_bytes(members))
-        image = whole_image(frame, wishes.augmentation) if whole else crop(frame, wishes.augmentation, view)
-        note = annotation(members) if wishes.annotated else {}
-        stored = member(members, wishes.sound)
-        sound = waveform(stored, wishes.augmentation, view, own_seconds(note, wishes))
+        image = whole_image(frame, spec.augmentation) if whole else crop(frame, spec.augmentation, view)
+        note = annotation(members) if spec.annotated else {}
+        stored = member(members, spec.sound)
+        sound = waveform(stored, spec.augmentation, view, own_seconds(note, spec))
         return image, torch.from_numpy(sound), note
 
 
@@ -133,9 +131,9 @@ def whole_image(frame: Tensor, augmentation: Augmentation) -> Tensor:
     return _resize(frame, augmentation.size, augmentation.size)
 
 
-def crop(frame: Tensor, augmentation: Augmentation, view: View) -> Tensor:
+def crop(frame: Tensor, augmentation: Augmentation, view: ClipView) -> Tensor:
     """Return the view's crop of the resized frame, [3, S, S]."""
-    height, width = resized(augmentation, *frame.shape[1:])
+    height, width = fit_short_side(augmentation, *frame.shape[1:])
     top, left = corner(augmentation, view, height, width)
     size = augmentation.size
     image = _resize(frame, height, width)[:, top : top + size, left : left + size]
@@ -146,7 +144,7 @@ def _resize(frame: Tensor, height: int, width: int) -> Tensor:
     return resize_image(frame, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True)
 
 
-def _unchanged(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 

@@ -7,20 +7,25 @@ import importlib
 from shards.sources.base import Source
 
 SOURCES = {
-    "stamps": ("shards.sources.stamps", "Stamps", "photographs on photographs with real recordings"),
-    "generated": ("shards.sources.generated", "Generated", "drawn shapes and synthesized sounds"),
+    "extended-generated": (
+        "shards.sources.extended",
+        "ExtendedGenerated",
+        "the test clips of `generated`, and as many in which nothing in view sounds",
+    ),
     "extended-stamps": (
         "shards.sources.extended",
         "ExtendedStamps",
-        "half of them non-sounding",
+        "the test clips of `stamps`, and as many in which nothing in view sounds",
     ),
-    "extended-generated": ("shards.sources.extended", "ExtendedGenerated", "the same of generated clips"),
+    "flickr": ("shards.sources.flickr", "Flickr", "Flickr-SoundNet: frames, audio and XML boxes"),
+    "generated": ("shards.sources.generated", "Generated", "drawn shapes and synthesized sounds"),
+    "prepared": ("shards.sources.prepared", "Prepared", "your own frames/<id>.jpg and audio/<id>.wav"),
+    "stamps": ("shards.sources.stamps", "Stamps", "photographs on photographs with real recordings"),
     "vggsound": ("shards.sources.vggsound", "VggSound", "VGGSound's raw clips and vggsound.csv"),
     "vggss": ("shards.sources.vggss", "VggSs", "VGG-SS: annotated test clips and vggss.json"),
-    "flickr": ("shards.sources.flickr", "Flickr", "Flickr-SoundNet: frames, audio and XML boxes"),
     "videos": ("shards.sources.videos", "Videos", "any folder of videos, and perhaps a CSV"),
-    "prepared": ("shards.sources.prepared", "Prepared", "your own frames/<id>.jpg and audio/<id>.wav"),
 }
+"""Name of `cacl pack NAME` → its module, its class and its help text. By name: a module loads when chosen."""
 
 
 def source_class(name: str) -> type[Source]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from shards.clip import Clip, Rejected, Storage
+from shards.clip import Clip, Rejection, Storage
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def read(self, id: str) -> Clip | Rejected:
+    def read(self, id: str) -> Clip | Rejection:
         """Return one clip, or why it cannot be used.
 
         Raises OSError when the storage fails, which is not the clip's fault.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cacl.errors import UserError
-from shards.clip import STORAGE, Clip, Rejected, Storage
+from shards.clip import STORAGE, Clip, Rejection, Storage
 from shards.sources import media
 from shards.sources.base import Source
 from shards.sources.lists import Pick, read_list
@@ -18,7 +18,7 @@ from shards.sources.video import Moment, Window, read_video
 
 
 @dataclass(frozen=True)
-class Files(Source):
+class FileSource(Source):
     """Clips out of files under a root, all of them or those of a list."""
 
     shard_size: ClassVar[int] = 100
@@ -37,10 +37,10 @@ class Files(Source):
 
     @abstractmethod
     def moment(self, pick: Pick) -> Moment:
-        """Decode frame and sound. Raises media.Broken."""
+        """Decode frame and sound. Raises media.BrokenMedia."""
 
     def annotation(self, pick: Pick) -> dict[str, Any]:
-        """Return what is known of a clip. Raises media.Broken when that is unusable."""
+        """Return what is known of a clip. Raises media.BrokenMedia when that is unusable."""
         return {}
 
     def ids(self) -> list[str]:
@@ -52,16 +52,16 @@ class Files(Source):
                 raise UserError(f"--root {self.root}: the file name {id!a} is not UTF-8; rename it")
         return sorted(_picks(self))
 
-    def read(self, id: str) -> Clip | Rejected:
+    def read(self, id: str) -> Clip | Rejection:
         """Decode one clip."""
         pick, count = _picks(self)[id]
         if count > 1:
-            return Rejected(id, f"duplicate id: it stands {count} times in the source")
+            return Rejection(id, f"duplicate id: it stands {count} times in the source")
         try:
             known = self.annotation(pick)
             moment = self.moment(pick)
-        except media.Broken as error:
-            return Rejected(id, str(error), error.file)
+        except media.BrokenMedia as error:
+            return Rejection(id, str(error), error.file)
         if moment.frame_seconds is not None:
             known["frame_seconds"] = round(moment.frame_seconds, 6)
         known["seconds"] = round(moment.recording.seconds, 6)
@@ -89,7 +89,7 @@ class Files(Source):
 
 
 @lru_cache(maxsize=4)
-def _picks(source: Files) -> dict[str, tuple[Pick, int]]:
+def _picks(source: FileSource) -> dict[str, tuple[Pick, int]]:
     """Return each id's pick, and how often it stands in the source."""
     if source.lists:
         picks = [pick for path in source.lists for pick in read_list(path)]

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 from shards.sources import media
 from shards.sources.boxes import flickr_boxes
-from shards.sources.files import Files
+from shards.sources.files import FileSource
 from shards.sources.lists import Pick
 from shards.sources.prepared import prepared_ids
 from shards.sources.video import Moment
 
 
 @dataclass(frozen=True)
-class Flickr(Files):
+class Flickr(FileSource):
     """Frames, recordings and boxes under frames/<id>.jpg, audio/<id>.wav and, for a test list, <id>.xml."""
 
     name: ClassVar[str] = "flickr"

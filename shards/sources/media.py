@@ -1,6 +1,6 @@
 """Frames and sounds out of files that may be broken: decoded whole, or a reason why not.
 
-A file's fault raises Broken; a fault of the storage beneath it raises OSError and is nobody's clip.
+A file's fault raises BrokenMedia; a fault of the storage beneath it raises OSError and is nobody's clip.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHORTEST_EDGE = 16
 """Pixels."""
 
 
-class Broken(Exception):
+class BrokenMedia(Exception):
     """A file cannot be used. Its message is `class of fault: particulars`."""
 
     file = ""
@@ -36,10 +36,10 @@ class Broken(Exception):
 
 @contextmanager
 def blame(file: str) -> Iterator[None]:
-    """Let what is Broken within name `file`."""
+    """Let what is BrokenMedia within name `file`."""
     try:
         yield
-    except Broken as error:
+    except BrokenMedia as error:
         error.file = file
         raise
 
@@ -60,36 +60,36 @@ class Recording(NamedTuple):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's content. Raises Broken when it is missing, empty or absurdly large."""
+    """Return a file's content. Raises BrokenMedia when it is missing, empty or absurdly large."""
     try:
         size = path.stat().st_size
         if size > FILE_LIMIT:
-            raise Broken(f"too large: {size} bytes")
+            raise BrokenMedia(f"too large: {size} bytes")
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise Broken("missing: there is no such file") from None
+        raise BrokenMedia("missing: there is no such file") from None
     if not data:
-        raise Broken("empty: zero bytes")
+        raise BrokenMedia("empty: zero bytes")
     return data
 
 
 def read_frame(path: Path, storage: Storage) -> Array:
     """Return the picture in a file, [S, S', 3] uint8, its short side that of the storage at most.
 
-    Raises Broken for anything that does not decode to its last row.
+    Raises BrokenMedia for anything that does not decode to its last row.
     """
     data = read_bytes(path)
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > PIXEL_LIMIT:
-                raise Broken(f"too large: {image.width}×{image.height} pixels")
+                raise BrokenMedia(f"too large: {image.width}×{image.height} pixels")
             image.load()
             frame = np.array(image.convert("RGB"))
-    except Broken:
+    except BrokenMedia:
         raise
     # Pillow's decoders raise whatever they meet; the bytes are in memory, so no storage can be at fault.
     except Exception as error:
-        raise Broken(f"undecodable frame: {explain(error)}") from None
+        raise BrokenMedia(f"undecodable frame: {explain(error)}") from None
     return fit_frame(frame, storage)
 
 
@@ -97,7 +97,7 @@ def fit_frame(frame: Array, storage: Storage) -> Array:
     """Reduce `frame` [h, w, 3] uint8 to the storage's short side; smaller ones stay as they are."""
     height, width = frame.shape[:2]
     if min(height, width) < _SHORTEST_EDGE:
-        raise Broken(f"too small: {width}×{height} pixels")
+        raise BrokenMedia(f"too small: {width}×{height} pixels")
     scale = storage.frame_side / min(height, width)
     if scale >= 1:
         return frame
@@ -108,7 +108,7 @@ def fit_frame(frame: Array, storage: Storage) -> Array:
 def read_sound(path: Path, storage: Storage, shortest: float) -> Recording:
     """Return the recording in a WAV file, mono at the storage's rate and length.
 
-    Raises Broken when it is damaged, shorter than `shortest` seconds, silent or not finite.
+    Raises BrokenMedia when it is damaged, shorter than `shortest` seconds, silent or not finite.
     """
     import soundfile
 
@@ -120,14 +120,14 @@ def read_sound(path: Path, storage: Storage, shortest: float) -> Recording:
             limit = round(4 * storage.seconds * rate)
             sound = file.read(min(expected, limit), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, MemoryError) as error:
-        raise Broken(f"undecodable sound: {explain(error)}") from None
+        raise BrokenMedia(f"undecodable sound: {explain(error)}") from None
     if len(sound) < min(expected, limit):
-        raise Broken(f"truncated sound: {len(sound)} of {expected} samples")
+        raise BrokenMedia(f"truncated sound: {len(sound)} of {expected} samples")
     return fit_sound(sound, rate, storage, shortest)
 
 
 def _refuse_truncated(data: bytes) -> None:
-    """Raise Broken when a WAV's data chunk is longer than its file, which libsndfile passes over."""
+    """Raise BrokenMedia when a WAV's data chunk is longer than its file, which libsndfile passes over."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return
     at = 12
@@ -135,27 +135,27 @@ def _refuse_truncated(data: bytes) -> None:
         name, size = struct.unpack_from("<4sI", data, at)
         # Recorders that write to a pipe leave the greatest size there is.
         if name == b"data" and size < 2**31 - 2**16 and at + 8 + size > len(data):
-            raise Broken(f"truncated sound: {len(data) - at - 8} of {size} bytes")
+            raise BrokenMedia(f"truncated sound: {len(data) - at - 8} of {size} bytes")
         at += 8 + size + size % 2
 
 
 def fit_sound(sound: Array, rate: int, storage: Storage, shortest: float) -> Recording:
     """Bring `sound` [t, channels] float to mono, the storage's rate and its exact length, from its start on.
 
-    Raises Broken when it is too short, silent or not finite.
+    Raises BrokenMedia when it is too short, silent or not finite.
     """
     from scipy.signal import resample_poly
 
     if not 1000 <= rate <= 768_000:
-        raise Broken(f"wrong rate: {rate} Hz")
+        raise BrokenMedia(f"wrong rate: {rate} Hz")
     seconds = len(sound) / rate
     if seconds < shortest or not len(sound):
-        raise Broken(f"too short: {seconds:.3f} s of sound")
+        raise BrokenMedia(f"too short: {seconds:.3f} s of sound")
     if not np.isfinite(sound).all():
-        raise Broken("not finite: the sound has NaN or infinite samples")
+        raise BrokenMedia("not finite: the sound has NaN or infinite samples")
     mono = sound.mean(axis=1, dtype=np.float64)
     if np.abs(mono).max() < SILENCE:
-        raise Broken("silent: no sample is over -80 dB")
+        raise BrokenMedia("silent: no sample is over -80 dB")
     ratio = Fraction(storage.sample_rate, rate)
     if ratio != 1:
         mono = resample_poly(mono, ratio.numerator, ratio.denominator)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from shards.sources.files import Files
+from shards.sources.files import FileSource
 from shards.sources.lists import Pick
 from shards.sources.video import Moment
 
 
 @dataclass(frozen=True)
-class Prepared(Files):
+class Prepared(FileSource):
     """Frames and recordings under frames/<id>.jpg and audio/<id>.wav; an id that lacks either is rejected."""
 
     name: ClassVar[str] = "prepared"

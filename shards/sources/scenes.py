@@ -96,7 +96,7 @@ class Bank(Protocol):
         ...
 
 
-class Painted(NamedTuple):
+class PaintedObject(NamedTuple):
     """An object in the frame."""
 
     object: Object
@@ -180,7 +180,7 @@ def _cast(random: Random, bank: list[Object], split: Split, level: Level) -> tup
     return [sounding, *silent], np.array([size, *sizes])
 
 
-def _paint(frame: Array, objects: list[Object], sizes: Array, random: Random) -> list[Painted]:
+def _paint(frame: Array, objects: list[Object], sizes: Array, random: Random) -> list[PaintedObject]:
     """Paint objects into `frame` where no two boxes meet; all shrink a little as long as there is no room."""
     side = len(frame)
     mirrored = random.random(len(objects)) < 0.5
@@ -196,7 +196,7 @@ def _paint(frame: Array, objects: list[Object], sizes: Array, random: Random) ->
     painted = []
     for each, extent, corner, flip in zip(objects, extents, corners, mirrored, strict=True):
         picture = each.picture[:, ::-1] if flip else each.picture
-        painted.append(Painted(each, _blend(frame, picture, extent, corner)))
+        painted.append(PaintedObject(each, _blend(frame, picture, extent, corner)))
     return painted
 
 

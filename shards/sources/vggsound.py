@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from cacl.errors import UserError
-from shards.sources.files import Files
+from shards.sources.files import FileSource
 from shards.sources.lists import Pick, is_name, read_rows
 from shards.sources.video import Moment
 
@@ -17,7 +17,7 @@ FRAME_AT = 5.0
 
 
 @dataclass(frozen=True)
-class VggSound(Files):
+class VggSound(FileSource):
     """Ten-second clips <youtube id>_<start, six digits>.mp4 and their classes."""
 
     name: ClassVar[str] = "vggsound"

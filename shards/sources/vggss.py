@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 from cacl.errors import UserError
 from shards.sources import media
 from shards.sources.boxes import checked_boxes
-from shards.sources.files import Files
+from shards.sources.files import FileSource
 from shards.sources.lists import Pick, is_name
 from shards.sources.vggsound import FRAME_AT
 from shards.sources.video import Moment
 
 
 @dataclass(frozen=True)
-class VggSs(Files):
+class VggSs(FileSource):
     """Raw clips <id>.mp4, or frames/<id>.jpg and audio/<id>.wav, and the boxes of vggss.json."""
 
     name: ClassVar[str] = "vggss"
@@ -35,7 +35,7 @@ class VggSs(Files):
             return {"boxes": []}
         found = self._annotations().get(pick.video)
         if found is None:
-            raise media.Broken("missing: vggss.json has no boxes for it")
+            raise media.BrokenMedia("missing: vggss.json has no boxes for it")
         return {"class_name": found[0], "boxes": checked_boxes(found[1])}
 
     def moment(self, pick: Pick) -> Moment:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from shards.clip import PIXEL_LIMIT, Array, Storage
-from shards.sources.media import Broken, Recording, explain, fit_frame, fit_sound
+from shards.sources.media import BrokenMedia, Recording, explain, fit_frame, fit_sound
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -53,7 +53,7 @@ class Window:
 def read_video(path: Path, window: Window, storage: Storage) -> Moment:
     """Decode one moment of the video at `path`.
 
-    Raises Broken for everything that is the file's fault, OSError when the storage fails.
+    Raises BrokenMedia for everything that is the file's fault, OSError when the storage fails.
     """
     import av
 
@@ -65,7 +65,7 @@ def read_video(path: Path, window: Window, storage: Storage) -> Moment:
         except (av.FFmpegError, ValueError, OverflowError, MemoryError, EOFError) as error:
             if file.fault is not None:
                 raise file.fault from None
-            raise Broken(f"undecodable video: {explain(error)}") from None
+            raise BrokenMedia(f"undecodable video: {explain(error)}") from None
 
 
 class _File:
@@ -76,10 +76,10 @@ class _File:
         try:
             self._file = path.open("rb")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise Broken("missing: there is no such file") from None
+            raise BrokenMedia("missing: there is no such file") from None
         if not os.fstat(self._file.fileno()).st_size:
             self._file.close()
-            raise Broken("empty: zero bytes")
+            raise BrokenMedia("empty: zero bytes")
 
     def read(self, size: int) -> bytes:
         try:
@@ -108,12 +108,12 @@ class _Pass:
         self.container, self.storage, self.window = container, storage, window
         pictures = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
         if not pictures:
-            raise Broken("no video: the file has no video stream")
+            raise BrokenMedia("no video: the file has no video stream")
         if not container.streams.audio:
-            raise Broken("no sound: the file has no audio stream")
+            raise BrokenMedia("no sound: the file has no audio stream")
         self.video, self.audio = pictures[0], container.streams.audio[0]
         if self.video.width * self.video.height > PIXEL_LIMIT:
-            raise Broken(f"too large: {self.video.width}×{self.video.height} pixels")
+            raise BrokenMedia(f"too large: {self.video.width}×{self.video.height} pixels")
         self.origin = (container.start_time or 0) / 1e6
         self.target = window.start + self._frame_at()
         self.end = window.start + window.seconds
@@ -163,10 +163,10 @@ class _Pass:
             self.frames.add(frame)
 
     def _refuse_truncated(self, last: float) -> None:
-        """Raise Broken when the packets end, at `last` seconds, before the end that the header announces."""
+        """Raise BrokenMedia when the packets end, at `last` seconds, before the end that the header names."""
         announced = min((self.container.duration or 0) / 1e6, self.end)
         if last < announced - _TRUNCATED:
-            raise Broken(f"truncated: the file ends at {last:.2f} s of {announced:.2f} s")
+            raise BrokenMedia(f"truncated: the file ends at {last:.2f} s of {announced:.2f} s")
 
 
 @dataclass
@@ -193,7 +193,7 @@ class _Frames:
         self.last = time
         if self.chosen is None and time >= self.target - 1e-3:
             if frame.is_corrupt:
-                raise Broken(f"undecodable video: the frame at {time:.2f} s is corrupt")
+                raise BrokenMedia(f"undecodable video: the frame at {time:.2f} s is corrupt")
             self.chosen, self.time = frame, time
         self._seen += 1
         later = self.chosen is not None and self._seen % 5 == 1
@@ -209,11 +209,13 @@ class _Frames:
 
     def result(self) -> tuple[Array, float]:
         if self.chosen is None and self._seen == 0:
-            raise Broken("undecodable video: it has no frame")
+            raise BrokenMedia("undecodable video: it has no frame")
         if self.chosen is None:
-            raise Broken(f"truncated video: no frame at {self.target:.2f} s, the last at {self.last:.2f} s")
+            raise BrokenMedia(
+                f"truncated video: no frame at {self.target:.2f} s, the last at {self.last:.2f} s"
+            )
         if not self.moves:
-            raise Broken(f"still frames: nothing moves up to {self.last:.2f} s")
+            raise BrokenMedia(f"still frames: nothing moves up to {self.last:.2f} s")
         picture = self.chosen.to_ndarray(format="rgb24")
         turns = round(self.chosen.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(picture, turns)), self.time
@@ -241,13 +243,13 @@ class _Sound:
             self.rate = frame.sample_rate
             self.first = 0.0 if frame.time is None else frame.time - self.origin
         elif frame.sample_rate != self.rate or samples.shape[1] != self.parts[0].shape[1]:
-            raise Broken(f"wrong rate: it changes from {self.rate} to {frame.sample_rate} Hz")
+            raise BrokenMedia(f"wrong rate: it changes from {self.rate} to {frame.sample_rate} Hz")
         self.parts.append(samples)
         self.count += len(samples)
 
     def result(self) -> tuple[Array, int]:
         if not self.parts:
-            raise Broken("undecodable sound: it has no sample")
+            raise BrokenMedia("undecodable sound: it has no sample")
         sound = np.concatenate(self.parts)
         offset = round((self.start - self.first) * self.rate)
         # Sound that sets in late stays in step with the frame.
@@ -259,7 +261,7 @@ def _as_float(frame: Any) -> Array:
     """Return a frame's samples, [t, channels] float32 in -1..1."""
     channels = frame.layout.nb_channels
     if not 1 <= channels <= _CHANNEL_LIMIT:
-        raise Broken(f"undecodable sound: {channels} channels")
+        raise BrokenMedia(f"undecodable sound: {channels} channels")
     samples: Array = frame.to_ndarray()
     samples = samples.T if frame.format.is_planar else samples.reshape(-1, channels)
     if samples.dtype == np.uint8:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from cacl.errors import UserError
 from shards.sources import media
-from shards.sources.files import Files
+from shards.sources.files import FileSource
 from shards.sources.lists import Pick, is_name, read_rows
 from shards.sources.video import Moment, Window, read_video, video_files
 
@@ -23,7 +23,7 @@ class _Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Videos(Files):
+class Videos(FileSource):
     """Videos of any kind, one clip each from its beginning; with --csv the parts that it names."""
 
     name: ClassVar[str] = "videos"
@@ -53,7 +53,7 @@ class Videos(Files):
             path = paths[0] if paths else self.root / part.video
             with media.blame(path.relative_to(self.root).as_posix()):
                 if len(paths) > 1:
-                    raise media.Broken(f"duplicate id: {', '.join(path.name for path in paths)}")
+                    raise media.BrokenMedia(f"duplicate id: {', '.join(path.name for path in paths)}")
                 window = Window(part.start, self.storage.seconds, self.frame_at, self.shortest)
                 moments.append(read_video(path, window, self.storage))
         return Moment(moments[0].frame, moments[-1].recording, moments[0].frame_seconds)
@@ -63,7 +63,7 @@ class Videos(Files):
             return _Part(id, id, 0.0, "")
         found = _parts_by_id(self.csv).get(id)
         if not found:
-            raise media.Broken("missing: the list names it and the CSV does not")
+            raise media.BrokenMedia("missing: the list names it and the CSV does not")
         return found[0]
 
 

@@ -10,10 +10,11 @@ import torch
 import torchvision
 
 from cacl.errors import UserError
-from cacl.labels.classify import ClassifyFrames, build_classifier, look, predictions
-from cacl.labels.regions import cut, object_guidance, upper_half_box
+from cacl.labels.classifier import build_classifier
+from cacl.labels.classify import ClassifyFrames, look, predictions
+from cacl.labels.regions import crop_boxes, object_region, upper_half_box
 from cacl.model.weights import TORCHVISION, efficientnet_file
-from cacl.resumable import UNIT, map_units
+from cacl.resumable import UNIT, resumable_map
 from cacl.types import Batch
 from cacl.world import World
 from tests.helpers.ranks import run_ranks
@@ -42,7 +43,7 @@ def indices(n=2 * UNIT + 5):
 
 def label(world, folder, soft=True):
     work = ClassifyFrames(build_classifier("efficientnet-lite0"), soft=soft)
-    return map_units(indices(), batches, work, Path(folder), {"a": 1}, world)
+    return resumable_map(indices(), batches, work, Path(folder), {"a": 1}, world)
 
 
 def test_any_number_of_ranks_gives_the_same_labels(tmp_path):
@@ -76,10 +77,10 @@ def test_a_killed_run_goes_on_with_the_units_that_are_left(tmp_path):
         return work(batch)
 
     with pytest.raises(Killed):
-        map_units(indices(), batches, dies, tmp_path / "parts", {"a": 1}, World())
-    resumed = map_units(indices(), batches, rest, tmp_path / "parts", {"a": 1}, World())
+        resumable_map(indices(), batches, dies, tmp_path / "parts", {"a": 1}, World())
+    resumed = resumable_map(indices(), batches, rest, tmp_path / "parts", {"a": 1}, World())
     assert seen == indices()[::UNIT].tolist()
-    whole = map_units(indices(), batches, work, tmp_path / "whole", {"a": 1}, World())
+    whole = resumable_map(indices(), batches, work, tmp_path / "whole", {"a": 1}, World())
     for name, rows in whole.items():
         np.testing.assert_array_equal(resumed[name], rows)
 
@@ -88,7 +89,7 @@ def killed_then_resumed(world, folder):
     """Rank 0 alone leaves one unit of three behind; then all ranks take the rest."""
     work = ClassifyFrames(build_classifier("efficientnet-lite0"), soft=True)
     if world.is_main:
-        map_units(indices(), batches, work, Path(folder), {"a": 1}, World())
+        resumable_map(indices(), batches, work, Path(folder), {"a": 1}, World())
         for number in (0, 2):
             (Path(folder) / f"unit-{number:07d}.npz").unlink()
     world.barrier()
@@ -98,7 +99,7 @@ def killed_then_resumed(world, folder):
         done.append(int(batch.index[0]))
         return work(batch)
 
-    return map_units(indices(), batches, counts, Path(folder), {"a": 1}, world), done
+    return resumable_map(indices(), batches, counts, Path(folder), {"a": 1}, world), done
 
 
 def test_ranks_share_what_a_killed_run_left(tmp_path):
@@ -112,23 +113,23 @@ def test_ranks_share_what_a_killed_run_left(tmp_path):
 def test_another_classifier_starts_anew(tmp_path):
     work = ClassifyFrames(build_classifier("efficientnet-lite0"))
     few = indices(3)
-    map_units(few, batches, work, tmp_path, {"weights": "a"}, World())
+    resumable_map(few, batches, work, tmp_path, {"weights": "a"}, World())
     called = []
 
     def spy(batch):
         called.append(len(batch.index))
         return work(batch)
 
-    map_units(few, batches, spy, tmp_path, {"weights": "a"}, World())
+    resumable_map(few, batches, spy, tmp_path, {"weights": "a"}, World())
     assert called == []
-    map_units(few, batches, spy, tmp_path, {"weights": "b"}, World())
+    resumable_map(few, batches, spy, tmp_path, {"weights": "b"}, World())
     assert called == [3]
 
 
 def test_clips_that_cannot_be_decoded_get_no_label(tmp_path):
     work = ClassifyFrames(build_classifier("efficientnet-lite0"))
     broken = (int(indices()[1]),)
-    arrays = map_units(indices(5), lambda some: batches(some, broken), work, tmp_path, {}, World())
+    arrays = resumable_map(indices(5), lambda some: batches(some, broken), work, tmp_path, {}, World())
     assert arrays["index"].tolist() == [1, 7, 10, 13]
     assert len(arrays["label"]) == 4
 
@@ -235,7 +236,7 @@ def test_a_region_is_cut_out_and_stretched():
     pixels = torch.rand(2, 3, 32, 32)
     pixels[0, :, :16, 16:] = 0.25
     boxes = torch.tensor([[0.5, 0.0, 1.0, 0.5], [0.0, 0.0, 1.0, 1.0]])
-    found = cut(pixels, boxes)
+    found = crop_boxes(pixels, boxes)
     assert found.shape == pixels.shape
     torch.testing.assert_close(found[0, :, :30, 2:], torch.full((3, 30, 30), 0.25))
     assert (found[1] - pixels[1]).abs().mean() < 0.15
@@ -245,8 +246,8 @@ def test_object_guidance_changes_what_is_seen():
     (batch,) = batches(np.array([4, 8, 40]))
     classifier = build_classifier("efficientnet-lite0")
     whole = ClassifyFrames(classifier, soft=True)(batch)["soft"]
-    guided = ClassifyFrames(classifier, region=object_guidance, soft=True)(batch)["soft"]
+    guided = ClassifyFrames(classifier, region=object_region, soft=True)(batch)["soft"]
     maps, _, _ = classifier(batch.images / 255)
-    expected = classifier(cut(batch.images / 255, object_guidance(maps, batch)))[2]
+    expected = classifier(crop_boxes(batch.images / 255, object_region(maps, batch)))[2]
     np.testing.assert_allclose(guided, expected.numpy(), atol=1e-6)
     assert not np.allclose(guided, whole)

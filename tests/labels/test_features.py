@@ -8,7 +8,7 @@ import torch
 
 from cacl.errors import UserError
 from cacl.labels.features import Features, ModelFeatures, SoundStatistics
-from cacl.labels.regions import Localized
+from cacl.labels.regions import ModelRegion
 from cacl.model.audio import SmallCnn as SmallSound
 from cacl.model.image import SmallCnn as SmallImage
 from cacl.model.localizer import Localizer, ModelOptions
@@ -77,7 +77,7 @@ def test_a_models_image_vector_is_that_of_the_place_that_both_heads_hear_most(lo
 @torch.no_grad()
 def test_a_models_region_is_the_box_around_the_upper_half_of_what_it_hears(localizer):
     batch = batch_of()
-    found = Localized(localizer)(torch.zeros(6, 1, 1, 1), batch)
+    found = ModelRegion(localizer)(torch.zeros(6, 1, 1, 1), batch)
     embeddings = localizer(*localizer.prepare(batch.images, batch.waveforms))
     for k, (maps, audio) in enumerate(zip(embeddings.maps, embeddings.audio, strict=True)):
         heat = sum(maps[h] @ audio[h] for h in range(2)) / 2

@@ -61,6 +61,7 @@ def test_clips_are_joined_by_index_and_unknown_ones_are_a_class_of_their_own(ind
         expected = labels.soft[row] if row is not None else np.zeros(7)
         np.testing.assert_array_equal(clips.soft[place].numpy(), expected)
     assert torch.equal(clips.valid, valid) and clips.index.tolist() == asked
+    assert labels.lookup(np.array(asked)).tolist() == clips.label.tolist()
     assert clips.label.dtype == torch.int64 and clips.confidence.dtype == torch.float32
 
 

@@ -1,6 +1,5 @@
 """`cacl label` and `cacl labels` on real shards: tables, their report, and one sentence for what is wrong."""
 
-import argparse
 import json
 import re
 import shutil
@@ -14,12 +13,12 @@ import cacl
 from cacl.labels import cluster as clustering
 from cacl.labels.features import Features
 from cacl.labels.fuse import fuse
-from cacl.labels.regions import object_guidance
+from cacl.labels.regions import object_region
 from cacl.labels.relabel import relabel
 from cacl.labels.table import LabelTable
-from cacl.world import World
-from launch import label as label_verb
-from launch.clips import whole_clips
+from launch.jobs import label as label_job
+from launch.jobs.clips import whole_view
+from launch.jobs.cluster import cluster as cluster_job
 from launch.main import main
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches
@@ -131,14 +130,27 @@ def test_the_report_counts_pairs_of_the_batches_that_are_named(shards, tmp_path)
     assert abs(part["measured"]["same_class_pairs"] - part["same_class_pairs"]) < 4 * error
 
 
-def test_frames_are_looked_at_as_the_options_say(shards):
-    parser = argparse.ArgumentParser()
-    label_verb.add_arguments(parser)
-    words = [str(shards), "--views", "crops", "--region", "ogl", "--soft"]
-    for given, expected in ((words, ("crops", object_guidance, True)), (words[:1], ("whole", None, False))):
-        work, header = label_verb.frames(parser.parse_args(given), open_store(shards), World())
+def test_frames_are_looked_at_as_the_options_say(shards, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        label_job, "map_clips", lambda store, work, out, header, **_: given.append((work, header))
+    )
+    words = ["label", str(shards), "--out", str(tmp_path / "table.parquet")]
+    options = ["--views", "crops", "--region", "ogl", "--soft"]
+    for more, expected in ((options, ("crops", object_region, True)), ([], ("whole", None, False))):
+        assert main([*words, *more]) == 0
+        work, header = given.pop()
         assert (work.views, work.region, work.soft) == expected
-        assert (header.preprocessing["views"], header.classes) == (expected[0], 1000)
+        assert (header["preprocessing"]["views"], header["classes"]) == (expected[0], 1000)
+
+
+def test_jobs_are_functions_that_print_nothing(shards, tmp_path, capsys):
+    capsys.readouterr()
+    written = cluster_job(str(shards), tmp_path / "own" / "t.parquet", of="image", clusters=3, workers=0)
+    assert written.path.exists() and written.is_new and written.table.header.classes == 3
+    stored = LabelTable.load(written.path, open_store(shards).fingerprint)
+    np.testing.assert_array_equal(stored.label, written.table.label)
+    assert capsys.readouterr().out == ""
 
 
 def test_two_tables_are_fused(shards, tmp_path):
@@ -201,7 +213,7 @@ def trained(shards, tmp_path_factory):
 def vectors_of(run, shards):
     """What `cacl labels relabel` compares, clip by clip: the place that is heard most, and the sound."""
     store, model = open_store(shards), cacl.load(run).model
-    view, found = whole_clips(store), []
+    view, found = whole_view(store), []
     for batch in evaluation_batches(store, store.indices, 48, TorchDecoder(), 0, augmentation=view):
         with torch.no_grad():
             embeddings = model(*model.prepare(batch.images, batch.waveforms))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cacl.labels.table import LabelHeader, LabelTable
+from launch.jobs.label import is_labeled
 from launch.main import main
-from launch.verbs.label import is_labeled
 
 
 def test_a_table_that_is_there_is_kept_and_another_is_written_over(tmp_path, data, capsys):

@@ -40,7 +40,7 @@ def test_decisions_are_those_of_rays_asha(
         ray.on_trial_add(None, trial)
     for name, step, score in reports:
         decision = ray.on_trial_result(None, trials[name], {"step": step, "score": score})
-        assert ours.goes_on(name, step, score) == (decision == TrialScheduler.CONTINUE)
+        assert ours.enter(name, step, score) == (decision == TrialScheduler.CONTINUE)
 
 
 @settings(deadline=None)
@@ -57,19 +57,19 @@ def test_killed_at_any_report_and_read_again_nothing_is_lost(
         if number == moment:
             killed.save()
             killed = Rungs(options, file)
-        assert killed.goes_on(*report) == undisturbed.goes_on(*report)
+        assert killed.enter(*report) == undisturbed.enter(*report)
     assert killed.scores == undisturbed.scores
 
 
 def test_a_trial_is_counted_once_and_one_that_is_no_number_ends(tmp_path: Path) -> None:
     rungs = Rungs(Asha(first_step=2, last_step=8, reduction=2), tmp_path / "rungs.json")
     assert sorted(rungs.scores) == [2, 4, 8]
-    assert rungs.goes_on("a", 1, 0.0), "below the first rung nothing is stopped"
-    assert rungs.goes_on("a", 2, 0.5) and rungs.goes_on("a", 3, -1.0)
-    assert not rungs.goes_on("b", 2, math.nan)
-    assert rungs.goes_on("c", 2, 0.6), "what is no number is no rival"
+    assert rungs.enter("a", 1, 0.0), "below the first rung nothing is stopped"
+    assert rungs.enter("a", 2, 0.5) and rungs.enter("a", 3, -1.0)
+    assert not rungs.enter("b", 2, math.nan)
+    assert rungs.enter("c", 2, 0.6), "what is no number is no rival"
     rungs.save()
-    assert not Rungs(rungs.options, rungs.file).goes_on("d", 2, 0.1)
+    assert not Rungs(rungs.options, rungs.file).enter("d", 2, 0.1)
 
 
 def test_rungs_of_another_format_are_refused(tmp_path: Path) -> None:

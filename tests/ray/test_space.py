@@ -10,7 +10,7 @@ import yaml
 
 from cacl.errors import UserError
 from launch.config import load_recipe
-from launch.sweeping.space import Objective, Space, load_space, setting_name
+from launch.sweeping.space import Space, SweepObjective, load_space, setting_name
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = (
@@ -70,10 +70,10 @@ def test_names_of_settings_are_fit_for_files() -> None:
 
 
 def test_the_objective_is_found_within_a_line() -> None:
-    objective = Objective(key="validation.recall_at_1")
+    objective = SweepObjective(key="validation.recall_at_1")
     assert objective.read({"step": 1, "validation": {"recall_at_1": 0.5}}) == 0.5
     assert objective.read({"step": 1, "loss": 0.5}) is None
-    assert math.isnan(Objective(key="loss").read({"loss": math.nan}) or 0)
+    assert math.isnan(SweepObjective(key="loss").read({"loss": math.nan}) or 0)
 
 
 def test_the_spaces_that_come_along_fit_the_recipes_that_come_along() -> None:
@@ -87,10 +87,10 @@ def test_the_spaces_that_come_along_fit_the_recipes_that_come_along() -> None:
         ({"vary": {"loss.temprature": [1]}}, r"loss\.temprature: 1.*temprature: unknown key"),
         (
             {"vary": {"training.global_batch_size": [50]}},
-            "50 does not divide into data.order.lanes: 24; use 48",
+            "50 is not a multiple of the 24 lanes of data.order.lanes; use 72",
         ),
         ({"fixed": {"training.micro_batch_size": 7}}, "micro_batch_size: 7 does not divide the 12 clips"),
-        ({"processes": 5}, "24 cannot be dealt to 5 ranks"),
+        ({"processes": 5}, "24 clips cannot be dealt to 5 ranks"),
         (
             {"fixed": {"data.validation": None}},
             "validation.recall_at_1 needs clips to validate on; set data.val",

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from shards.clip import Clip, Rejected, Storage
+from shards.clip import Clip, Rejection, Storage
 from shards.manifest import Manifest
 from shards.pack import merge
-from shards.plan import Plan
+from shards.plan import PackPlan
 from shards.sources.base import Source
 from shards.writer import WORK, ShardWriter
 from tests.shards.tiny import smooth_picture
@@ -32,23 +32,23 @@ class Classed(Source):
     def ids(self) -> list[str]:
         return [f"clip-{k:03d}" for k in range(len(self.classes))]
 
-    def read(self, id: str) -> Clip | Rejected:
+    def read(self, id: str) -> Clip | Rejection:
         number = int(id[-3:])
         if number in self.broken:
-            return Rejected(id, "broken: by design")
+            return Rejection(id, "broken: by design")
         random = np.random.default_rng(number)
         sound = random.uniform(-0.5, 0.5, self.storage.samples).astype(np.float32)
         return Clip(id, smooth_picture(random, 32, 40), sound, {"class_name": self.classes[number]})
 
 
-def write_shards(plan: Plan, out: Path) -> None:
+def write_shards(plan: PackPlan, out: Path) -> None:
     """Write every shard and its entry, as packing does before it merges."""
     (out / WORK).mkdir(parents=True)
     for number in range(plan.shards):
         ShardWriter(plan, out)(number, {}, lambda index: None)
 
 
-def packed_here(plan: Plan, out: Path) -> Manifest:
+def packed_here(plan: PackPlan, out: Path) -> Manifest:
     """Pack all shards and return their manifest."""
     write_shards(plan, out)
     (out / WORK / "plan.json").write_text(json.dumps({}))

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from shards.clip import Clip, Rejected, Storage
+from shards.clip import Clip, Rejection, Storage
 from shards.sources.base import Source
 
 SMALL = Storage(frame_side=32, seconds=0.1)
@@ -32,7 +32,7 @@ class Fragile(Source):
     def ids(self) -> list[str]:
         return [f"clip-{k:02d}" for k in range(12)]
 
-    def read(self, id: str) -> Clip | Rejected:
+    def read(self, id: str) -> Clip | Rejection:
         if id in self.dies:
             os.kill(os.getpid(), signal.SIGSEGV)
         if id in self.dies_once and not (self.memory / id).exists():
@@ -41,7 +41,7 @@ class Fragile(Source):
         if id in self.hangs:
             time.sleep(1000)
         if id in self.broken:
-            return Rejected(id, "broken: by design", f"{id}.mp4")
+            return Rejection(id, "broken: by design", f"{id}.mp4")
         level = int(id[-2:])
         sound = np.linspace(-1, 1, self.storage.samples, dtype=np.float32) * level / 12
         return Clip(id, np.full((32, 32, 3), 20 * level, np.uint8), sound)

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from shards.clip import Clip, Rejected, Storage
+from shards.clip import Clip, Rejection, Storage
 from shards.sources.prepared import Prepared
 from shards.sources.videos import Videos
 from shards.store import open_store
@@ -182,7 +182,7 @@ def test_no_truncation_of_a_real_recording_is_taken_for_whole(real: Path, tmp_pa
     for size in cuts(len(data), 40, seed=1):
         path.write_bytes(data[:size])
         result = source.read("a")
-        assert isinstance(result, Rejected) and result.file == "audio/a.wav", size
+        assert isinstance(result, Rejection) and result.file == "audio/a.wav", size
         assert result.reason.split(":")[0] in ("empty", "undecodable sound", "truncated sound")
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cacl.errors import UserError
 from shards.decoders.augmentation import Augmentation
-from shards.decoders.clip import Request, Wishes
+from shards.decoders.clip import DecodeSpec, Request
 from shards.decoders.dali import DaliDecoder
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches, training_batches
@@ -62,10 +62,10 @@ def assert_agree(ours, torchs):
 def test_both_decoders_deliver_the_same_training_views(height, width):
     store = tiny_store(range(8), height=height, width=width, seconds=4, rate=16000)
     requests = [Request(np.arange(8), (0, epoch)) for epoch in range(3)]
-    wishes = Wishes(Augmentation())
+    spec = DecodeSpec(Augmentation())
     pairs = zip(
-        DALI.stream(store, requests, wishes, 2),
-        TorchDecoder().stream(store, requests, wishes, 0),
+        DALI.stream(store, requests, spec, 2),
+        TorchDecoder().stream(store, requests, spec, 0),
         strict=True,
     )
     for ours, torchs in pairs:
@@ -139,7 +139,7 @@ def test_exif_orientation_turns_no_frame():
     store.clips[0]["jpg"] = buffer.getvalue()
     request = Request(np.array([0]), None)
     (ours,), (torchs,) = (
-        list(decoder.stream(store, [request], Wishes(SMALL), 0)) for decoder in (DALI, TorchDecoder())
+        list(decoder.stream(store, [request], DecodeSpec(SMALL), 0)) for decoder in (DALI, TorchDecoder())
     )
     assert_agree(ours, torchs)
 
@@ -150,6 +150,6 @@ def test_clips_of_different_sizes_in_one_batch():
         store.clips[index]["jpg"] = tiny_store([index], height=height, width=width).clips[index]["jpg"]
     request = Request(np.arange(4), (1, 1))
     (ours,), (torchs,) = (
-        list(decoder.stream(store, [request], Wishes(SMALL), 0)) for decoder in (DALI, TorchDecoder())
+        list(decoder.stream(store, [request], DecodeSpec(SMALL), 0)) for decoder in (DALI, TorchDecoder())
     )
     assert_agree(ours, torchs)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cacl.errors import UserError
-from shards.decoders.augmentation import MIDDLE, Augmentation, View, corner, draw, resized
-from shards.decoders.clip import Request, Wishes, frame_size
+from shards.decoders.augmentation import MIDDLE, Augmentation, ClipView, corner, draw, fit_short_side
+from shards.decoders.clip import DecodeSpec, Request, frame_size
 from shards.decoders.dali import DaliDecoder
 from shards.decoders.sound import waveform
 from shards.decoders.torch import TorchDecoder, decode
@@ -46,7 +46,7 @@ def test_views_never_change_between_releases():
     for seed, epoch, index in ((5, 3, 7), (0, 0, 0), (2**33, 12, 10**6)):
         words = np.random.Philox(np.random.SeedSequence((seed, epoch, 2, index))).random_raw(4)
         left, top, start, flip = (int(word) / 2**64 for word in words)
-        assert draw(Augmentation(), seed, epoch, index) == View(left, top, start, flip < 0.5)
+        assert draw(Augmentation(), seed, epoch, index) == ClipView(left, top, start, flip < 0.5)
 
 
 def test_views_are_uniform():
@@ -57,11 +57,11 @@ def test_views_are_uniform():
 
 @given(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True))
 def test_crops_lie_inside_the_frame_and_reach_every_edge(left, top):
-    height, width = resized(SMALL, 48, 64)
+    height, width = fit_short_side(SMALL, 48, 64)
     assert min(height, width) == SMALL.short_side
-    y, x = corner(SMALL, View(left, top, 0, False), height, width)
+    y, x = corner(SMALL, ClipView(left, top, 0, False), height, width)
     assert 0 <= y <= height - SMALL.size and 0 <= x <= width - SMALL.size
-    last = corner(SMALL, View(1 - 2**-53, 1 - 2**-53, 0, False), height, width)
+    last = corner(SMALL, ClipView(1 - 2**-53, 1 - 2**-53, 0, False), height, width)
     assert last == (height - SMALL.size, width - SMALL.size)
 
 
@@ -73,9 +73,9 @@ def test_a_training_view_equals_the_fields_own_way(height, width, mirrored):
     store = tiny_store([0], seconds=4, rate=16000)
     store.clips[0]["jpg"] = picture
     augmentation = Augmentation(flip=float(mirrored))
-    batch = decode(store, Request(np.array([0]), (3, 5)), Wishes(augmentation))
+    batch = decode(store, Request(np.array([0]), (3, 5)), DecodeSpec(augmentation))
     view = draw(augmentation, 3, 5, 0)
-    h, w = resized(augmentation, height, width)
+    h, w = fit_short_side(augmentation, height, width)
     y, x = corner(augmentation, view, h, w)
     expected = Image.open(io.BytesIO(picture)).resize((w, h), Image.Resampling.BICUBIC)
     expected = expected.crop((x, y, x + 224, y + 224))
@@ -89,7 +89,7 @@ def test_evaluation_sees_the_whole_frame():
     picture = jpg(smooth_picture(np.random.default_rng(1), 100, 180))
     store = tiny_store([0], seconds=4, rate=16000)
     store.clips[0]["jpg"] = picture
-    batch = decode(store, Request(np.array([0]), None), Wishes(Augmentation()))
+    batch = decode(store, Request(np.array([0]), None), DecodeSpec(Augmentation()))
     expected = np.asarray(Image.open(io.BytesIO(picture)).resize((224, 224), Image.Resampling.BICUBIC))
     assert np.abs(batch.images[0].permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
 
@@ -100,7 +100,7 @@ def test_gray_and_print_frames_become_rgb(mode):
     Image.fromarray(smooth_picture(np.random.default_rng(2), 48, 64)).convert(mode).save(buffer, "JPEG")
     store = tiny_store([0])
     store.clips[0]["jpg"] = buffer.getvalue()
-    batch = decode(store, Request(np.array([0]), None), Wishes(SMALL))
+    batch = decode(store, Request(np.array([0]), None), DecodeSpec(SMALL))
     assert batch.images.shape == (1, 3, 32, 32) and batch.images.float().std() > 5
 
 
@@ -109,7 +109,7 @@ def test_the_window_of_a_long_sound():
     sound, last = wav(samples, 1000), 1 - 2**-53
     stored = (samples * 32767).astype("<i2") / np.float32(32768)
     for start, first in ((0.0, 0), (0.5, 400), (last, 800)):
-        window = waveform(sound, SMALL, View(0, 0, start, False))
+        window = waveform(sound, SMALL, ClipView(0, 0, start, False))
         assert window.dtype == np.float32
         np.testing.assert_array_equal(window, stored[first : first + 200])
 
@@ -129,10 +129,10 @@ def test_evaluation_hears_the_middle_of_what_was_recorded():
     store.clips[0]["wav"] = wav(np.tile(samples, 3), 1000)
     store.clips[0]["json"] = b'{"index": 0, "seconds": 0.4}'
     stored = (samples * 32767).astype("<i2") / np.float32(32768)
-    batch = decode(store, Request(np.array([0]), None), Wishes(SMALL, annotated=True))
+    batch = decode(store, Request(np.array([0]), None), DecodeSpec(SMALL, annotated=True))
     np.testing.assert_array_equal(batch.waveforms[0], stored[100:300])
     store.clips[0]["json"] = b'{"index": 0, "seconds": 0.05}'
-    batch = decode(store, Request(np.array([0]), None), Wishes(SMALL, annotated=True))
+    batch = decode(store, Request(np.array([0]), None), DecodeSpec(SMALL, annotated=True))
     np.testing.assert_array_equal(batch.waveforms[0], np.tile(stored[:50], 4))
 
 
@@ -143,8 +143,8 @@ def test_the_silent_objects_sound_is_heard_whole():
     store.clips[0]["json"] = b'{"index": 0, "seconds": 0.3}'
     stored = (samples * 32767).astype("<i2") / np.float32(32768)
     for decoder in (TorchDecoder(), DaliDecoder(device="cpu")):
-        wishes = Wishes(SMALL, sound="other.wav", annotated=True)
-        (batch,) = decoder.stream(store, [Request(np.array([0]), None)], wishes, 0)
+        spec = DecodeSpec(SMALL, sound="other.wav", annotated=True)
+        (batch,) = decoder.stream(store, [Request(np.array([0]), None)], spec, 0)
         np.testing.assert_array_equal(batch.waveforms[0], stored[400:600])
 
 
@@ -206,9 +206,9 @@ HOSTILE = {
 def test_a_hostile_clip_costs_no_memory_and_no_run(kind, decoder):
     store = tiny_store(range(3))
     HOSTILE[kind](store.clips[1])
-    wishes = Wishes(SMALL, policy="mask", annotated=True)
+    spec = DecodeSpec(SMALL, policy="mask", annotated=True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (batch,) = decoder.stream(store, [Request(np.arange(3), None)], wishes, 0)
+    (batch,) = decoder.stream(store, [Request(np.arange(3), None)], spec, 0)
     assert batch.valid.tolist() == [True, False, True]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 
@@ -228,12 +228,12 @@ def test_a_broken_clip_is_named_or_masked_and_never_replaced(kind):
     BREAKS[kind](store.clips[22])
     request = Request(np.array([21, 22, 23]), (0, 0))
     with pytest.raises(UserError, match=r"tiny/shard-000003.tar: 000000022: the clip cannot be decoded"):
-        decode(store, request, Wishes(SMALL))
-    batch = decode(store, request, Wishes(SMALL, policy="mask"))
+        decode(store, request, DecodeSpec(SMALL))
+    batch = decode(store, request, DecodeSpec(SMALL, policy="mask"))
     assert batch.index.tolist() == [21, 22, 23]
     assert batch.valid.tolist() == [True, False, True]
     assert not batch.images[1].any() and not batch.waveforms[1].any()
-    whole = decode(tiny_store(range(20, 24)), request, Wishes(SMALL))
+    whole = decode(tiny_store(range(20, 24)), request, DecodeSpec(SMALL))
     for row in (0, 2):
         assert torch.equal(batch.images[row], whole.images[row])
         assert torch.equal(batch.waveforms[row], whole.waveforms[row])
@@ -245,7 +245,7 @@ def test_a_cut_member_is_a_broken_clip_wherever_it_is_cut(name, share):
     store = tiny_store(range(3))
     members = store.clips[1]
     members[name] = members[name][: int(share * len(members[name]))]
-    batch = decode(store, Request(np.arange(3), None), Wishes(SMALL, policy="mask", annotated=True))
+    batch = decode(store, Request(np.arange(3), None), DecodeSpec(SMALL, policy="mask", annotated=True))
     assert [note["index"] for note in batch.annotations] == [0, 1, 2]
     if name == "mask.png" and batch.valid.all():  # only what stands behind a PNG's pixels was cut off
         assert (batch.annotations[1]["mask"] == batch.annotations[0]["mask"]).all()
@@ -268,20 +268,20 @@ class FailingDisk:
 def test_an_input_output_error_is_no_broken_clip(policy):
     """Promise 12: masking it would train on silently less."""
     with pytest.raises(OSError, match="Input/output error"):
-        decode(FailingDisk(), Request(np.array([1]), (0, 0)), Wishes(SMALL, policy=policy))
+        decode(FailingDisk(), Request(np.array([1]), (0, 0)), DecodeSpec(SMALL, policy=policy))
 
 
 def test_annotations_carry_decoded_masks_and_the_other_sound():
     store = tiny_store([4])
     store.clips[4]["other.mask.png"] = store.clips[4]["mask.png"]
     request = Request(np.array([4]), None)
-    batch = decode(store, request, Wishes(SMALL, annotated=True))
+    batch = decode(store, request, DecodeSpec(SMALL, annotated=True))
     (annotation,) = batch.annotations
     assert annotation["id"] == "clip4"
     for name in ("mask", "other_mask"):
         assert annotation[name].shape == (48, 64) and annotation[name].dtype == np.uint8
         assert (annotation[name] == 255).sum() == 200
-    other = decode(store, request, Wishes(SMALL, sound="other.wav"))
+    other = decode(store, request, DecodeSpec(SMALL, sound="other.wav"))
     assert torch.equal(other.images, batch.images) and not torch.equal(other.waveforms, batch.waveforms)
     assert other.annotations is None
 
@@ -292,7 +292,7 @@ def test_the_masks_of_both_objects_are_not_mistaken_for_each_other():
     other[40:, 50:] = 255
     Image.fromarray(other).save(buffer, "PNG")
     store.clips[4]["other.mask.png"] = buffer.getvalue()
-    batch = decode(store, Request(np.array([4]), None), Wishes(SMALL, annotated=True))
+    batch = decode(store, Request(np.array([4]), None), DecodeSpec(SMALL, annotated=True))
     (annotation,) = batch.annotations
     assert (annotation["other_mask"] == other).all()
     assert annotation["mask"][:10, :20].min() == 255 and (annotation["mask"] == 255).sum() == 200
@@ -303,7 +303,7 @@ def test_workers_leave_signals_to_the_trainer_and_no_random_state_moves():
     requests = [Request(np.array([index]), (0, 0)) for index in range(20)]
     before = torch.get_rng_state()
     others = set(torch.multiprocessing.active_children())
-    stream = TorchDecoder().stream(tiny_store(), requests, Wishes(SMALL), 1)
+    stream = TorchDecoder().stream(tiny_store(), requests, DecodeSpec(SMALL), 1)
     first = next(stream)
     for child in set(torch.multiprocessing.active_children()) - others:
         for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
@@ -314,7 +314,7 @@ def test_workers_leave_signals_to_the_trainer_and_no_random_state_moves():
 
 def _decode_until_killed(answer) -> None:
     requests = [Request(np.array([index]), (0, 0)) for index in range(20)]
-    stream = TorchDecoder().stream(tiny_store(), requests, Wishes(SMALL), 1)
+    stream = TorchDecoder().stream(tiny_store(), requests, DecodeSpec(SMALL), 1)
     next(stream)
     (worker,) = torch.multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGSTOP)  # it looks for its trainer no more than one that waits to hand over

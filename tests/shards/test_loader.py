@@ -12,7 +12,7 @@ from PIL import Image
 
 from cacl.errors import UserError
 from shards import loader
-from shards.decoders.augmentation import Augmentation, corner, draw, resized
+from shards.decoders.augmentation import Augmentation, corner, draw, fit_short_side
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches, training_batches
 from shards.order import LaneOrder
@@ -98,7 +98,7 @@ def test_a_stream_cuts_each_clip_as_its_seed_and_epoch_say():
     """Cut once more by hand, from the numbers alone: `position` 1, 2 is epoch 1, whose views are its own."""
     batch = next(train((1, 2)))
     assert batch.index.tolist() == ORDER.batch(1, 2).tolist()
-    height, width = resized(SMALL, 48, 64)
+    height, width = fit_short_side(SMALL, 48, 64)
     elsewhere = 0
     for index, image, sound in zip(batch.index.tolist(), batch.images, batch.waveforms, strict=True):
         view = draw(SMALL, 3, 1, index)
@@ -183,5 +183,5 @@ def test_an_empty_share_is_no_batch():
 
 
 def test_ranks_that_do_not_fit_the_lanes_are_refused_at_once():
-    with pytest.raises(UserError, match="24 lanes cannot be dealt to 5 ranks"):
+    with pytest.raises(UserError, match="24 clips cannot be dealt to 5 ranks"):
         train(size=5)

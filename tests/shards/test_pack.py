@@ -18,11 +18,11 @@ import webdataset
 from cacl.errors import UserError
 from shards import workers
 from shards.manifest import Manifest
-from shards.pack import check, checked, merge, pack
-from shards.plan import Plan, make_plan
+from shards.pack import check_bytes, check_packed, merge, pack
+from shards.plan import PackPlan, make_plan
 from shards.sources.generated import Generated
 from shards.store import open_store
-from shards.writer import WORK, finished
+from shards.writer import WORK, read_entry
 from tests.shards.classed import Classed, packed_here, write_shards
 from tests.shards.fragile import Fragile
 
@@ -35,7 +35,9 @@ def cacl(*words: str | Path, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-def packed(plan: Plan, out: Path, workers: int = 1, parts: int = 1, max_rejected: float = 1.0) -> Manifest:
+def packed(
+    plan: PackPlan, out: Path, workers: int = 1, parts: int = 1, max_rejected: float = 1.0
+) -> Manifest:
     for turn in reversed(range(1, parts + 1)):
         pack(plan, out, workers=workers, part=(turn, parts))
     return merge(plan.head, out, max_rejected)
@@ -188,7 +190,7 @@ def test_damage_is_found(once: Path, tmp_path: Path) -> None:
     data[5000] ^= 1
     shard.write_bytes(data)
     with pytest.raises(UserError, match=r"shard-000003.tar: is damaged"):
-        check(plan, tmp_path)
+        check_packed(plan, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["shard-000002.idx", "shard-000002.tar"])
@@ -196,12 +198,12 @@ def test_packing_again_reads_every_byte_of_shards_and_of_their_index_files(tmp_p
     """A changed byte leaves the size as it was; every clip of an index that lies would be another one."""
     plan = make_plan(Classed(classes=("a",) * 12), 4)
     packed_here(plan, tmp_path / "out")
-    assert check(plan, tmp_path / "out") == checked(tmp_path / "out")
+    assert check_packed(plan, tmp_path / "out") == check_bytes(tmp_path / "out")
     path = tmp_path / "out" / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    for look in (lambda: check(plan, tmp_path / "out"), lambda: checked(tmp_path / "out")):
+    for look in (lambda: check_packed(plan, tmp_path / "out"), lambda: check_bytes(tmp_path / "out")):
         with pytest.raises(UserError, match=rf"{name}: is damaged \(its sha256 differs\)"):
             look()
 
@@ -219,7 +221,7 @@ def test_a_packing_that_goes_on_makes_again_what_is_not_whole(tmp_path: Path) ->
     (out / "shard-000003.tar").unlink()
     os.truncate(out / WORK / "000004.json", 10)
     kept = (out / "shard-000005.tar").stat().st_mtime_ns
-    assert [number for number in range(6) if finished(out, number)] == [5]
+    assert [number for number in range(6) if read_entry(out, number)] == [5]
     pack(plan, out)
     merge(plan.head, out)
     assert contents(out) == contents(tmp_path / "whole")

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from cacl.errors import UserError
-from shards.clip import Clip, Rejected, Storage
+from shards.clip import Clip, Rejection, Storage
 from shards.sources import SOURCES, source_class
 from shards.sources.boxes import checked_boxes, flickr_boxes
 from shards.sources.flickr import Flickr
 from shards.sources.lists import read_list
-from shards.sources.media import Broken, fit_sound
+from shards.sources.media import BrokenMedia, fit_sound
 from shards.sources.prepared import Prepared
 from shards.sources.vggsound import VggSound
 from shards.sources.vggss import VggSs
@@ -57,12 +57,12 @@ def prepared(root: Path, *ids: str) -> Prepared:
     return Prepared(root=root, storage=STORAGE)
 
 
-def reason(result: Clip | Rejected) -> str:
-    assert isinstance(result, Rejected), "the clip was not rejected"
+def reason(result: Clip | Rejection) -> str:
+    assert isinstance(result, Rejection), "the clip was not rejected"
     return result.reason
 
 
-def whole(result: Clip | Rejected) -> Clip:
+def whole(result: Clip | Rejection) -> Clip:
     assert isinstance(result, Clip), result
     return result
 
@@ -72,8 +72,8 @@ def test_the_ids_of_a_prepared_folder_are_the_union_of_frames_and_audio(tmp_path
     (tmp_path / "frames/a.jpg").unlink()
     (tmp_path / "audio/c.wav").unlink()
     assert source.ids() == ["a", "b", "c"]
-    assert source.read("a") == Rejected("a", "missing: there is no such file", "frames/a.jpg")
-    assert source.read("c") == Rejected("c", "missing: there is no such file", "audio/c.wav")
+    assert source.read("a") == Rejection("a", "missing: there is no such file", "frames/a.jpg")
+    assert source.read("c") == Rejection("c", "missing: there is no such file", "audio/c.wav")
     clip = whole(source.read("b"))
     assert (
         clip.frame.shape == (64, 85, 3)
@@ -112,7 +112,7 @@ def test_silent_short_infinite_and_badly_sampled_sounds_are_told_apart() -> None
         (np.empty(0), 16000, "too short"),
         (tone(), 7, "wrong rate"),
     ]:
-        with pytest.raises(Broken, match=f"^{expected}:"):
+        with pytest.raises(BrokenMedia, match=f"^{expected}:"):
             fit_sound(sound[:, None].astype(np.float32), rate, STORAGE, shortest=1.0)
 
 
@@ -267,7 +267,7 @@ def test_flipped_bytes_never_escape_as_anything_but_a_rejected_clip(tmp_path: Pa
         for at in random.integers(0, len(data), 20):
             spoiled[at] = random.integers(256)
         (tmp_path / "whole.mp4").write_bytes(spoiled)
-        assert isinstance(source.read("whole"), Clip | Rejected)
+        assert isinstance(source.read("whole"), Clip | Rejection)
 
 
 def test_a_folder_of_videos_with_a_table_of_parts(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_vggsound_joins_table_list_and_files(tmp_path: Path) -> None:
         "seconds": 3.0,
     }
     assert clip.frame[30, 30, 0] == pytest.approx(250, abs=4)  # frame 125, the one that was annotated
-    assert source.read(f"{YOUTUBE}_000070") == Rejected(
+    assert source.read(f"{YOUTUBE}_000070") == Rejection(
         f"{YOUTUBE}_000070", "missing: there is no such file", f"{YOUTUBE}_000070.mp4"
     )
     (tmp_path / "list.txt").write_text(f"{YOUTUBE}_000090\n{YOUTUBE}_000030")
@@ -374,19 +374,19 @@ def test_flickr_reads_the_boxes_of_several_annotators(tmp_path: Path) -> None:
     source = Flickr(root=tmp_path, boxes=tmp_path, storage=STORAGE)
     assert len(whole(source.read("1")).annotation["boxes"]) == 2
     assert source.read("2").reason.startswith("unreadable XML:")
-    assert source.read("3") == Rejected("3", "missing: there is no such file", "3.xml")
+    assert source.read("3") == Rejection("3", "missing: there is no such file", "3.xml")
 
 
 def test_entities_in_an_annotation_do_not_unfold() -> None:
     levels = "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 12))
     bomb = f'<!DOCTYPE a [<!ENTITY e0 "ha">{levels}]><a><object><bbox>&e11;</bbox></object></a>'
-    with pytest.raises(Broken, match="unreadable XML"):
+    with pytest.raises(BrokenMedia, match="unreadable XML"):
         flickr_boxes(bomb.encode())
 
 
 @pytest.mark.parametrize("box", [[0, 0, 1], [0, 0, "a", 1], [0, float("nan"), 1, 1], None])
 def test_malformed_boxes_are_refused(box: object) -> None:
-    with pytest.raises(Broken, match="malformed box"):
+    with pytest.raises(BrokenMedia, match="malformed box"):
         checked_boxes([box])
 
 
@@ -418,7 +418,7 @@ def test_only_public_clips_without_any_box_in_the_frame_are_rejected(lists_dir: 
     for pick in read_list(lists_dir / "vggss_test.csv"):
         try:
             assert source.annotation(pick)["boxes"]
-        except Broken as error:
+        except BrokenMedia as error:
             rejected.add((pick.id, str(error).partition(":")[0]))
     assert len(source.all_ids()) == 5158 and rejected == PUBLIC_CLIPS_WITHOUT_A_BOX
 

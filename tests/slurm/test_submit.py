@@ -147,7 +147,10 @@ def test_a_chain_without_a_label_table_labels_nothing(recipe, capsys) -> None:
             ["train", "{recipe}", "--dry-run", "--nodes", "2", "--gpus-per-node", "8"],
             "cannot be dealt to 16 ranks",
         ),
-        (["train", "{recipe}", "--dry-run", "--training.global-batch-size", "50"], "use 48 or 72"),
+        (
+            ["train", "{recipe}", "--dry-run", "--training.global-batch-size", "50"],
+            "not a multiple of the 24 lanes of data.order.lanes; use 72",
+        ),
         (["train", "{recipe}", "--dry-run", "--training.micro-batch-size", "7"], "7 does not divide the 48"),
         (["train", "{recipe}", "--dry-run", "--site", "none.sh"], "none.sh: there is no such file"),
         (["chain", "{recipe}", "--dry-run", "--pack", "generated"], "with --out"),

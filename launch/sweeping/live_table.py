@@ -8,6 +8,8 @@ from typing import Any, TextIO
 
 from ray.tune import Callback
 
+from launch.table import align
+
 _SECONDS_BETWEEN_DRAWS = 1.0
 
 
@@ -16,7 +18,7 @@ class LiveTable(Callback):
 
     def __init__(self, names: list[str]) -> None:
         self.rows = {name: ("waiting", "", "") for name in names}
-        self.drawn_lines, self.drawn_at = 0, 0.0
+        self.line_count, self.time_drawn = 0, 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Show that a trial runs."""
@@ -49,7 +51,7 @@ class LiveTable(Callback):
             step, objective = str(result["step"]), f"{result['objective']:.4f}"
         self.rows[name] = (state, step, objective)
         if sys.stderr.isatty():
-            if always or time.monotonic() - self.drawn_at > _SECONDS_BETWEEN_DRAWS:
+            if always or time.monotonic() - self.time_drawn > _SECONDS_BETWEEN_DRAWS:
                 self._redraw(sys.stderr)
         else:
             print(
@@ -59,20 +61,11 @@ class LiveTable(Callback):
             )
 
     def _redraw(self, terminal: TextIO) -> None:
-        lines = table(
+        lines = align(
             ["trial", "state", "step", "objective"], [[name, *row] for name, row in self.rows.items()]
         )
-        if self.drawn_lines:
-            terminal.write(f"\x1b[{self.drawn_lines}F\x1b[J")
+        if self.line_count:
+            terminal.write(f"\x1b[{self.line_count}F\x1b[J")
         terminal.write("\n".join(lines) + "\n")
         terminal.flush()
-        self.drawn_lines, self.drawn_at = len(lines), time.monotonic()
-
-
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table with aligned columns."""
-    widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [head, *rows]
-    ]
+        self.line_count, self.time_drawn = len(lines), time.monotonic()

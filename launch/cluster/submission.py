@@ -1,0 +1,85 @@
+"""Sending jobs to SLURM: what is checked before, the commands, and how far the jobs are."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cacl.errors import UserError
+from cacl.runs.directory import Run
+from launch.cluster import slurm
+from launch.cluster.jobs import Job, Machines
+
+
+def check_machines(machines: Machines, environment: dict[str, str], *, ask: bool) -> int:
+    """Return how many GPUs a node has for the job: those asked for, or those of the partition.
+
+    If `ask`, the cluster itself is asked whether it has such nodes. Raises UserError for what it cannot do.
+    """
+    nodes, gpus = machines.nodes, machines.gpus_per_node
+    if nodes < 1:
+        raise UserError(f"--nodes {nodes}: give at least one node")
+    if gpus is not None and gpus < 0:
+        raise UserError(f"--gpus-per-node {gpus}: give 0 or more")
+    minutes = slurm.minutes(machines.time) if machines.time else None
+    if not ask:
+        return gpus or 0
+    partition = slurm.find_partition(machines.partition or environment.get("SBATCH_PARTITION"))
+    gpus = partition.gpus_per_node if gpus is None else gpus
+    if nodes > partition.nodes:
+        raise UserError(f"--nodes {nodes}: partition {partition.name} has {partition.nodes}")
+    if gpus > partition.gpus_per_node:
+        has = partition.gpus_per_node
+        raise UserError(f"--gpus-per-node {gpus}: a node of partition {partition.name} has {has}")
+    if minutes is not None and partition.minutes is not None and minutes > partition.minutes:
+        limit = partition.minutes
+        raise UserError(f"--time {machines.time}: partition {partition.name} allows {limit} minutes at most")
+    return gpus
+
+
+def count_ranks(machines: Machines, gpus: int, environment: dict[str, str]) -> int:
+    """Return how many ranks train: one a GPU, or the site's number of a node without any."""
+    return machines.nodes * (gpus or int(environment.get("CACL_CPU_RANKS") or 1))
+
+
+def submit(jobs: Sequence[Job], environment: dict[str, str], say: Callable[[str], None]) -> None:
+    """Submit jobs in their order; if one is refused, cancel those before it."""
+    slurm.require("sbatch")
+    numbers: dict[str, str] = {}
+    for job in jobs:
+        job.logs.mkdir(parents=True, exist_ok=True)
+        try:
+            numbers[job.key] = str(slurm.sbatch(job.words(numbers), environment))
+        except UserError:
+            slurm.scancel(list(numbers.values()))
+            raise
+        number = numbers[job.key]
+        say(f"{job.key}: job {number}, log {job.log(f'{number}_*' if job.is_array else number)}")
+
+
+def as_shell(jobs: Sequence[Job], environment: dict[str, str]) -> list[str]:
+    """Return shell commands that would submit the jobs."""
+    site, scripts = shlex.quote(environment["CACL_SITE"]), shlex.quote(str(slurm.SCRIPTS))
+    lines = [f"export CACL_SITE={site} CACL_SCRIPTS={scripts}"]
+    lines += [f"mkdir -p {shlex.quote(str(folder))}" for folder in dict.fromkeys(job.logs for job in jobs)]
+    for job in jobs:
+        words = job.words({key: f"${{{key}}}" for key in job.after})
+        quoted = " ".join(f'"{word}"' if "${" in word else shlex.quote(word) for word in words)
+        lines.append(f"{job.key}=$(sbatch --parsable {quoted})")
+    return lines
+
+
+def status() -> list[list[str]]:
+    """Return a row for each of this user's cacl jobs, with the last step that its run has logged.
+
+    A row is [job, name, state, time, nodes, where or why, step, loss, folder].
+    """
+    rows = []
+    for number, name, state, time, nodes, where, folder in slurm.queue():
+        if name.startswith("cacl-"):
+            records = reversed(Run(folder).records())
+            last: dict[str, Any] = next((line for line in records if "loss" in line), {})
+            loss = f"{last['loss']:.4f}" if last else ""
+            rows.append([number, name, state, time, nodes, where, str(last.get("step", "")), loss, folder])
+    return rows

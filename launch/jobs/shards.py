@@ -1,0 +1,97 @@
+"""What is in packed shards, whether it is whole, and which training clips stand in test lists."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cacl.errors import UserError
+from cacl.files import write_text
+from shards.audit import Leak, find_leak, read_ids, validation_split
+from shards.manifest import Manifest
+from shards.pack import REJECTED
+from shards.sources.vggsound import read_table
+from shards.store import open_store
+from shards.verify import verify
+
+
+@dataclass(frozen=True)
+class ShardsSummary:
+    """What lies in a folder or at an address of shards."""
+
+    manifest: Manifest
+    clips: int
+    size: int
+    """Bytes of all shards."""
+    rejections: list[tuple[str, int]]
+    """Reasons for which clips were rejected, and how many; the most frequent first."""
+
+
+def summarize_shards(location: str | Path) -> ShardsSummary:
+    """Return what is in packed shards. Raises UserError if there are none."""
+    store = open_store(location)
+    size = sum(shard.filesize for shard in store.manifest.shards)
+    reasons: Counter[str] = Counter()
+    rejected = Path(location) / REJECTED
+    if rejected.exists():
+        lines = map(json.loads, rejected.read_text(encoding="utf-8").splitlines())
+        reasons.update(line["reason"].partition(":")[0] for line in lines)
+    return ShardsSummary(store.manifest, sum(map(len, store.shards)), size, reasons.most_common())
+
+
+def verify_shards(location: str | Path, workers: int = 1) -> list[str]:
+    """Return what is wrong with packed shards, a sentence each, after reading every byte and sample."""
+    return list(verify(location, workers))
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a training set shares with test lists, and what is left of it."""
+
+    training: int
+    """Clips of the training set."""
+    leaks: list[tuple[Path, int, Leak]]
+    """A test list, how many clips it has, and what it shares."""
+    clean: list[str]
+    """Ids that stand in no test list."""
+    validation: list[str]
+    """Those of them that are chosen for validation."""
+    train: list[str]
+    """The others, sorted."""
+
+
+def audit(
+    training: Path,
+    against: Sequence[Path] = (),
+    *,
+    classes: Path | None = None,
+    share: float = 0.02,
+    clean_file: Path | None = None,
+    validation_file: Path | None = None,
+) -> Audit:
+    """Find the training clips that stand in test lists, and choose validation clips among the others.
+
+    A set is a folder of shards, a list of ids or vggss.json. If `validation_file` is given, `share` (0..1) of
+    each class goes there; `classes` is vggsound.csv, for the classes of a list of ids. The other clean ids go
+    to `clean_file`.
+    """
+    if not 0 < share < 1:
+        raise UserError(f"--share: {share} does not lie between 0 and 1")
+    ids = read_ids(training)
+    if classes:
+        ids |= {row.id: row.label for row in read_table(classes) if row.id in ids}
+    leaks = []
+    for path in against:
+        tested = read_ids(path)
+        leaks.append((path, len(tested), find_leak(ids, tested)))
+    leaked = {id for _, _, leak in leaks for id in (*leak.same_clip, *leak.same_video)}
+    clean = {id: name for id, name in ids.items() if id not in leaked}
+    validation = validation_split(clean, share) if validation_file else []
+    train = sorted(clean.keys() - set(validation))
+    for file, lines in ((validation_file, validation), (clean_file, train)):
+        if file:
+            write_text(file, "".join(f"{id}\n" for id in lines))
+    return Audit(len(ids), leaks, list(clean), validation, train)
