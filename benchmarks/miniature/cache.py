@@ -20,7 +20,7 @@ from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import plain
 from cacl.types import Batch
 from shards.decoders.augmentation import Augmentation
-from shards.decoders.clip import Request, Wishes, annotation
+from shards.decoders.clip import DecodeSpec, Request, annotation
 from shards.decoders.torch import TorchDecoder
 from shards.order import Order
 from shards.progress import progress
@@ -102,7 +102,7 @@ def _decoded(store: Store, key: tuple[int, int] | None, sound: str, title: str) 
     """Yield all clips in order, `_UNIT` at a time."""
     starts = range(0, len(store.indices), _UNIT)
     requests = (Request(store.indices[start : start + _UNIT], key) for start in starts)
-    stream = TorchDecoder().stream(store, requests, Wishes(Augmentation(), "raise", sound), 2)
+    stream = TorchDecoder().stream(store, requests, DecodeSpec(Augmentation(), "raise", sound), 2)
     return iter(progress(stream, total=len(starts), desc=title))
 
 

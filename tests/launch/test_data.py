@@ -17,7 +17,7 @@ from cacl.world import World
 from launch.config import load_recipe
 from launch.jobs.data import open_data, validation_of
 from launch.jobs.train import build
-from shards.decoders.clip import Request, Wishes
+from shards.decoders.clip import DecodeSpec, Request
 from shards.decoders.torch import decode
 from shards.plan import make_plan
 from shards.store import Store, open_store
@@ -117,9 +117,9 @@ def test_views_are_those_of_the_recipe(store, recipe):
     batch = streamed(recipe, first_step=8)[0]
     options = load_recipe(recipe, []).data.augmentation
     assert (options.size, options.samples) == (32, 800)
-    again = decode(store, Request(batch.index.numpy(), (3, 1)), Wishes(options))
+    again = decode(store, Request(batch.index.numpy(), (3, 1)), DecodeSpec(options))
     assert batch.images.equal(again.images) and batch.waveforms.equal(again.waveforms)
-    other = decode(store, Request(batch.index.numpy(), (3, 0)), Wishes(options))
+    other = decode(store, Request(batch.index.numpy(), (3, 0)), DecodeSpec(options))
     assert not batch.images.equal(other.images), "a case that can tell the epochs apart"
 
 
@@ -160,7 +160,7 @@ def test_validation_measures_every_clip_once_with_its_labels_on_any_number_of_ra
     """Against one loop over all pairs of whole frames and middles of sounds."""
     read = load_recipe(recipe, [])
     engine, _ = build(read, World(), None, print, build_model)
-    batch = decode(store, Request(store.indices, None), Wishes(read.data.augmentation))
+    batch = decode(store, Request(store.indices, None), DecodeSpec(read.data.augmentation))
     with torch.no_grad(), engine.evaluating() as embed:
         embedded = embed(batch)
     cosines = torch.einsum("npd,md->nmp", embedded.maps[:, 0], embedded.audio[:, 0]).amax(2)
