@@ -51,10 +51,9 @@ def pair_sums(
         relation = options.positives.relation(pairs)
         by_row = by_column = Partial.nothing(scores.pair)
         if options.by_row:
-            pair, beside = _beside(scores, relation, batch.clips.valid[where])
-            by_row = partial(
-                pair, beside, objective.terms(pair, beside, scores.scale, values), 1, shifts.rows
-            )
+            pair, extended = _append_extra(scores, relation, batch.clips.valid[where])
+            terms = objective.terms(pair, extended, scores.scale, values)
+            by_row = partial(pair, extended, terms, 1, shifts.rows)
         if options.by_column:
             terms = objective.terms(scores.pair, relation, scores.scale, values)
             by_column = partial(scores.pair, relation, terms, 0, shifts.columns)
@@ -74,7 +73,7 @@ def block_size(maps: Tensor, columns: int, options: LossOptions) -> int:
     return max(1, int(options.memory_mib * 2**20 / (columns * floats * maps.itemsize)))
 
 
-def _beside(scores: Scores, relation: Relation, valid: Tensor) -> tuple[Tensor, Relation]:
+def _append_extra(scores: Scores, relation: Relation, valid: Tensor) -> tuple[Tensor, Relation]:
     """Append the extra negatives to the rows that are `valid` [b]."""
     extra = scores.extra_negative
     if extra is None:

@@ -77,7 +77,7 @@ def slavc_map(images, sounds, tau):
 
 @torch.no_grad()
 def test_golden_forward_of_an_imported_checkpoint_is_that_of_slavc(golden_dir, tmp_path):
-    """Promise: parity on a state dict of the released form. SLAVC's own map is golden, its networks torchvision's."""
+    """Parity on a state dict of the released form. SLAVC's own map is golden, its networks torchvision's."""
     for file in sorted(golden_dir.glob("slavc_loss*.npz")):
         golden = {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(file).items()}
         targets = [[golden[f"target_{kind}{head}"] for head in (1, 2)] for kind in ("img", "aud")]

@@ -1,4 +1,4 @@
-"""Promises 5 and 6: what crosses ranks, what the host never waits for, precision, memory, the cached form."""
+"""Promises 4, 5 and 6: what crosses ranks, what the host never waits for, precision, memory, the cached form."""
 
 from __future__ import annotations
 

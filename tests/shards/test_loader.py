@@ -1,4 +1,4 @@
-"""Promise 3 as delivered: the same clips, pixels and samples for every number of ranks, workers and restarts."""
+"""Promises 3 and 4 as delivered: the same clips, pixels and samples for every number of ranks, workers and restarts."""
 
 from __future__ import annotations
 
