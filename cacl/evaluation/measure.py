@@ -16,7 +16,7 @@ from torch import Tensor
 from cacl.errors import UserError
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols.base import Annotation, Protocol, Truths
-from cacl.evaluation.systems import System
+from cacl.evaluation.systems import System, measure_maps
 from cacl.resumable import Arrays, resumable_map
 from cacl.types import Batch
 from cacl.world import World
@@ -82,6 +82,16 @@ def measure_batch(
             raise UserError(f"{where}: {error}; the model has diverged or is not whole") from error
         results[name] = clip_results(index, notes, columns)
     return results
+
+
+def measure_annotated(maps: Tensor, annotations: Sequence[Annotation], protocol: Protocol) -> ClipResults:
+    """Return the results of `maps` [n, h, w] of any origin, cosines, on clips with these annotations.
+
+    Raises ValueError for maps that are not finite or not as many, UserError for an annotation that does not
+    suffice.
+    """
+    truths = stack_truths(annotations, protocol, maps.device)
+    return clip_results(np.arange(len(maps)), annotations, measure_maps(maps, truths, protocol))
 
 
 def stack_truths(notes: Sequence[Annotation], protocol: Protocol, device: torch.device) -> Truths:

@@ -2,7 +2,7 @@
 
 recipe.yaml environment.json train.jsonl requeue lock
 checkpoints/step-N/{model,ema}.safetensors state.json engine/ hashes.json
-evaluation/<protocol>/{clips.parquet,metrics.json} metrics.json report.html
+evaluation/<protocol>[,<options>]/{clips.parquet,metrics.json} metrics.json report.html
 """
 
 from __future__ import annotations

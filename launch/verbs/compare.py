@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", metavar="A", help="a run directory that has been evaluated")
     parser.add_argument("second", metavar="B", help="another one")
     parser.add_argument("--seeds", nargs="+", metavar="SEED", help="compare A and B with {} replaced by each")
-    parser.add_argument("--protocol", metavar="NAME", help="default: that of A's newest evaluation")
+    parser.add_argument(
+        "--protocol", metavar="NAME", help="a protocol, or an evaluation's name (default: A's newest)"
+    )
     parser.add_argument(
         "--system", default="model", help="which rows: model (default), guided, untrained ..."
     )

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", required=True, metavar="RUN", help="a run directory that has been evaluated")
     parser.add_argument("--beside", metavar="RUN", help="another one, evaluated on the same clips")
     parser.add_argument("--data", metavar="DIR", help="packed test clips (default: the recipe's data.test)")
-    parser.add_argument("--protocol", metavar="NAME", help="default: that of the newest evaluation")
+    parser.add_argument(
+        "--protocol", metavar="NAME", help="a protocol, or an evaluation's name (default: the newest)"
+    )
     parser.add_argument("--weights", choices=["model", "ema"], default="model", help="default: model")
     parser.add_argument(
         "--clips", type=int, default=24, metavar="N", help="best, worst and random clips (default: 24)"

@@ -1,13 +1,14 @@
 """Each clip once on any number of ranks; results sorted by index; the same numbers from 1, 2 and 3 ranks."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from cacl.errors import UserError
-from cacl.evaluation.measure import measure, measure_batch
+from cacl.evaluation.measure import measure, measure_annotated, measure_batch
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS
 from cacl.evaluation.summary import breakdown
 from cacl.evaluation.systems import centered_box, maps_of, system_of
@@ -217,3 +218,16 @@ def test_a_diverged_model_is_refused_with_the_clips_named(tmp_path):
 
     with pytest.raises(UserError, match=r"clips clip-0 to clip-2: .*NaN"):
         measured(tmp_path, batches([0, 1, 2]), model=Diverged())
+
+
+def test_the_example_of_the_docs_measures_maps_of_any_origin():
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    (example,) = (part for part in page.split("```python\n")[1:] if "measure_annotated" in part)
+    names = {}
+    exec(example.partition("```")[0], names)
+    maps, results, numbers = names["maps"], names["results"], names["numbers"]
+    assert results.id.tolist() == ["clip-0", "clip-1"] and results.boxes.tolist() == [1, 1]
+    assert {"ciou", "auc", "ap", "max_f1"} <= set(numbers)
+    assert numbers["ciou"] == np.mean(results["ciou_top50"] >= 0.5)
+    with pytest.raises(ValueError, match="same clips"):
+        measure_annotated(maps[:1], names["annotations"], names["protocol"])
