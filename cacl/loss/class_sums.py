@@ -52,22 +52,22 @@ def class_sums(
     world, scale = batch.world, options.scale(scalars)
     valid, every_valid = (clips.valid[:, None].to(maps.dtype) for clips in (batch.clips, batch.columns))
     images = Pool(options.similarity.prepare(maps).flatten(1), valid)
-    sounds = Pool(audio.flatten(1), valid)
+    own_audio = Pool(audio.flatten(1), valid)
     every, classes = options.positives.classes(batch.columns)
     mine = every[batch.first : batch.first + len(valid)]
     rows = columns = Partial.nothing(maps)
     if sums_are_smaller(classes, len(every), options, world.size):
         counts = _by_class(every_valid, every, classes)
         if options.by_row:
-            over_sounds = world.sum_with_gradient(sounds.by_class(mine, classes).vectors)
-            rows = _query(images, mine, sounds, Pool(over_sounds, counts), scale)
+            over_audio = world.sum_with_gradient(own_audio.by_class(mine, classes).vectors)
+            rows = _query(images, mine, own_audio, Pool(over_audio, counts), scale)
         if options.by_column:
             over_images = world.sum_with_gradient(images.by_class(mine, classes).vectors)
-            columns = _query(sounds, mine, images, Pool(over_images, counts), scale)
+            columns = _query(own_audio, mine, images, Pool(over_images, counts), scale)
         return rows, columns
-    gathered = Pool(world.gather_rows(sounds.vectors, batch.shares), every_valid)
+    gathered = Pool(world.gather_rows(own_audio.vectors, batch.shares), every_valid)
     if options.by_row:
-        rows = _query(images, mine, sounds, gathered.by_class(every, classes), scale)
+        rows = _query(images, mine, own_audio, gathered.by_class(every, classes), scale)
     if options.by_column:
         around = (0, 0, batch.first, len(every) - batch.first - len(valid))
         own = Pool(F.pad(images.vectors, around), F.pad(valid, around))

@@ -41,10 +41,10 @@ def pair_sums(
     def block(
         where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], shifts: Shifts
     ) -> tuple[Partial, Partial]:
-        (images,), (sounds, *learned) = rows, shared
+        (images,), (all_audio, *learned) = rows, shared
         values = dict(zip(scalars, learned, strict=True))
         columns = Columns(own[where], batch.columns.valid)
-        scores = options.similarity.scores(images, sounds, columns, options.scale(values))
+        scores = options.similarity.scores(images, all_audio, columns, options.scale(values))
         pairs = Pairs(
             take_rows(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step
         )
@@ -59,9 +59,9 @@ def pair_sums(
             by_column = partial(scores.pair, relation, terms, 0, shifts.columns)
         return by_row, by_column
 
-    sounds = batch.world.gather_rows(audio, batch.shares)
-    prepared, shared = options.similarity.prepare(maps), [sounds, *scalars.values()]
-    rows, columns = sums_in_blocks(block, [prepared], shared, block_size(maps, len(sounds), options))
+    all_audio = batch.world.gather_rows(audio, batch.shares)
+    prepared, shared = options.similarity.prepare(maps), [all_audio, *scalars.values()]
+    rows, columns = sums_in_blocks(block, [prepared], shared, block_size(maps, len(all_audio), options))
     if options.by_column:
         columns = merge_over_ranks(columns, batch, objective.exponential_terms)
     return rows, columns

@@ -70,7 +70,7 @@ def run(tmp_path_factory):
             "workers": 0,
             "augmentation": {"size": 64, "short_side": 72},
         },
-        "model": {"image": {"name": "small-cnn"}, "sound": {"name": "small-cnn"}, "dimension": 16},
+        "model": {"image": {"name": "small-cnn"}, "audio": {"name": "small-cnn"}, "dimension": 16},
     }
     recipe = parse(Recipe, values, "test")
     run = Run(folder / "run")
@@ -167,11 +167,11 @@ def model_of(run, seed):
     return Localizer(recipe.model, LossOptions().scalars(), seed=seed).eval()
 
 
-def join_labels(run, sound="wav", size=CLIPS):
+def join_labels(run, audio="wav", size=CLIPS):
     recipe = parse(Recipe, Run(run).recipe(), "recipe")
     store = open_store(recipe.data.test)
     batches = evaluation_batches(
-        store, store.indices, size, TorchDecoder(), 0, augmentation=recipe.data.augmentation, sound=sound
+        store, store.indices, size, TorchDecoder(), 0, augmentation=recipe.data.augmentation, audio=audio
     )
     return list(batches)
 
@@ -254,7 +254,7 @@ def test_the_newest_model_stands_beside_the_one_of_before_the_first_step(evaluat
 def test_a_control_hears_its_own_sound_over_the_same_frames(evaluated, tmp_path):
     clips, _ = open_test(evaluated)
     work = Measurement(clips, tmp_path / "parts", {}, World())
-    for protocol, sound in ((PROTOCOLS["stamps"], "wav"), (CONTROLS["stamps"]["other_sound"], "other.wav")):
+    for protocol, audio in ((PROTOCOLS["stamps"], "wav"), (CONTROLS["stamps"]["other_sound"], "other.wav")):
         seen = []
 
         def maps(images, waveforms, seen=seen):
@@ -263,7 +263,7 @@ def test_a_control_hears_its_own_sound_over_the_same_frames(evaluated, tmp_path)
 
         work.measure({"model": system_of(maps)}, protocol, clips.store.indices)
         ((images, waveforms),) = seen
-        (batch,) = join_labels(evaluated, sound)
+        (batch,) = join_labels(evaluated, audio)
         assert torch.equal(images, batch.images) and torch.equal(waveforms, batch.waveforms)
     (own,) = join_labels(evaluated)
     assert not torch.equal(own.waveforms, waveforms)
@@ -388,16 +388,16 @@ def test_alpha_is_chosen_by_the_number_that_ranks_clips_best(evaluated, tmp_path
     """On the reserved clip, against scikit-learn's average precision of every mixture."""
     clips, protocol = open_test(evaluated)
     work = Measurement(clips, tmp_path / "parts", {}, World())
-    sound, objects = torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(27))
+    audio, objects = torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(27))
 
     def constant(one):
         return lambda images, waveforms: one.expand(len(images), 7, 7)
 
     guidance = Guidance("min-max", alpha="choose")
-    _, indices, said = mix_objects(guidance, work, constant(sound), constant(objects), protocol)
+    _, indices, said = mix_objects(guidance, work, constant(audio), constant(objects), protocol)
     (batch,) = join_labels(evaluated)
     mask = protocol.truth(batch.annotations[0], protocol.size)["mask"].flatten().numpy()
-    scaled = [protocol.score_maps(one)[0] for one in (sound, objects)]
+    scaled = [protocol.score_maps(one)[0] for one in (audio, objects)]
     scaled = [(one - one.min()) / (one.max() - one.min()) for one in scaled]
     quality = {}
     for alpha in np.arange(11) / 10:
@@ -508,12 +508,12 @@ def test_examples_show_each_sound_with_the_object_that_makes_it(evaluated):
     maps = maps_of(model_of(evaluated, 5))
     found = examples({"run": maps}, clips, [3, 1], protocol)
     assert list(found) == [3, 1]
-    for sound, row in (("wav", 0), ("other.wav", 1)):
-        (batch,) = join_labels(evaluated, sound)
+    for audio, row in (("wav", 0), ("other.wav", 1)):
+        (batch,) = join_labels(evaluated, audio)
         scores = protocol.score_maps(maps(batch.images, batch.waveforms))
         for index, example in found.items():
             note, view = batch.annotations[index], example.views[row]
-            heard = note["other"] if sound == "other.wav" else note
+            heard = note["other"] if audio == "other.wav" else note
             assert example.clip_id == note["id"] and view.boxes == heard["boxes"]
             assert view.title == f"{'other' if row else 'own'} sound: {heard['class_name']}"
             torch.testing.assert_close(view.scores, scores[index], atol=1e-4, rtol=0)

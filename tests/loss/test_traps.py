@@ -125,10 +125,10 @@ def bytes_reduced(world: World, in_every_micro_batch: bool) -> tuple[int, int]:
     engine.wrapped.register_comm_hook(None, counted)
     if in_every_micro_batch:
         engine.synchronizing = lambda wanted: contextlib.nullcontext()
-    images, sounds, clips = inputs()
+    images, all_audio, clips = inputs()
     share = len(images) // world.size
     rows = slice(world.rank * share, (world.rank + 1) * share)
-    micro_batches = list(zip(images[rows].split(2), sounds[rows].split(2), strict=True))
+    micro_batches = list(zip(images[rows].split(2), all_audio[rows].split(2), strict=True))
     options = LossOptions(learn_temperature=True)
     train_step(
         engine,
