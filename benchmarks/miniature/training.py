@@ -142,7 +142,7 @@ def train_on_cache(recipe: Recipe, run: Run, cache: Path) -> None:
     train(
         only_last,
         run.folder,
-        batches=lambda data: inputs.batches(data.order, epochs),
+        batches=lambda data, first_step: inputs.batches(data.order, epochs),
         new_model=new_model,
     )
 

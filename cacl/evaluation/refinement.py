@@ -20,7 +20,7 @@ from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols.base import Protocol
 from cacl.evaluation.systems import Maps
 from cacl.evaluation.upsampling import upsample
-from cacl.model.image import Trunk
+from cacl.model.image import Trunk, object_map
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def object_maps(trunk: Trunk) -> Maps:
 
     @torch.inference_mode()
     def maps(images: Tensor, waveforms: Tensor) -> Tensor:
-        return trunk(trunk.normalize(images)).abs().mean(1)
+        return object_map(trunk(trunk.normalize(images)))
 
     return maps
 

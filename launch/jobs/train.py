@@ -40,15 +40,16 @@ def train(
     init_from: str | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
     say: Say = lambda sentence: None,
-    batches: Callable[[TrainingData], Iterator[Batch]] | None = None,
+    batches: Callable[[TrainingData, int], Iterator[Batch]] | None = None,
     new_model: NewModel = build_model,
 ) -> Outcome:
     """Train to the recipe's end, to `max_steps`, or until `stop_requested` is true on some rank.
 
     Every rank of `world` calls this. `resume` takes up the newest valid checkpoint in `run_dir`, if there is
-    one; `init_from` gives a new run the weights of a run or of a .safetensors file. `batches` and `new_model`
-    put other inputs in place of decoded clips, such as cached features, and a model that takes them. Raises
-    UserError if the run directory is taken, or if recipe, data and labels do not fit each other.
+    one; `init_from` gives a new run the weights of a run or of a .safetensors file. `batches`, from the data
+    and the first step, and `new_model` put other inputs in place of decoded clips, such as cached features,
+    and a model that takes them. Raises UserError if the run directory is taken, or if recipe, data and labels
+    do not fit each other.
     """
     world = world or World()
     data = open_data(recipe, world.size)
@@ -69,7 +70,7 @@ def train(
         training = Training(
             engine=engine,
             average=average,
-            batches=batches(data) if batches else data.stream(world, first_step),
+            batches=batches(data, first_step) if batches else data.stream(world, first_step),
             join_labels=data.label_joiner(world.device),
             loss=recipe.loss,
             options=recipe.training,
