@@ -13,8 +13,8 @@ EZ_VSL = replace(SLAVC, heads=1)
 _NAMES = {
     "imgnet": "image_trunk.body",
     "img_proj": "image_heads.0",
-    "audnet": "sound_trunk.body",
-    "aud_proj": "sound_heads.0",
+    "audnet": "audio_trunk.body",
+    "aud_proj": "audio_heads.0",
 }
 
 

@@ -29,9 +29,9 @@ _NAMES = {
     "imgnet": "image_trunk.body",
     "img_proj1": "image_heads.0",
     "img_proj2": "image_heads.1",
-    "audnet": "sound_trunk.body",
-    "aud_proj1": "sound_heads.0",
-    "aud_proj2": "sound_heads.1",
+    "audnet": "audio_trunk.body",
+    "aud_proj1": "audio_heads.0",
+    "aud_proj2": "audio_heads.1",
 }
 _AVERAGE = "momentum_"
 

@@ -117,7 +117,7 @@ def test_golden_slavc_checkpoint_with_faults_is_listed(slavc, tmp_path, capsys):
     assert main(["import", str(file), "--out", str(run)]) == 2
     message = capsys.readouterr().err
     assert "2 tensors do not match SLAVC" in message
-    assert "model: lacks sound_heads.0.bias" in message
+    assert "model: lacks audio_heads.0.bias" in message
     assert "model: image_heads.0.bias is [3], ours is [512]" in message
     assert not run.exists()
 
@@ -125,7 +125,7 @@ def test_golden_slavc_checkpoint_with_faults_is_listed(slavc, tmp_path, capsys):
 def test_ez_vsl_by_its_names():
     ours = Localizer(EZ_VSL, seed=1).state_dict()
     theirs = {"image_trunk.body": "imgnet", "image_heads.0": "img_proj"}
-    theirs |= {"sound_trunk.body": "audnet", "sound_heads.0": "aud_proj"}
+    theirs |= {"audio_trunk.body": "audnet", "audio_heads.0": "aud_proj"}
     state = {}
     for name, value in ours.items():
         part = next(part for part in theirs if name.startswith(part))

@@ -81,13 +81,13 @@ def test_weights_of_another_run_are_taken_and_mismatches_listed(run, tmp_path):
     for name, value in trained.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     assert "not in the file: nothing" in said
-    tensors = {name: value for name, value in trained.state_dict().items() if name != "sound_heads.0.bias"}
-    tensors |= {"sound_heads.0.weight": torch.zeros(1), "strange": torch.zeros(1)}
+    tensors = {name: value for name, value in trained.state_dict().items() if name != "audio_heads.0.bias"}
+    tensors |= {"audio_heads.0.weight": torch.zeros(1), "strange": torch.zeros(1)}
     checkpoint.write_tensors(tmp_path / "part.safetensors", tensors)
     said = load_weights(model, tmp_path / "part.safetensors")
-    assert "not in the file: sound_heads.0.bias" in said
+    assert "not in the file: audio_heads.0.bias" in said
     assert "not in the model: strange" in said
-    assert "of another shape: sound_heads.0.weight" in said
+    assert "of another shape: audio_heads.0.weight" in said
     checkpoint.write_tensors(tmp_path / "none.safetensors", {"strange": torch.zeros(1)})
     with pytest.raises(UserError, match="no tensor of it fits"):
         load_weights(model, tmp_path / "none.safetensors")

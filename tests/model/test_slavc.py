@@ -22,7 +22,7 @@ def test_golden_slavc_checkpoint_keys(golden_dir):
         expected = checkpoint[f"module.{prefix}img_proj2.bias"]
         assert torch.equal(model.image_heads[1].bias, expected)
         expected = checkpoint[f"module.{prefix}audnet.layer4.1.conv2.weight"]
-        assert torch.equal(model.state_dict()["sound_trunk.body.layer4.1.conv2.weight"], expected)
+        assert torch.equal(model.state_dict()["audio_trunk.body.layer4.1.conv2.weight"], expected)
 
 
 def test_other_checkpoints_are_refused():
