@@ -68,7 +68,7 @@ def join_labels(index: torch.Tensor, valid: torch.Tensor) -> ClipLabels:
     return ClipLabels(index, index, torch.ones(len(index)), valid)
 
 
-def trained(
+def train_steps(
     engine: DDPEngine, batch: Batch, steps: int, checkpoint_every: int = 10**9
 ) -> list[dict[str, Any]]:
     """Take steps by the trainer in a run directory of its own; return its log, with processor seconds."""
@@ -149,7 +149,7 @@ def overhead(batch: Batch, repeats: int) -> dict[str, Any]:
     ours: list[tuple[float, float]] = []
     reference: list[tuple[float, float]] = []
     for _ in range(repeats):
-        lines = trained(engine, batch, 5)[1:-1]
+        lines = train_steps(engine, batch, 5)[1:-1]
         ours += [(line["step_seconds"], line["processor_seconds"]) for line in lines]
         reference += bare(engine, batch, 5)[1:-1]
     (wall, processor), (bare_wall, bare_processor) = zip(*ours, strict=True), zip(*reference, strict=True)
@@ -161,7 +161,7 @@ def overhead(batch: Batch, repeats: int) -> dict[str, Any]:
 def checkpoint(batch: Batch, repeats: int) -> dict[str, Any]:
     """Every fourth step ends in a save; the step after it has the writer beside it."""
     engine = DDP().build(model(), OPTIMIZER, World())
-    lines = trained(engine, batch, 4 * repeats + 3, checkpoint_every=4)[1:]
+    lines = train_steps(engine, batch, 4 * repeats + 3, checkpoint_every=4)[1:]
     busy = [line["step_seconds"] for line in lines if line["step"] % 4 == 1]
     quiet = [line["step_seconds"] for line in lines if line["step"] % 4 in (3, 0)]
     return row("step/checkpoint", busy, quiet, "s", batch=len(batch.index))
@@ -178,7 +178,7 @@ def _rank(rank: int, store: str, clips: int, side: int, repeats: int, answers: A
         for name, engine in (("together", together), ("alone", alone)):
             dist.barrier()
             started = time.perf_counter()
-            trained(engine, batch, 3)
+            train_steps(engine, batch, 3)
             dist.barrier()
             if number:  # the first round warms up
                 seconds[name].append(time.perf_counter() - started)
@@ -217,7 +217,7 @@ torch.set_num_threads(1)
 engine = step.DDP().build(step.model(), step.OPTIMIZER, step.World())
 mark("model and optimizer")
 batch = step.batch_of(CLIPS, SIDE)
-step.trained(engine, batch, 1)
+step.train_steps(engine, batch, 1)
 mark("first step and its checkpoint")
 print(json.dumps(marks))
 """

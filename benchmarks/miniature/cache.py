@@ -67,7 +67,7 @@ class Prepared:
                 yield self.batch(order.batch(epoch, number), epoch % len(self.images))
 
 
-def prepared(
+def prepare_inputs(
     data: str | Path, model: ModelOptions, folder: Path, *, views: int, audio: str = "wav"
 ) -> Prepared:
     """Return the cached inputs of packed clips, made at the first call.
@@ -120,7 +120,7 @@ def _write(path: Path, array: np.ndarray) -> None:
     partial.replace(path)
 
 
-def annotated(store: Store, found: Prepared) -> list[Batch]:
+def annotate(store: Store, found: Prepared) -> list[Batch]:
     """Return the test clips of a store as batches of cached inputs with annotations and decoded masks.
 
     They are the units in which clips are measured.

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.miniature.cache import PreparedLocalizer, annotated, prepared
+from benchmarks.miniature.cache import PreparedLocalizer, annotate, prepare_inputs
 from cacl.evaluation import results
 from cacl.evaluation.measure import measure as measure_clips
 from cacl.evaluation.protocols import CONTROLS, Protocol, get_protocol
@@ -84,11 +84,11 @@ def warm_up(settings: Sequence[Setting], folder: Path) -> None:
     """Fill the cache with what the settings need, so that trainings side by side only read it."""
     for setting in unique(settings):
         recipe = parse(Recipe, dict(setting.recipe), setting.name)
-        prepared(recipe.data.train, recipe.model, folder / "cache", views=VIEWS)
+        prepare_inputs(recipe.data.train, recipe.model, folder / "cache", views=VIEWS)
         for name in setting.protocols:
             for tested in (get_protocol(name), *CONTROLS.get(name, {}).values()):
                 data = folder / TESTS[name]
-                prepared(data, recipe.model, folder / "cache", views=0, audio=tested.audio)
+                prepare_inputs(data, recipe.model, folder / "cache", views=0, audio=tested.audio)
 
 
 def unique(settings: Sequence[Setting]) -> list[Setting]:
@@ -136,7 +136,7 @@ def new_model(model: ModelOptions, loss: LossOptions, seed: int) -> PreparedLoca
 
 def train_on_cache(recipe: Recipe, run: Run, cache: Path) -> None:
     """Train as `cacl train` does in one process, on the cache, with one checkpoint at the end."""
-    inputs = prepared(recipe.data.train, recipe.model, cache, views=VIEWS)
+    inputs = prepare_inputs(recipe.data.train, recipe.model, cache, views=VIEWS)
     epochs = recipe.training.epochs
     only_last = replace(recipe, training=replace(recipe.training, checkpoint_every=10**9))
     train(
@@ -174,4 +174,4 @@ def measure(recipe: Recipe, step: Path, protocol: Protocol, model: PreparedLocal
 def test_batches(data: Path, model: str, audio: str, cache: Path) -> list[Batch]:
     """Return the annotated test clips with one of their sounds; a process keeps them for its next run."""
     options = parse(ModelOptions, json.loads(model), "model")
-    return annotated(open_store(data), prepared(data, options, cache, views=0, audio=audio))
+    return annotate(open_store(data), prepare_inputs(data, options, cache, views=0, audio=audio))

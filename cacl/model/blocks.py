@@ -27,7 +27,7 @@ def run_body(body: nn.Module, x: Tensor, recompute: bool) -> Tensor:
 def parts(body: nn.Sequential) -> Iterator[nn.Sequential]:
     """Yield the parts of a Sequential (nested ones opened): a convolution or a block, and what follows it."""
     part: list[nn.Module] = []
-    for child in opened(body):
+    for child in flatten(body):
         if part and (isinstance(child, nn.Conv2d) or any(child.children())):
             yield nn.Sequential(*part)
             part = []
@@ -35,10 +35,10 @@ def parts(body: nn.Sequential) -> Iterator[nn.Sequential]:
     yield nn.Sequential(*part)
 
 
-def opened(body: nn.Sequential) -> Iterator[nn.Module]:
+def flatten(body: nn.Sequential) -> Iterator[nn.Module]:
     """Yield what a Sequential runs one after the other, nested ones opened."""
     for child in body:
-        yield from opened(child) if isinstance(child, nn.Sequential) else (child,)
+        yield from flatten(child) if isinstance(child, nn.Sequential) else (child,)
 
 
 def convolution_blocks(widths: list[int], norm: Literal["group", "batch"]) -> Iterator[nn.Module]:

@@ -25,7 +25,7 @@ _IMAGES_AT_ONCE = 32
 
 
 @dataclass
-class Embedded:
+class Split:
     """What is kept of this rank's clips."""
 
     maps: list[Tensor] = field(default_factory=list)
@@ -95,9 +95,9 @@ def _embed(
     loss: LossOptions,
     world: World,
     stop: Callable[[], bool],
-) -> Embedded | None:
+) -> Split | None:
     """Embed this rank's batches, all ranks equally often: one that has no more embeds its last again."""
-    kept, rest = Embedded(), iter(batches)
+    kept, rest = Split(), iter(batches)
     batch = last = next(rest, None)
     if last is None:
         raise UserError("the validation split is too small: every rank needs at least one clip")

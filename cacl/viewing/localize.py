@@ -52,7 +52,7 @@ class SoundFinder:
     def maps(self, pictures: list[np.ndarray], windows: list[np.ndarray]) -> Tensor:
         """Return cosines [n, h, w] in -1..1 for frames [H, W, 3] uint8 and windows [T] float32 in -1..1."""
         device = next(self.model.parameters()).device
-        resized = [self._resized(picture) for picture in pictures]
+        resized = [self._resize(picture) for picture in pictures]
         waveforms = torch.from_numpy(np.stack(windows)).float()
         return maps_of(self.model)(torch.stack(resized).to(device), waveforms.to(device)).cpu()
 
@@ -63,7 +63,7 @@ class SoundFinder:
         """
         return self.maps([picture], [middle(audio, self.samples)])[0].numpy()
 
-    def _resized(self, picture: np.ndarray) -> Tensor:
+    def _resize(self, picture: np.ndarray) -> Tensor:
         image = torch.tensor(picture).permute(2, 0, 1)
         size = [self.image_size, self.image_size]
         return resize_image(image, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
@@ -89,7 +89,7 @@ def localize_picture(
 ) -> tuple[Image.Image, np.ndarray]:
     """Return the picture with its heat map, and the raw map [h, w]."""
     raw = finder.map(picture, audio)
-    return drawn(picture, torch.from_numpy(raw), None), raw
+    return draw_heat(picture, torch.from_numpy(raw), None), raw
 
 
 def localize_film(
@@ -110,7 +110,7 @@ def localize_film(
                 height, width = pictures[0].shape[:2]
                 writer = opened.enter_context(film_writer(out, film, width, height))
             for time, picture, raw in zip(times, pictures, maps, strict=True):
-                writer.add(time, np.asarray(drawn(picture, raw, scale)))
+                writer.add(time, np.asarray(draw_heat(picture, raw, scale)))
                 raw_maps.add(time, raw.numpy())
                 count += 1
         if not count:
@@ -120,7 +120,7 @@ def localize_film(
     return count
 
 
-def drawn(picture: np.ndarray, raw: Tensor, scale: ColorScale | None) -> Image.Image:
+def draw_heat(picture: np.ndarray, raw: Tensor, scale: ColorScale | None) -> Image.Image:
     """Return a picture [H, W, 3] uint8 with the heat of a raw map [h, w] over it."""
     scores = upsample(raw[None], 224, "bicubic")[0]
     low, high = scale.follow(scores) if scale else (None, None)

@@ -43,12 +43,12 @@ def main(arguments: argparse.Namespace) -> None:
             json.dumps({"first": names[0], "second": names[1], "protocol": pair.protocol, "metrics": metrics})
         )
         return
-    shown = unlike(*names)
+    shown = short_names(*names)
     for metric, one in pair.metrics.items():
         print(one.sentence(shown, metric))
 
 
-def unlike(first: str, second: str) -> tuple[str, str]:
+def short_names(first: str, second: str) -> tuple[str, str]:
     """Return two paths without the folders at the beginning that both have."""
     parts = Path(first).parts, Path(second).parts
     shared = 0

@@ -13,7 +13,7 @@ from cacl.model.localizer import Localizer
 from cacl.options import parse
 from cacl.training.ema import Ema
 from cacl.training.engines import DDP, DeepSpeed
-from cacl.training.engines.deepspeed import merged, read_config
+from cacl.training.engines.deepspeed import merge, read_config
 from cacl.training.optimization import AdamW
 from cacl.training.step import train_step
 from cacl.training.validation import retrieval
@@ -125,12 +125,12 @@ def test_the_users_json_is_merged_and_contradictions_are_refused(tmp_path):
         json.dumps({"zero_optimization": {"reduce_bucket_size": 7}, "wall_clock_breakdown": True})
     )
     derived = {"zero_optimization": {"stage": 2}, "gradient_clipping": 0.0}
-    together = merged(derived, read_config(str(path)), str(path))
+    together = merge(derived, read_config(str(path)), str(path))
     assert together["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 7}
     with pytest.raises(UserError, match=r"zero_optimization\.stage is 3, the recipe makes it 2"):
-        merged(derived, {"zero_optimization": {"stage": 3}}, "x.json")
+        merge(derived, {"zero_optimization": {"stage": 3}}, "x.json")
     with pytest.raises(UserError, match="optimizer is the recipe's to say"):
-        merged(derived, {"optimizer": {}}, "x.json")
+        merge(derived, {"optimizer": {}}, "x.json")
     path.write_text("{")
     with pytest.raises(UserError, match=r"engine\.config: .*give a JSON file"):
         read_config(str(path))

@@ -59,7 +59,7 @@ class DeepSpeed(Options):
             "zero_optimization": {"stage": self.zero},
             "zero_allow_untested_optimizer": True,
         }
-        config = merged(derived, read_config(self.config), self.config or "")
+        config = merge(derived, read_config(self.config), self.config or "")
         config.setdefault("steps_per_print", None)
         config["zero_optimization"].setdefault("overlap_comm", False)
         return DeepSpeedEngine(model, optimizer, world, config)
@@ -78,7 +78,7 @@ def read_config(path: str | None) -> dict[str, Any]:
     return values
 
 
-def merged(derived: dict[str, Any], own: dict[str, Any], path: str, prefix: str = "") -> dict[str, Any]:
+def merge(derived: dict[str, Any], own: dict[str, Any], path: str, prefix: str = "") -> dict[str, Any]:
     """Return `derived` with the user's values added. Raises UserError where they contradict the recipe."""
     for key in ("optimizer", "scheduler", "fp16", "train_batch_size", "amp"):
         if not prefix and key in own:
@@ -86,7 +86,7 @@ def merged(derived: dict[str, Any], own: dict[str, Any], path: str, prefix: str 
     result = dict(derived)
     for key, value in own.items():
         if isinstance(value, dict) and isinstance(derived.get(key), dict):
-            result[key] = merged(derived[key], value, path, f"{prefix}{key}.")
+            result[key] = merge(derived[key], value, path, f"{prefix}{key}.")
         elif key in derived and derived[key] != value:
             raise UserError(
                 f"engine.config: {path}: {prefix}{key} is {value!r}, the recipe makes it {derived[key]!r}; "
