@@ -47,7 +47,7 @@ class Features:
         header = json.dumps({"format_version": FORMAT_VERSION, **self.header}, sort_keys=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with written(path) as partial, partial.open("wb") as stream:
-            np.savez(stream, index=self.index, image=self.image, audio=self.audio, header=np.array(header))
+            np.savez(stream, index=self.index, image=self.image, sound=self.audio, header=np.array(header))
 
     @classmethod
     def load(cls, path: Path) -> Features:

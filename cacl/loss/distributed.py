@@ -66,9 +66,10 @@ def global_loss(
     >>> maps = F.normalize(torch.randn(4, 1, 49, 16), dim=-1).requires_grad_()
     >>> audio = F.normalize(torch.randn(4, 1, 16), dim=-1).requires_grad_()
     >>> label = torch.tensor([0, 0, 1, 2])
-    >>> clips = Clips(torch.arange(4), label, torch.ones(4), valid=torch.tensor([True, True, True, False]))
+    >>> valid = torch.tensor([True, True, True, False])
+    >>> clips = ClipLabels(torch.arange(4), label, torch.ones(4), valid)
     >>> terms = global_loss(Embeddings(maps, audio), clips, LossOptions(temperature=0.07), World())
-    >>> terms.backward_scalar.backward()
+    >>> terms.loss.backward()
     >>> terms.per_clip.shape, int(terms.logged["same_class_pairs"]), maps.grad[3].any().item()
     (torch.Size([4]), 1, False)
     """

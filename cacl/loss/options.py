@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -45,6 +45,7 @@ ObjectiveOptions = Annotated[
     Contrast | InfoNCE | MarginNCE | SupCon | Sigmoid | Sspl, Field(discriminator="name")
 ]
 RegularizerOptions = Fnac
+Direction = Literal["image-to-audio", "audio-to-image", "both"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class LossOptions(Options):
     similarity: SimilarityOptions = field(default_factory=MeanSimilarity)
     positives: PositivesOptions = field(default_factory=SameClass)
     objective: ObjectiveOptions = field(default_factory=Contrast)
-    direction: Literal["image-to-audio", "audio-to-image", "both"] = "image-to-audio"
+    direction: Direction = "image-to-audio"
     """Rows (an image against all sounds), columns (a sound against all images), or the sum of the two."""
     temperature: float = 0.07
     """`logits = similarity / temperature`."""
@@ -82,6 +83,10 @@ class LossOptions(Options):
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"temperature must be above 0, got {self.temperature}")
+        require(
+            self.direction in get_args(Direction),
+            f"direction: there is no {self.direction!r}; choose one of {', '.join(get_args(Direction))}",
+        )
         require(self.memory_mib > 0, f"memory_mib must be above 0, got {self.memory_mib}")
         require(
             not self.learn_temperature or 0 < self.minimum_temperature <= self.temperature,

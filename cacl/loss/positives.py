@@ -107,7 +107,7 @@ class Positives(Options, abc.ABC):
 class OwnClip(Positives):
     """`j = i`: a clip's own sound is its only positive. The baseline, Eq. (1).
 
-    >>> clips = Clips(torch.arange(3), torch.tensor([4, 4, 7]), torch.ones(3), torch.tensor([True] * 3))
+    >>> clips = ClipLabels(torch.arange(3), torch.tensor([4, 4, 7]), torch.ones(3), torch.tensor([True] * 3))
     >>> OwnClip().relation(Pairs(clips, clips, clips.index, torch.zeros(3, 3), step=0)).positive
     tensor([[1., 0., 0.],
             [0., 1., 0.],
@@ -133,7 +133,7 @@ class SameClass(Positives):
 
     All others are negatives.
 
-    >>> clips = Clips(torch.arange(3), torch.tensor([4, 4, 7]), torch.ones(3), torch.tensor([True] * 3))
+    >>> clips = ClipLabels(torch.arange(3), torch.tensor([4, 4, 7]), torch.ones(3), torch.tensor([True] * 3))
     >>> SameClass().relation(Pairs(clips, clips, clips.index, torch.zeros(3, 3), step=0)).positive
     tensor([[1., 1., 0.],
             [1., 1., 0.],
@@ -178,7 +178,8 @@ class SoftOverlap(Positives):
     For the rest of 1 it is negative.
 
     >>> soft = torch.tensor([[1.0, 0.0], [0.5, 0.5]])  # [N, K]
-    >>> clips = Clips(torch.arange(2), torch.tensor([0, 0]), torch.ones(2), torch.tensor([True] * 2), soft)
+    >>> label, valid = torch.tensor([0, 0]), torch.tensor([True] * 2)
+    >>> clips = ClipLabels(torch.arange(2), label, torch.ones(2), valid, soft)
     >>> SoftOverlap().relation(Pairs(clips, clips, clips.index, torch.zeros(2, 2), step=0)).positive
     tensor([[1.0000, 0.5000],
             [0.5000, 1.0000]])
@@ -206,7 +207,7 @@ class ConfidenceWeighted(Positives):
     """`confidence(i) confidence(j)` for pairs of a pseudo-class, 1 for the own pair.
 
     >>> confidence = torch.tensor([0.5, 0.8])
-    >>> clips = Clips(torch.arange(2), torch.tensor([4, 4]), confidence, torch.tensor([True] * 2))
+    >>> clips = ClipLabels(torch.arange(2), torch.tensor([4, 4]), confidence, torch.tensor([True] * 2))
     >>> ConfidenceWeighted().relation(Pairs(clips, clips, clips.index, torch.zeros(2, 2), step=0)).positive
     tensor([[1.0000, 0.4000],
             [0.4000, 1.0000]])
@@ -227,7 +228,7 @@ class Confident(Positives):
     Unsure pairs of one class are ignored.
 
     >>> confidence = torch.tensor([0.9, 0.6, 0.4])
-    >>> clips = Clips(torch.arange(3), torch.tensor([4, 4, 4]), confidence, torch.tensor([True] * 3))
+    >>> clips = ClipLabels(torch.arange(3), torch.tensor([4, 4, 4]), confidence, torch.tensor([True] * 3))
     >>> pairs = Pairs(clips, clips, clips.index, torch.zeros(3, 3), step=0)
     >>> Confident(threshold=0.5).relation(pairs).positive
     tensor([[1., 1., 0.],
@@ -251,7 +252,7 @@ class Curriculum(Positives):
     `threshold = start + (end - start) min(step / steps, 1)`.
 
     >>> confidence = torch.tensor([0.9, 0.6])
-    >>> clips = Clips(torch.arange(2), torch.tensor([4, 4]), confidence, torch.tensor([True] * 2))
+    >>> clips = ClipLabels(torch.arange(2), torch.tensor([4, 4]), confidence, torch.tensor([True] * 2))
     >>> for step in (0, 50):
     ...     pairs = Pairs(clips, clips, clips.index, torch.zeros(2, 2), step)
     ...     Curriculum(start=0.9, end=0.1, steps=100).relation(pairs).positive
@@ -286,7 +287,7 @@ class FalseNegatives(Positives):
     Learning with False Negative Cancellation" (arXiv:2011.11765). An image suspects a sound, not the other
     way around: the column direction reads the transposed relation.
 
-    >>> clips = Clips(torch.arange(3), torch.tensor([-1] * 3), torch.ones(3), torch.tensor([True] * 3))
+    >>> clips = ClipLabels(torch.arange(3), torch.tensor([-1] * 3), torch.ones(3), torch.tensor([True] * 3))
     >>> similarity = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.9, 0.1], [0.6, 0.7, 0.9]])  # [b, N]
     >>> pairs = Pairs(clips, clips, clips.index, similarity, step=0)
     >>> FalseNegatives(mode="attract", top=1, above=0.5).relation(pairs).positive

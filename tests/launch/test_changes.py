@@ -13,7 +13,7 @@ from tests.launch.tiny import write_recipe
 
 REFUSED = {
     "model": ("--model.dimension", "8", "model.dimension 16 → 8"),
-    "a choice in the model": ("--model.sound.channels", "8", "model.sound.channels 16 → 8"),
+    "a choice in the model": ("--model.audio.channels", "8", "model.audio.channels 16 → 8"),
     "loss": ("--loss.temperature", "0.5", "loss.temperature 0.07 → 0.5"),
     "data.order": ("--data.order.lanes", "12", "data.order.lanes 6 → 12"),
     "optimizer.name": ("--optimizer", "sgd", "optimizer.name adamw → sgd"),

@@ -53,13 +53,13 @@ OBJECTIVES = [
 ]
 
 
-DIRECTIONS = ("image", "audio", "both")
+DIRECTIONS = ("image-to-audio", "audio-to-image", "both")
 
 
 def combinations(similarity: str, every_direction: bool, **common: object) -> dict[str, LossOptions]:
     """LossOptions with one of the SIMILARITIES, all positives and objectives, in every direction or one each.
 
-    What is refused in its direction stands in direction image.
+    What is refused in its direction stands in direction image-to-audio.
     """
     found = {}
     for (p, positives), (o, objective) in product(enumerate(POSITIVES), enumerate(OBJECTIVES)):

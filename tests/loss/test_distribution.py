@@ -122,12 +122,12 @@ def test_class_sums_travel_where_they_are_fewer_than_the_clips_in_all_directions
     with_columns = {"all_gather": clips + all_audio + columns, "reduce_scatter": all_audio + columns}
     expected = {
         # one sum of classes is moved twice, forward and again backward: 2 * 9 < 24
-        ("image", 8): {"all_gather": clips, "all_reduce": 2 * sums + logged},
-        ("audio", 8): {"all_gather": clips, "all_reduce": 2 * sums + logged},
+        ("image-to-audio", 8): {"all_gather": clips, "all_reduce": 2 * sums + logged},
+        ("audio-to-image", 8): {"all_gather": clips, "all_reduce": 2 * sums + logged},
         # two sums would be 2 * 2 * 9 > 24, and the sounds themselves are fewer
         ("both", 8): {**with_columns, "all_reduce": logged},
         # 2 * 12 = 24 is not fewer
-        ("image", 11): gathered,
+        ("image-to-audio", 11): gathered,
         # 2 * 2 * 4 < 24, each of 4 * 10 floats
         ("both", 3): {"all_gather": clips, "all_reduce": 2 * 2 * 4 * 10 * 4 + logged},
     }

@@ -116,7 +116,7 @@ def logged(world: World, every: list[LossOptions], shares: tuple[int, ...]) -> l
             embeddings.scalars,
             target and Embeddings(target.image[rows], target.audio[rows]),
         )
-        counts = global_loss(mine, take(clips, rows), options, world, STEP, shares).counts
+        counts = global_loss(mine, take(clips, rows), options, world, STEP, shares).logged
         found.append({name: float(value) for name, value in counts.items()})
     return found
 
@@ -152,7 +152,7 @@ def test_own_pairs_that_are_predicted_have_no_negatives() -> None:
     maps, audio, _ = random_parameters(N, channels=4)
     head = options.head(4).double().eval()
     embeddings, clips = head(embed(maps, audio)), random_clips(N, invalid=INVALID)
-    counts = global_loss(embeddings, clips, options, World()).counts
+    counts = global_loss(embeddings, clips, options, World()).logged
     there = [i for i in range(N) if i not in INVALID]
     image, own_audio = embeddings.extra["image"], embeddings.audio[:, 0]
     cosines = [float(image[i] @ own_audio[i] / image[i].norm() / own_audio[i].norm()) for i in there]
