@@ -75,8 +75,8 @@ class PerFile(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         image = self.transform(Image.open(self.root / "frames" / f"{name}.jpg").convert("RGB"))
         rate, samples = scipy.io.wavfile.read(self.root / "audio" / f"{name}.wav")
         start = max(len(samples) - 3 * rate, 0) // 2
-        sound = np.clip(samples[start : start + 3 * rate] / 32768, -1, 1)
-        _, _, power = scipy.signal.spectrogram(sound, rate, nperseg=512, noverlap=274)
+        audio = np.clip(samples[start : start + 3 * rate] / 32768, -1, 1)
+        _, _, power = scipy.signal.spectrogram(audio, rate, nperseg=512, noverlap=274)
         return image, torch.from_numpy(np.log(power + 1e-7) / 12).float().unsqueeze(0)
 
 
@@ -128,8 +128,8 @@ def write_clips(root: Path, clips: int) -> None:
     for number in range(clips):
         random = np.random.default_rng(number)
         Image.fromarray(picture(random, 360, 640)).save(root / "frames" / f"{number:06d}.jpg", quality=90)
-        sound = random.normal(0, 3000, RATE * SECONDS).astype(np.int16)
-        scipy.io.wavfile.write(root / "audio" / f"{number:06d}.wav", RATE, sound)
+        audio = random.normal(0, 3000, RATE * SECONDS).astype(np.int16)
+        scipy.io.wavfile.write(root / "audio" / f"{number:06d}.wav", RATE, audio)
 
 
 def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -155,8 +155,10 @@ def write_packed_frames(store: Store, root: Path) -> int:
 def clips_a_second(batches: Batches, epoch: int) -> tuple[float, float]:
     """Time one epoch, from the first batch asked for to the last one there; also by processor time."""
     start, processor, clips = time.perf_counter(), time.process_time(), 0
-    for images, sounds in batches(epoch):
-        assert images.shape[1:] == (3, 224, 224) and sounds.shape[1:] == (1, 257, 200), "not the same tensors"
+    for images, recordings in batches(epoch):
+        assert images.shape[1:] == (3, 224, 224) and recordings.shape[1:] == (1, 257, 200), (
+            "not the same tensors"
+        )
         clips += len(images)
     return clips / (time.perf_counter() - start), clips / (time.process_time() - processor)
 

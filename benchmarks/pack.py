@@ -46,24 +46,24 @@ def write_film(path: Path) -> None:
     with av.open(str(original)) as film, av.open(str(path), "w") as out:
         video = out.add_stream("h264", rate=FPS, options={"g": "250", "preset": "medium", "crf": "23"})
         video.width, video.height, video.pix_fmt = 640, 360, "yuv420p"
-        audio = out.add_stream("aac", rate=RATE, layout="stereo")
+        audio_stream = out.add_stream("aac", rate=RATE, layout="stereo")
         pictures = [frame.reformat(640, 360, "yuv420p") for frame in film.decode(video=0)]
         film.seek(0)
-        sounds = [frame.to_ndarray() for frame in film.decode(audio=0)]
+        recordings = [frame.to_ndarray() for frame in film.decode(audio_stream=0)]
         rate, layout = film.streams.audio[0].rate, film.streams.audio[0].layout.name
         for number, frame in enumerate(islice(cycle(pictures), FPS * SECONDS)):
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             frame.pict_type = PictureType.NONE  # else the encoder repeats the film's own choice: no B frames
             out.mux(video.encode(frame))
         resampler, at = av.AudioResampler(format="fltp", layout="stereo", rate=RATE), 0
-        for sound in islice(cycle(sounds), SECONDS * rate // sounds[0].shape[1]):
-            frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
+        for audio in islice(cycle(recordings), SECONDS * rate // recordings[0].shape[1]):
+            frame = av.AudioFrame.from_ndarray(audio, format="fltp", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
             at += frame.samples
             for resampled in resampler.resample(frame):
-                out.mux(audio.encode(resampled))
+                out.mux(audio_stream.encode(resampled))
         out.mux(video.encode(None))
-        out.mux(audio.encode(None))
+        out.mux(audio_stream.encode(None))
 
 
 def write_clips(root: Path, clips: int) -> None:
@@ -85,9 +85,9 @@ def reference(root: Path, out: Path, cores: int) -> None:
     def one(path: Path) -> None:
         base = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-threads", "1"]
         frame = ["-ss", "5", "-i", str(path), "-frames:v", "1", "-vf", "scale=-2:256", "-q:v", "2"]
-        sound = ["-i", str(path), "-vn", "-ac", "1", "-ar", "16000", "-t", str(SECONDS)]
+        audio = ["-i", str(path), "-vn", "-ac", "1", "-ar", "16000", "-t", str(SECONDS)]
         subprocess.run([*base, *frame, "-threads", "1", str(out / f"{path.stem}.jpg")], check=True)
-        subprocess.run([*base, *sound, "-threads", "1", str(out / f"{path.stem}.wav")], check=True)
+        subprocess.run([*base, *audio, "-threads", "1", str(out / f"{path.stem}.wav")], check=True)
 
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(one, sorted(root.glob("*.mp4"))))

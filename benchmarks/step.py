@@ -33,8 +33,7 @@ import torch
 import torch.distributed as dist
 
 from cacl.loss import LossOptions, global_loss
-from cacl.model import audio as sound
-from cacl.model import image
+from cacl.model import audio, image
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.runs.directory import Run
 from cacl.training.engines import DDP
@@ -45,14 +44,14 @@ from cacl.training.trainer import Plan, Training, train
 from cacl.types import Batch, ClipLabels
 from cacl.world import World
 
-SECONDS_OF_SOUND, RATE = 3, 16_000
+SECONDS_OF_AUDIO, RATE = 3, 16_000
 LOSS = LossOptions()
 OPTIMIZER = AdamW()
 
 
 def model() -> Localizer:
     """The paper's pair of ResNet-18."""
-    options = ModelOptions(image=image.ResNet18(), sound=sound.ResNet18(), dimension=512)
+    options = ModelOptions(image=image.ResNet18(), audio=audio.ResNet18(), dimension=512)
     return Localizer(options, LOSS.scalars()).train()
 
 
@@ -60,7 +59,7 @@ def batch_of(clips: int, side: int) -> Batch:
     """Ready tensors, as a loader delivers them."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (clips, 3, side, side), generator=generator, dtype=torch.uint8)
-    waveforms = torch.rand(clips, SECONDS_OF_SOUND * RATE, generator=generator) * 2 - 1
+    waveforms = torch.rand(clips, SECONDS_OF_AUDIO * RATE, generator=generator) * 2 - 1
     return Batch(torch.arange(clips), images, waveforms, torch.ones(clips, dtype=torch.bool))
 
 

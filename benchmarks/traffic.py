@@ -33,15 +33,15 @@ def bytes_received(
     logged = 2 * LOGGED * DOUBLE * others // world_size
     sums = COUNTS + options.objective.linear_terms + options.objective.exponential_terms
     if not options.is_linear:
-        sounds = 2 * n * width * itemsize * others
+        audio_bytes = 2 * n * width * itemsize * others
         shifts = 2 * clips * options.objective.exponential_terms * itemsize * others // world_size
-        return known + logged + sounds + options.by_column * (shifts + 2 * n * sums * itemsize * others)
+        return known + logged + audio_bytes + options.by_column * (shifts + 2 * n * sums * itemsize * others)
     classes = _number_of_classes(options, clips)
     if sums_are_smaller(classes, clips, options, world_size):
         message = 2 * (classes + 1) * width * itemsize * others // world_size
         return known + logged + (options.by_row + options.by_column) * 2 * message
-    sounds = 2 * n * width * itemsize * others
-    return known + logged + sounds + options.by_column * 2 * n * sums * itemsize * others
+    audio_bytes = 2 * n * width * itemsize * others
+    return known + logged + audio_bytes + options.by_column * 2 * n * sums * itemsize * others
 
 
 def bytes_of_gathering_everything(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from cacl.errors import UserError
+from cacl.runs.renamed import rename_keys, rename_override
 
 if TYPE_CHECKING:
     from launch.jobs.recipe import Recipe
@@ -26,7 +27,8 @@ def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
     recipe = parse(Recipe, read_recipe(path), str(path))
     if not overrides:
         return recipe
-    return parse(Recipe, override(plain(recipe), overrides), f"{path} with {' '.join(overrides)}")
+    changed = rename_keys(override(plain(recipe), overrides), " ".join(overrides))
+    return parse(Recipe, changed, f"{path} with {' '.join(overrides)}")
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def _on_its_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in above:
         chain = " → ".join(each.name for each in (*above, path))
         raise UserError(f"{path}: base: recipes are each other's base ({chain}); take one of them out")
-    values = read_yaml(path)
+    values = rename_keys(read_yaml(path), str(path))
     if "base" not in values:
         return values
     name = values.pop("base")
@@ -147,7 +149,7 @@ def override(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.replace("-", "_").split(".")
+    *parents, last = rename_override(dotted.replace("-", "_")).split(".")
     for parent in parents:
         below = values.get(parent)
         if not isinstance(below, dict) and below is not None:

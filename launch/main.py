@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+import warnings
+from typing import Any
 
 from cacl.errors import UserError
+from cacl.runs.renamed import OlderNames
+from launch.ranks import NAMES_SAID
+
+_PYTHONS = warnings.showwarning
 
 VERBS = {
     "pack": ("pack", "write clips of a source into WebDataset shards"),
@@ -52,6 +59,14 @@ def _help() -> str:
     )
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Print a warning of ours as a sentence, and one of a library as Python does."""
+    if not issubclass(category, OlderNames):
+        _PYTHONS(message, category, *place, **more)
+    elif int(os.environ.get("RANK") or 0) == 0 and NAMES_SAID not in os.environ:
+        print(f"cacl: {message}", file=sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return its exit code: 0 done, 2 bad input, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
@@ -74,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     if rest and not getattr(module, "TAKES_OVERRIDES", False):
         parser.error(f"unknown argument {rest[0]}")
     arguments.overrides = rest
+    warnings.showwarning = _show_warning
     try:
         return module.main(arguments) or 0
     except UserError as error:

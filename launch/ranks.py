@@ -18,6 +18,8 @@ from cacl.errors import UserError
 from cacl.processes import end_with_parent
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+NAMES_SAID = "CACL_NAMES_SAID"
+"""In the environment of ranks whose launcher has read the same files, and warned of older names in them."""
 GRACE_SECONDS = 110
 """How long ranks that were told to stop may finish their step and write; then torchrun kills them."""
 
@@ -47,7 +49,7 @@ def run_ranks(nproc_per_node: int, verb: str, words: list[str], max_restarts: in
     ]  # fmt: skip
     threads = max(1, len(os.sched_getaffinity(0)) // nproc_per_node)
     # torchrun would keep its store over restarts, and a new rank could read there the address of a dead one.
-    own = {"OMP_NUM_THREADS": str(threads), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    own = {"OMP_NUM_THREADS": str(threads), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", NAMES_SAID: "1"}
     environment = {**own, **os.environ}
     process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
     before = {number: signal.getsignal(number) for number in SIGNALS}

@@ -60,13 +60,13 @@ class Clip:
     id: str
     frame: Array
     """[S, S', 3] uint8, RGB."""
-    sound: Array
+    audio: Array
     """[T] float32 in -1..1, mono, at the storage's rate."""
     annotation: dict[str, Any] = field(default_factory=dict)
     """What is known of the clip: class_name, boxes ([x0, y0, x1, y1] in 0..1) and so on."""
     mask: Array | None = None
     """[S, S'] bool, visible pixels of the sounding object."""
-    other_sound: Array | None = None
+    other_audio: Array | None = None
     """[T] float32, the sound of the silent object."""
     other_mask: Array | None = None
     """[S, S'] bool, visible pixels of the silent object."""
@@ -88,12 +88,12 @@ def members(clip: Clip, index: int, storage: Storage) -> dict[str, bytes]:
     annotation = {"index": index, "id": clip.id, **clip.annotation}
     found = {
         "jpg": encode_jpeg(clip.frame, storage.frame_quality),
-        "wav": encode_wav(clip.sound, storage.sample_rate),
+        "wav": encode_wav(clip.audio, storage.sample_rate),
     }
     if clip.mask is not None:
         found["mask.png"] = encode_mask(clip.mask)
-    if clip.other_sound is not None:
-        found["other.wav"] = encode_wav(clip.other_sound, storage.sample_rate)
+    if clip.other_audio is not None:
+        found["other.wav"] = encode_wav(clip.other_audio, storage.sample_rate)
     if clip.other_mask is not None:
         found["other.mask.png"] = encode_mask(clip.other_mask)
     found["json"] = json.dumps(annotation, ensure_ascii=False, sort_keys=True).encode()
@@ -114,17 +114,17 @@ def encode_mask(mask: Array) -> bytes:
     return file.getvalue()
 
 
-def encode_wav(sound: Array, sample_rate: int) -> bytes:
+def encode_wav(audio: Array, sample_rate: int) -> bytes:
     """Return `sound` [T] float in -1..1 as a 16-bit mono WAV."""
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)
         writer.setsampwidth(2)
         writer.setframerate(sample_rate)
-        writer.writeframes(to_int16(sound).tobytes())
+        writer.writeframes(to_int16(audio).tobytes())
     return file.getvalue()
 
 
-def to_int16(sound: Array) -> Array:
+def to_int16(audio: Array) -> Array:
     """Return `sound` [T] float in -1..1 as little-endian 16-bit integers."""
-    return np.rint(np.clip(sound, -1, 1) * 32767).astype("<i2")
+    return np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")

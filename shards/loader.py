@@ -56,7 +56,7 @@ def evaluation_batches(
     workers: int,
     *,
     augmentation: Augmentation | None = None,
-    sound: str = "wav",
+    audio: str = "wav",
     policy: Policy = "raise",
 ) -> Iterator[Batch]:
     """Yield every clip of `indices` [N] int64 once, in their order, the last batch perhaps smaller.
@@ -69,7 +69,7 @@ def evaluation_batches(
     requests = (
         Request(indices[start : start + batch_size], None) for start in range(0, len(indices), batch_size)
     )
-    spec = DecodeSpec(augmentation or Augmentation(), policy, sound, annotated=True)
+    spec = DecodeSpec(augmentation or Augmentation(), policy, audio, annotated=True)
     return decoder.stream(store, _announce(store, requests), spec, workers)
 
 

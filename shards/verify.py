@@ -97,12 +97,12 @@ def _check_sample(store: Store, index: int) -> None:
         if extension.endswith("png") and _picture_size(data) != size:
             raise ValueError(f"{extension} is not of the frame's size")
         if extension.endswith("wav"):
-            with wave.open(io.BytesIO(data)) as sound:
-                form = sound.getnchannels(), sound.getsampwidth(), sound.getframerate()
+            with wave.open(io.BytesIO(data)) as audio:
+                form = audio.getnchannels(), audio.getsampwidth(), audio.getframerate()
                 if form != (1, 2, storage["sample_rate"]):
                     raise ValueError(f"{extension} has channels, bytes a sample and rate {form}")
                 expected = round(storage["seconds"] * storage["sample_rate"])
-                if len(sound.readframes(expected + 1)) != 2 * expected:
+                if len(audio.readframes(expected + 1)) != 2 * expected:
                     raise ValueError(f"{extension} has not the {expected} samples of the manifest")
 
 

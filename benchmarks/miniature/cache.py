@@ -47,7 +47,7 @@ class Prepared:
     """[N] int64, sorted."""
     images: np.ndarray
     """[V, N, C, h, w]."""
-    sounds: np.ndarray
+    spectrograms: np.ndarray
     """[N, 1, F, t]."""
 
     def batch(self, index: np.ndarray, view: int) -> Batch:
@@ -56,7 +56,7 @@ class Prepared:
         return Batch(
             index=torch.from_numpy(index),
             images=torch.from_numpy(self.images[view][rows]),
-            waveforms=torch.from_numpy(self.sounds[rows]),
+            waveforms=torch.from_numpy(self.spectrograms[rows]),
             valid=torch.ones(len(index), dtype=torch.bool),
         )
 
@@ -68,7 +68,7 @@ class Prepared:
 
 
 def prepared(
-    data: str | Path, model: ModelOptions, folder: Path, *, views: int, sound: str = "wav"
+    data: str | Path, model: ModelOptions, folder: Path, *, views: int, audio: str = "wav"
 ) -> Prepared:
     """Return the cached inputs of packed clips, made at the first call.
 
@@ -77,12 +77,12 @@ def prepared(
     """
     store = open_store(str(data))
     images = folder / f"{_hash(store.fingerprint, plain(model.image), views)}.npy"
-    sounds = folder / f"{_hash(store.fingerprint, plain(model.features), sound)}.npy"
+    spectrograms = folder / f"{_hash(store.fingerprint, plain(model.features), audio)}.npy"
     if not images.exists():
         _write(images, np.stack([_see(store, model, views, view) for view in range(max(1, views))]))
-    if not sounds.exists():
-        _write(sounds, _hear(store, model, sound))
-    return Prepared(store.indices, np.load(images, mmap_mode="r"), np.load(sounds, mmap_mode="r"))
+    if not spectrograms.exists():
+        _write(spectrograms, _hear(store, model, audio))
+    return Prepared(store.indices, np.load(images, mmap_mode="r"), np.load(spectrograms, mmap_mode="r"))
 
 
 def _see(store: Store, model: ModelOptions, views: int, view: int) -> np.ndarray:
@@ -93,17 +93,17 @@ def _see(store: Store, model: ModelOptions, views: int, view: int) -> np.ndarray
     return np.concatenate([trunk(trunk.normalize(batch.images)).half().numpy() for batch in batches])
 
 
-def _hear(store: Store, model: ModelOptions, sound: str) -> np.ndarray:
+def _hear(store: Store, model: ModelOptions, audio: str) -> np.ndarray:
     """Return the spectrograms of all sounds, [N, 1, F, t]."""
-    batches = _decoded(store, None, sound, f"{store.files.location}: {sound}")
+    batches = _decoded(store, None, audio, f"{store.files.location}: {audio}")
     return np.concatenate([model.features(batch.waveforms).half().numpy() for batch in batches])
 
 
-def _decoded(store: Store, key: tuple[int, int] | None, sound: str, title: str) -> Iterator[Batch]:
+def _decoded(store: Store, key: tuple[int, int] | None, audio: str, title: str) -> Iterator[Batch]:
     """Yield all clips in order, `_UNIT` at a time."""
     starts = range(0, len(store.indices), _UNIT)
     requests = (Request(store.indices[start : start + _UNIT], key) for start in starts)
-    stream = TorchDecoder().stream(store, requests, DecodeSpec(Augmentation(), "raise", sound), 2)
+    stream = TorchDecoder().stream(store, requests, DecodeSpec(Augmentation(), "raise", audio), 2)
     return iter(progress(stream, total=len(starts), desc=title))
 
 

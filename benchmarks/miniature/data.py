@@ -107,7 +107,7 @@ def write_noisy(data: Path, share: float, seed: int) -> str:
         wrong = random.random(len(true.label)) < share
         others = (true.label + random.integers(1, true.header.classes, len(wrong))) % true.header.classes
         label = np.where(wrong, others, true.label)
-        vectors = whiten(Features.load(data / "labels" / "features.npz").sound, DIMENSIONS["sound"])
+        vectors = whiten(Features.load(data / "labels" / "features.npz").audio, DIMENSIONS["sound"])
         # Nobody is outvoted by all: labels stay, confidences come.
         _, confidence = relabel(vectors, label, np.ones(len(label), np.float32), NEIGHBORS, majority=1.0)
         header = replace(true.header, classifier=f"annotated classes, {share:.0%} replaced")

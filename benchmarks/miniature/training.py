@@ -88,7 +88,7 @@ def warm_up(settings: Sequence[Setting], folder: Path) -> None:
         for name in setting.protocols:
             for tested in (get_protocol(name), *CONTROLS.get(name, {}).values()):
                 data = folder / TESTS[name]
-                prepared(data, recipe.model, folder / "cache", views=0, sound=tested.sound)
+                prepared(data, recipe.model, folder / "cache", views=0, audio=tested.audio)
 
 
 def unique(settings: Sequence[Setting]) -> list[Setting]:
@@ -157,7 +157,7 @@ def measure(recipe: Recipe, step: Path, protocol: Protocol, model: PreparedLocal
     parts = run / "evaluation" / f".{protocol.name}.parts"
     measured = {}
     for name, rules in {"model": protocol, **CONTROLS.get(protocol.name, {})}.items():
-        clips = test_batches(data, json.dumps(plain(recipe.model)), rules.sound, folder / "cache")
+        clips = test_batches(data, json.dumps(plain(recipe.model)), rules.audio, folder / "cache")
         identity = {"data": store.fingerprint, "checkpoint": step.name}
 
         def batches(some: np.ndarray, clips: list[Batch] = clips) -> Iterator[Batch]:
@@ -171,7 +171,7 @@ def measure(recipe: Recipe, step: Path, protocol: Protocol, model: PreparedLocal
 
 
 @lru_cache(maxsize=4)
-def test_batches(data: Path, model: str, sound: str, cache: Path) -> list[Batch]:
+def test_batches(data: Path, model: str, audio: str, cache: Path) -> list[Batch]:
     """Return the annotated test clips with one of their sounds; a process keeps them for its next run."""
     options = parse(ModelOptions, json.loads(model), "model")
-    return annotated(open_store(data), prepared(data, options, cache, views=0, sound=sound))
+    return annotated(open_store(data), prepared(data, options, cache, views=0, audio=audio))

@@ -29,9 +29,9 @@ class MinMax:
 
     alpha: float = 0.4
 
-    def mix(self, sound: Tensor, objects: Tensor) -> Tensor:
+    def mix(self, audio: Tensor, objects: Tensor) -> Tensor:
         """Return [n, S, S] in -1..1 from maps [n, S, S] of any scale."""
-        return 2 * (self.alpha * _min_max(sound) + (1 - self.alpha) * _min_max(objects)) - 1
+        return 2 * (self.alpha * _min_max(audio) + (1 - self.alpha) * _min_max(objects)) - 1
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class FixedRange:
     alpha: float = 0.4
     highest_object: float = 2.5
 
-    def mix(self, sound: Tensor, objects: Tensor) -> Tensor:
+    def mix(self, audio: Tensor, objects: Tensor) -> Tensor:
         """Return [n, S, S] on the scale of cosines, from cosines and mean absolute features [n, S, S]."""
-        return self.alpha * sound + (1 - self.alpha) * (2 * objects / self.highest_object - 1)
+        return self.alpha * audio + (1 - self.alpha) * (2 * objects / self.highest_object - 1)
 
 
 Mixing = MinMax | FixedRange
@@ -69,11 +69,11 @@ def object_maps(trunk: Trunk) -> Maps:
     return maps
 
 
-def mix_maps(sound: Maps, objects: Maps, mixing: Mixing, protocol: Protocol) -> Maps:
+def mix_maps(audio: Maps, objects: Maps, mixing: Mixing, protocol: Protocol) -> Maps:
     """Return maps [n, S, S] that mix both at the protocol's pixels, upsampled as it says."""
 
     def maps(images: Tensor, waveforms: Tensor) -> Tensor:
-        pair = (one(images, waveforms).float() for one in (sound, objects))
+        pair = (one(images, waveforms).float() for one in (audio, objects))
         return mixing.mix(*(upsample(one, protocol.size, protocol.upsampling) for one in pair))
 
     return maps

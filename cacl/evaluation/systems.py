@@ -34,7 +34,7 @@ class SoundLocalizer(typing.Protocol):
     def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Turn uint8 frames [n, 3, S, S] and waveforms [n, T] into what the model takes."""
 
-    def __call__(self, images: Tensor, sounds: Tensor) -> Embeddings:
+    def __call__(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
         """Embed a batch."""
 
 

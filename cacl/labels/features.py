@@ -37,7 +37,7 @@ class Features:
     """[N]."""
     image: npt.NDArray[np.float32]
     """[N, D] of the frame."""
-    sound: npt.NDArray[np.float32]
+    audio: npt.NDArray[np.float32]
     """[N, D] of the sound."""
     header: dict[str, Any]
     """What made them: encoders, their weights, the data set's fingerprint."""
@@ -47,7 +47,7 @@ class Features:
         header = json.dumps({"format_version": FORMAT_VERSION, **self.header}, sort_keys=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with written(path) as partial, partial.open("wb") as stream:
-            np.savez(stream, index=self.index, image=self.image, sound=self.sound, header=np.array(header))
+            np.savez(stream, index=self.index, image=self.image, audio=self.audio, header=np.array(header))
 
     @classmethod
     def load(cls, path: Path) -> Features:
@@ -64,18 +64,18 @@ class ClipFeatures:
     """Work for `resumable_map`: the frame's embedding by a frozen classifier, and a vector of the sound."""
 
     frames: ClassifyFrames
-    sound: Callable[[Tensor], Tensor]
+    audio: Callable[[Tensor], Tensor]
     """From waveforms [n, T] to vectors [n, D]."""
 
     def __call__(self, batch: Batch) -> Arrays:
         """Return "image" and "sound". Raises UserError where one is not finite."""
-        sound = self.sound(batch.waveforms).cpu().numpy()
-        require_finite({"sound": sound}, batch, "what hears it")
-        return {"image": self.frames(batch)["embedding"], "sound": sound}
+        audio = self.audio(batch.waveforms).cpu().numpy()
+        require_finite({"sound": audio}, batch, "what hears it")
+        return {"image": self.frames(batch)["embedding"], "sound": audio}
 
 
 @dataclass(frozen=True)
-class SoundStatistics:
+class AudioStatistics:
     """Log-mel statistics, without any network: level, spread and speed of change of each band.
 
     Each is [bands] over the frames of a clip, after the clip's mean level is taken out: mean, deviation, and

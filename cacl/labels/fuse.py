@@ -25,7 +25,7 @@ from cacl.labels.cluster import Clustering, cluster, square_distances, standardi
 
 Vectors = npt.NDArray[Any]
 
-SOUND_DIMENSIONS = (20, 30, 40, 60)
+AUDIO_DIMENSIONS = (20, 30, 40, 60)
 IMAGE_DIMENSIONS = (50, 100, 200)
 """Principal components that a view may keep; held-out correlation chooses."""
 
@@ -36,7 +36,7 @@ class SharedSpace:
 
     image: npt.NDArray[np.float64]
     """[N, d]."""
-    sound: npt.NDArray[np.float64]
+    audio: npt.NDArray[np.float64]
     """[N, d]."""
     correlation: npt.NDArray[np.float64]
     """[d] between the views, measured on clips that did not choose the directions."""
@@ -46,7 +46,7 @@ class SharedSpace:
     @property
     def joint(self) -> npt.NDArray[np.float64]:
         """The estimate of the common cause, [N, d]."""
-        return (self.image + self.sound) / 2
+        return (self.image + self.audio) / 2
 
 
 @dataclass(frozen=True)
@@ -59,26 +59,26 @@ class Fusion:
     space: SharedSpace
 
 
-def fuse(image: Vectors, sound: Vectors, clusters: int | None = None, seed: int = 0) -> Fusion:
+def fuse(image: Vectors, audio: Vectors, clusters: int | None = None, seed: int = 0) -> Fusion:
     """Return classes of clips from their image vectors [N, D] and sound vectors [N, D]."""
-    space = shared_space(image, sound, seed)
+    space = shared_space(image, audio, seed)
     clustering = cluster(space.joint, clusters, seed)
     return Fusion(clustering, agreement_confidence(clustering, space), space)
 
 
-def shared_space(image: Vectors, sound: Vectors, seed: int = 0) -> SharedSpace:
+def shared_space(image: Vectors, audio: Vectors, seed: int = 0) -> SharedSpace:
     """Return the space that image vectors [N, D] and sound vectors [N, D] share.
 
     How many principal components each view keeps is chosen by the sum of squared correlations on held-out
     clips, and a direction's weight is the root of its held-out correlation: what chance has found has none.
     """
-    image, sound = standardize(image), standardize(sound)
+    image, audio = standardize(image), standardize(audio)
     order = np.random.default_rng(seed).permutation(len(image))
     first, second = order[::2], order[1::2]
     folds = [
         (
             _principal(image, chosen, IMAGE_DIMENSIONS),
-            _principal(sound, chosen, SOUND_DIMENSIONS),
+            _principal(audio, chosen, AUDIO_DIMENSIONS),
             chosen,
             held,
         )
@@ -89,19 +89,19 @@ def shared_space(image: Vectors, sound: Vectors, seed: int = 0) -> SharedSpace:
             [_correlation(i[:, :a], s[:, :b], chosen, held) for i, s, chosen, held in folds], axis=0
         )
         for a in _possible(IMAGE_DIMENSIONS, *(fold[0] for fold in folds))
-        for b in _possible(SOUND_DIMENSIONS, *(fold[1] for fold in folds))
+        for b in _possible(AUDIO_DIMENSIONS, *(fold[1] for fold in folds))
     }
     best = max(tried, key=lambda pair: float((tried[pair].clip(0) ** 2).sum()))
     correlation = tried[best].clip(0)
     if not correlation.any():  # so few clips that nothing shared can be told: every direction counts the same
         correlation = np.ones_like(correlation)
     whole_image = _principal(image, order, IMAGE_DIMENSIONS)[:, : best[0]]
-    whole_sound = _principal(sound, order, SOUND_DIMENSIONS)[:, : best[1]]
-    image_turn, sound_turn = _turns(whole_image, whole_sound)
+    whole_audio = _principal(audio, order, AUDIO_DIMENSIONS)[:, : best[1]]
+    image_turn, audio_turn = _turns(whole_image, whole_audio)
     weight, kept = np.sqrt(correlation), correlation > 0
     return SharedSpace(
         (whole_image @ image_turn * weight)[:, kept],
-        (whole_sound @ sound_turn * weight)[:, kept],
+        (whole_audio @ audio_turn * weight)[:, kept],
         correlation[kept],
         best,
     )
@@ -114,7 +114,7 @@ def agreement_confidence(clustering: Clustering, space: SharedSpace) -> npt.NDAr
     (by isotonic regression) for which the image alone and the sound alone name the same cluster.
     """
     clarity = clustering.soft.max(1)
-    alone = [square_distances(view, clustering.centers).argmin(1) for view in (space.image, space.sound)]
+    alone = [square_distances(view, clustering.centers).argmin(1) for view in (space.image, space.audio)]
     agree = (alone[0] == alone[1]).astype(np.float64)
     fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit_transform(clarity, agree)
     return fitted.astype(np.float32)
@@ -142,16 +142,16 @@ def _principal(vectors: Vectors, chosen: Vectors, dimensions: Sequence[int]) -> 
     return components.transform(vectors)[:, variance > 1e-9 * variance[0]]
 
 
-def _turns(image: Vectors, sound: Vectors) -> tuple[Vectors, Vectors]:
+def _turns(image: Vectors, audio: Vectors) -> tuple[Vectors, Vectors]:
     """Return how to turn white coordinates so that the views' directions correlate one by one, best first."""
-    left, _, right = np.linalg.svd(image.T @ sound / len(image), full_matrices=False)
+    left, _, right = np.linalg.svd(image.T @ audio / len(image), full_matrices=False)
     return left, right.T
 
 
-def _correlation(image: Vectors, sound: Vectors, chosen: Vectors, held: Vectors) -> npt.NDArray[np.float64]:
+def _correlation(image: Vectors, audio: Vectors, chosen: Vectors, held: Vectors) -> npt.NDArray[np.float64]:
     """Return correlations [d] of directions that `chosen` rows decided, measured on the `held` rows."""
-    image_turn, sound_turn = _turns(image[chosen], sound[chosen])
-    a, b = image[held] @ image_turn, sound[held] @ sound_turn
+    image_turn, audio_turn = _turns(image[chosen], audio[chosen])
+    a, b = image[held] @ image_turn, audio[held] @ audio_turn
     a, b = a - a.mean(0), b - b.mean(0)
     return (a * b).sum(0) / np.maximum(np.sqrt((a**2).sum(0) * (b**2).sum(0)), 1e-12)
 

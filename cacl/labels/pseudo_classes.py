@@ -61,11 +61,11 @@ def cluster_views(
     return clustering, clustering.soft.max(1), {"dimensions": dimensions}
 
 
-def views_of_tables(image: LabelTable, sound: LabelTable) -> tuple[npt.NDArray[np.int64], Views]:
+def views_of_tables(image: LabelTable, audio: LabelTable) -> tuple[npt.NDArray[np.int64], Views]:
     """Return the clips [N] that both tables label, and their predictions as vectors to fuse."""
-    index = np.intersect1d(image.index, sound.index)
+    index = np.intersect1d(image.index, audio.index)
     views = {}
-    for name, table in (("image", image), ("sound", sound)):
+    for name, table in (("image", image), ("sound", audio)):
         rows = np.isin(table.index, index)
         soft = None if table.soft is None else table.soft[rows]
         views[name] = views_of_classes(table.label[rows], soft)

@@ -73,7 +73,7 @@ def _hear(name: str, function: Callable[[Tensor], Any], waveforms: Tensor) -> Te
 
 
 @dataclass(frozen=True)
-class ClassifySounds:
+class ClassifyAudio:
     """Work for `resumable_map`: labels of the sounds of a batch."""
 
     tagger: Tagger

@@ -27,7 +27,7 @@ from cacl.loss.sums import Partial
 
 
 @dataclass(frozen=True)
-class CountedVectors:
+class Pool:
     """Images or sounds: of clips, or summed over those of a class."""
 
     vectors: Tensor
@@ -35,10 +35,10 @@ class CountedVectors:
     counts: Tensor
     """[m, 1], how many valid clips a vector stands for: a clip's own is 1 or 0."""
 
-    def by_class(self, labels: Tensor, classes: int) -> CountedVectors:
+    def by_class(self, labels: Tensor, classes: int) -> Pool:
         """Sum the valid clips of each class, [C + 1, ...]."""
         vectors = self.vectors * self.counts
-        return CountedVectors(_by_class(vectors, labels, classes), _by_class(self.counts, labels, classes))
+        return Pool(_by_class(vectors, labels, classes), _by_class(self.counts, labels, classes))
 
 
 def class_sums(
@@ -51,26 +51,26 @@ def class_sums(
     """
     world, scale = batch.world, options.scale(scalars)
     valid, every_valid = (clips.valid[:, None].to(maps.dtype) for clips in (batch.clips, batch.columns))
-    images = CountedVectors(options.similarity.prepare(maps).flatten(1), valid)
-    sounds = CountedVectors(audio.flatten(1), valid)
+    images = Pool(options.similarity.prepare(maps).flatten(1), valid)
+    own_audio = Pool(audio.flatten(1), valid)
     every, classes = options.positives.classes(batch.columns)
     mine = every[batch.first : batch.first + len(valid)]
     rows = columns = Partial.nothing(maps)
     if sums_are_smaller(classes, len(every), options, world.size):
         counts = _by_class(every_valid, every, classes)
         if options.by_row:
-            over_sounds = world.sum_with_gradient(sounds.by_class(mine, classes).vectors)
-            rows = _query(images, mine, sounds, CountedVectors(over_sounds, counts), scale)
+            over_audio = world.sum_with_gradient(own_audio.by_class(mine, classes).vectors)
+            rows = _query(images, mine, own_audio, Pool(over_audio, counts), scale)
         if options.by_column:
             over_images = world.sum_with_gradient(images.by_class(mine, classes).vectors)
-            columns = _query(sounds, mine, images, CountedVectors(over_images, counts), scale)
+            columns = _query(own_audio, mine, images, Pool(over_images, counts), scale)
         return rows, columns
-    gathered = CountedVectors(world.gather_rows(sounds.vectors, batch.shares), every_valid)
+    gathered = Pool(world.gather_rows(own_audio.vectors, batch.shares), every_valid)
     if options.by_row:
-        rows = _query(images, mine, sounds, gathered.by_class(every, classes), scale)
+        rows = _query(images, mine, own_audio, gathered.by_class(every, classes), scale)
     if options.by_column:
         around = (0, 0, batch.first, len(every) - batch.first - len(valid))
-        own = CountedVectors(F.pad(images.vectors, around), F.pad(valid, around))
+        own = Pool(F.pad(images.vectors, around), F.pad(valid, around))
         part = _query(gathered, every, own, images.by_class(mine, classes), scale)
         columns = merge_over_ranks(part, batch, exponentials=0)
     return rows, columns
@@ -90,9 +90,7 @@ def _by_class(x: Tensor, labels: Tensor, classes: int) -> Tensor:
     return x.new_zeros(classes + 1, x.shape[1]).index_add(0, where, x)
 
 
-def _query(
-    queries: CountedVectors, labels: Tensor, own: CountedVectors, sums: CountedVectors, scale: Tensor | float
-) -> Partial:
+def _query(queries: Pool, labels: Tensor, own: Pool, sums: Pool, scale: Tensor | float) -> Partial:
     """Sum the similarities of queries [q, D] over their classes and over the rest.
 
     `own` [q, D] stands for the class of a query that is alone in it.

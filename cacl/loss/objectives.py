@@ -189,7 +189,7 @@ class MarginNCE(PairObjective):
     tensor([0.2906, 0.4075])
     """
 
-    name: Literal["margin"] = "margin"
+    name: Literal["margin-nce"] = "margin-nce"
     margin: float = -0.2
 
     linear_terms: ClassVar[int] = 0

@@ -41,28 +41,27 @@ def pair_sums(
     def block(
         where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], shifts: Shifts
     ) -> tuple[Partial, Partial]:
-        (images,), (sounds, *learned) = rows, shared
+        (images,), (all_audio, *learned) = rows, shared
         values = dict(zip(scalars, learned, strict=True))
         columns = Columns(own[where], batch.columns.valid)
-        scores = options.similarity.scores(images, sounds, columns, options.scale(values))
+        scores = options.similarity.scores(images, all_audio, columns, options.scale(values))
         pairs = Pairs(
             take_rows(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step
         )
         relation = options.positives.relation(pairs)
         by_row = by_column = Partial.nothing(scores.pair)
         if options.by_row:
-            pair, beside = _beside(scores, relation, batch.clips.valid[where])
-            by_row = partial(
-                pair, beside, objective.terms(pair, beside, scores.scale, values), 1, shifts.rows
-            )
+            pair, extended = _append_extra(scores, relation, batch.clips.valid[where])
+            terms = objective.terms(pair, extended, scores.scale, values)
+            by_row = partial(pair, extended, terms, 1, shifts.rows)
         if options.by_column:
             terms = objective.terms(scores.pair, relation, scores.scale, values)
             by_column = partial(scores.pair, relation, terms, 0, shifts.columns)
         return by_row, by_column
 
-    sounds = batch.world.gather_rows(audio, batch.shares)
-    prepared, shared = options.similarity.prepare(maps), [sounds, *scalars.values()]
-    rows, columns = sums_in_blocks(block, [prepared], shared, block_size(maps, len(sounds), options))
+    all_audio = batch.world.gather_rows(audio, batch.shares)
+    prepared, shared = options.similarity.prepare(maps), [all_audio, *scalars.values()]
+    rows, columns = sums_in_blocks(block, [prepared], shared, block_size(maps, len(all_audio), options))
     if options.by_column:
         columns = merge_over_ranks(columns, batch, objective.exponential_terms)
     return rows, columns
@@ -74,7 +73,7 @@ def block_size(maps: Tensor, columns: int, options: LossOptions) -> int:
     return max(1, int(options.memory_mib * 2**20 / (columns * floats * maps.itemsize)))
 
 
-def _beside(scores: Scores, relation: Relation, valid: Tensor) -> tuple[Tensor, Relation]:
+def _append_extra(scores: Scores, relation: Relation, valid: Tensor) -> tuple[Tensor, Relation]:
     """Append the extra negatives to the rows that are `valid` [b]."""
     extra = scores.extra_negative
     if extra is None:

@@ -119,10 +119,10 @@ def agreement(
         where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], shifts: Shifts
     ) -> tuple[Partial, Partial]:
         images, *row_views = rows
-        sounds, foregrounds, pooled, *learned = shared
+        all_audio, foregrounds, pooled, *learned = shared
         factor = scale(dict(zip(names, learned, strict=True)))
-        scores = similarity.scores(images, sounds[:, None], Columns(own[where], valid), factor)
-        logits, every_view = scores.pair * scores.scale, Views(sounds, foregrounds, pooled)
+        scores = similarity.scores(images, all_audio[:, None], Columns(own[where], valid), factor)
+        logits, every_view = scores.pair * scores.scale, Views(all_audio, foregrounds, pooled)
         sums = regularizer.rows(logits, Views(*row_views), every_view, valid, factor)[:, None]
         return Partial(sums, sums.new_zeros(sums.shape)), Partial.nothing(sums)
 

@@ -227,11 +227,11 @@ def cosines(maps: Tensor, audio: Tensor) -> list[Tensor]:
     return [_products(*head) for head in zip(maps.unbind(1), audio.unbind(1), strict=True)]
 
 
-def _products(images: Tensor, sounds: Tensor, offset: Tensor | None = None) -> Tensor:
+def _products(images: Tensor, spectrograms: Tensor, offset: Tensor | None = None) -> Tensor:
     """Multiply [b, P, D] by [N, D] to [b, P, N]; add `offset` [N] to every row."""
     pixels = images.flatten(0, 1)
-    found = pixels @ sounds.T if offset is None else torch.addmm(offset, pixels, sounds.T)
-    return found.view(*images.shape[:2], len(sounds))
+    found = pixels @ spectrograms.T if offset is None else torch.addmm(offset, pixels, spectrograms.T)
+    return found.view(*images.shape[:2], len(spectrograms))
 
 
 def _weighted_mean(x: Tensor, logits: Tensor) -> Tensor:

@@ -88,10 +88,10 @@ class Sspl(Objective):
         Raises UserError if the model lacks the predictor.
         """
         require("image" in embeddings.extra, "loss.objective: sspl needs its predictor in the model")
-        extra, sound = embeddings.extra, embeddings.audio[:, 0]
-        forward = F.cosine_similarity(extra["image_prediction"], sound.detach(), dim=1)
+        extra, audio = embeddings.extra, embeddings.audio[:, 0]
+        forward = F.cosine_similarity(extra["image_prediction"], audio.detach(), dim=1)
         backward = F.cosine_similarity(extra["sound_prediction"], extra["image"].detach(), dim=1)
-        own = F.cosine_similarity(extra["image"].detach(), sound.detach(), dim=1)
+        own = F.cosine_similarity(extra["image"].detach(), audio.detach(), dim=1)
         nothing = torch.zeros_like(own)
         counts = torch.stack([valid.to(own.dtype), nothing, own.where(valid, 0), nothing], 1)
         return [Direction((-(forward + backward) / 2).where(valid, 0), counts)]

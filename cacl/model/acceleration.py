@@ -13,7 +13,7 @@ def speed_up(model: Localizer, compile: bool, channels_last: bool, activation_ch
     """Change how the encoders of `model` are computed, in place; names of its state stay as they are."""
     if channels_last:
         model.to(memory_format=torch.channels_last)
-    for trunk in (model.image_trunk, model.sound_trunk):
+    for trunk in (model.image_trunk, model.audio_trunk):
         trunk.recompute = activation_checkpointing
         network: Any
         for network in trunk.modules():  # timm's know by themselves how to be cut

@@ -15,7 +15,7 @@ from cacl.model.blocks import convolution_blocks, resnet_body, run_body
 from cacl.options import Options
 
 
-class SoundTrunk(nn.Module):
+class AudioTrunk(nn.Module):
     """`body` maps sounds [n, 1, F, t] to vectors [n, channels]."""
 
     def __init__(self, body: nn.Module, channels: int) -> None:
@@ -23,9 +23,9 @@ class SoundTrunk(nn.Module):
         self.body, self.channels = body, channels
         self.recompute = False
 
-    def forward(self, sounds: Tensor) -> Tensor:
+    def forward(self, spectrograms: Tensor) -> Tensor:
         """Return vectors [n, channels]."""
-        return run_body(self.body, sounds, self.recompute)
+        return run_body(self.body, spectrograms, self.recompute)
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class SmallCnn(Options):
     channels: Annotated[int, Field(ge=8)] = 256
     norm: Literal["group", "batch"] = "group"
 
-    def build(self) -> SoundTrunk:
+    def build(self) -> AudioTrunk:
         """Return the trunk, with random weights."""
         widths = [1, self.channels // 8, self.channels // 4, self.channels // 2, self.channels]
         body = nn.Sequential(*convolution_blocks(widths, self.norm), _MeanAndMax())
-        return SoundTrunk(body, 2 * self.channels)
+        return AudioTrunk(body, 2 * self.channels)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ResNet18(Options):
 
     name: Literal["resnet18"] = "resnet18"
 
-    def build(self) -> SoundTrunk:
+    def build(self) -> AudioTrunk:
         """Return the trunk, with random weights; its state names are torchvision's."""
         network: Any = torchvision.models.resnet18()
         network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
@@ -58,10 +58,10 @@ class ResNet18(Options):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         stages = OrderedDict(resnet_body(network).named_children())
         body = nn.Sequential(OrderedDict(**stages, avgpool=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten()))
-        return SoundTrunk(body, 512)
+        return AudioTrunk(body, 512)
 
 
-SoundEncoder = Annotated[SmallCnn | ResNet18, Field(discriminator="name")]
+AudioEncoder = Annotated[SmallCnn | ResNet18, Field(discriminator="name")]
 
 
 class _MeanAndMax(nn.Module):

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cacl.errors import UserError
-from cacl.model.audio import SmallCnn, SoundEncoder
+from cacl.model.audio import AudioEncoder, SmallCnn
 from cacl.model.heads import ImageHead, LinearHead
 from cacl.model.image import EfficientNetLite0, ImageEncoder
-from cacl.model.spectrograms import LogMel, SoundFeatures
+from cacl.model.spectrograms import AudioFeatures, LogMel
 from cacl.options import Options
 from cacl.types import Embeddings
 
@@ -29,8 +29,8 @@ class ModelOptions(Options):
     """Which encoders, and the space in which image and sound meet."""
 
     image: ImageEncoder = field(default_factory=EfficientNetLite0)
-    sound: SoundEncoder = field(default_factory=SmallCnn)
-    features: SoundFeatures = field(default_factory=LogMel)
+    audio: AudioEncoder = field(default_factory=SmallCnn)
+    features: AudioFeatures = field(default_factory=LogMel)
     head: ImageHead = field(default_factory=LinearHead)
     dimension: PositiveInt = 128
     """Channels D of an embedding."""
@@ -64,13 +64,13 @@ class Localizer(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.image_trunk = options.image.build()
-            self.sound_trunk = options.sound.build()
+            self.audio_trunk = options.audio.build()
             channels = self.image_trunk.channels
             self.image_heads = nn.ModuleList(
                 options.head.build(channels, options.dimension) for _ in range(options.heads)
             )
-            self.sound_heads = nn.ModuleList(
-                nn.Linear(self.sound_trunk.channels, options.dimension) for _ in range(options.heads)
+            self.audio_heads = nn.ModuleList(
+                nn.Linear(self.audio_trunk.channels, options.dimension) for _ in range(options.heads)
             )
             self.loss_head = head(options.dimension)
         self.image_dropout = nn.Dropout(options.image_dropout)
@@ -96,15 +96,15 @@ class Localizer(nn.Module):
                 f"{tuple(images.shape)} and {tuple(waveforms.shape)}"
             )
         pixels = self.image_trunk.normalize(images)
-        sounds = self.features(waveforms)
-        return (self.image_trunk(pixels) if self.image_trunk.frozen else pixels), sounds
+        spectrograms = self.features(waveforms)
+        return (self.image_trunk(pixels) if self.image_trunk.frozen else pixels), spectrograms
 
-    def forward(self, images: Tensor, sounds: Tensor) -> Embeddings:
+    def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
         """Return unit vectors of prepared images and sounds: maps [n, H, P, D], audio [n, H, D], float32."""
         features = self.image_dropout(images if self.image_trunk.frozen else self.image_trunk(images))
-        heard = self.sound_trunk(sounds)
+        heard = self.audio_trunk(spectrograms)
         maps = torch.stack([head(features).flatten(2).transpose(1, 2) for head in self.image_heads], dim=1)
-        audio = torch.stack([head(heard) for head in self.sound_heads], dim=1)
+        audio = torch.stack([head(heard) for head in self.audio_heads], dim=1)
         # Clones: a wrapper that looks for used parameters through grad_fn would miss a leaf.
         scalars = {name: value[0] for name, value in self.scalars.items()}
         embeddings = Embeddings(image=_unit(maps), audio=_unit(audio), scalars=scalars)

@@ -86,7 +86,7 @@ class LogSpectrogram(Options):
             return log_spectrogram(waveforms, self.rate).unsqueeze(1)
 
 
-SoundFeatures = Annotated[LogMel | LogSpectrogram, Field(discriminator="name")]
+AudioFeatures = Annotated[LogMel | LogSpectrogram, Field(discriminator="name")]
 
 
 def _power(spectrum: Tensor) -> Tensor:

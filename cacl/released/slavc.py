@@ -18,7 +18,7 @@ from cacl.model.spectrograms import LogSpectrogram
 
 SLAVC = ModelOptions(
     image=image.ResNet18(),
-    sound=audio.ResNet18(),
+    audio=audio.ResNet18(),
     features=LogSpectrogram(),
     dimension=512,
     heads=2,

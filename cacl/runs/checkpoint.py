@@ -21,13 +21,14 @@ from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.files import sha256_file, sync_folder, write_json
+from cacl.runs.renamed import rename_tensors
 
 FORMAT_VERSION = 1
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file."""
-    return load_file(path)
+    """Read a safetensors file; a model's tensors have today's names, whatever the version that wrote it."""
+    return rename_tensors(load_file(path))
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -19,6 +19,7 @@ import yaml
 from cacl.errors import UserError
 from cacl.files import lock_process, write_json, write_text
 from cacl.runs import log
+from cacl.runs.renamed import rename_keys
 
 FORMAT_VERSION = 1
 
@@ -80,7 +81,7 @@ class Run:
         values = yaml.safe_load(self.recipe_file.read_text())
         if not isinstance(values, dict):
             raise UserError(f"{self.recipe_file}: not a recipe; restore it from the recipe that was trained")
-        return values
+        return rename_keys(values, str(self.recipe_file))
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one JSON line to train.jsonl."""

@@ -18,6 +18,7 @@ from cacl.model.localizer import Localizer
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 from cacl.runs.load import find_checkpoint, rebuild
+from cacl.runs.renamed import rename_keys
 
 FORMAT_VERSION = 1
 _KEY = "cacl"
@@ -75,7 +76,7 @@ def read_about(file: Path) -> dict[str, Any]:
             f"{file}: its format_version is {about['format_version']}, this cacl reads {FORMAT_VERSION}; "
             "export it again with this version"
         )
-    return about
+    return {**about, "recipe": rename_keys(about["recipe"], str(file))}
 
 
 def open_export(file: Path, which: Literal["model", "ema"] = "model") -> tuple[Localizer, dict[str, Any]]:

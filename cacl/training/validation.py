@@ -71,14 +71,14 @@ def retrieval(
     total = sum(shares)
     if not total:
         raise UserError("the validation split holds no clip that could be decoded")
-    sounds, labels = world.gather_rows(audio, shares), world.gather_rows(labels, shares)
+    all_audio, labels = world.gather_rows(audio, shares), world.gather_rows(labels, shares)
     first = sum(shares[: world.rank])
     hits = torch.zeros(4, dtype=torch.float64, device=world.device)
     for start in range(0, len(rows), _IMAGES_AT_ONCE):
         block = rows[start : start + _IMAGES_AT_ONCE]
         own = torch.arange(first + start, first + start + len(block), device=world.device)
         columns = Columns(own, torch.ones(total, dtype=torch.bool, device=world.device))
-        pair = loss.similarity.scores(block, sounds, columns, kept.scale).pair
+        pair = loss.similarity.scores(block, all_audio, columns, kept.scale).pair
         rank = (pair >= pair.gather(1, own[:, None])).sum(1)
         known = labels[own] >= 0
         same = labels[pair.argmax(1)] == labels[own]

@@ -50,13 +50,13 @@ def frames(path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
                 yield float(frame.time), np.ascontiguousarray(upright)
 
 
-class SlidingSound:
+class SlidingAudio:
     """The sound around any moment of a film, asked for in ascending order; holds two windows at most."""
 
     def __init__(self, path: str | Path, rate: int, samples: int) -> None:
         self.rate, self.samples = rate, samples
         self._chunks = _mono(path, rate)
-        self._first_second = _begin_of_sound(path)
+        self._first_second = _begin_of_audio(path)
         self._start = 0
         self._held = np.zeros(0, np.float32)
         self._ended = False
@@ -93,18 +93,18 @@ class SlidingSound:
 
 
 @contextmanager
-def film_writer(path: str | Path, sound_of: str | Path, width: int, height: int) -> Iterator[FilmWriter]:
+def film_writer(path: str | Path, audio_of: str | Path, width: int, height: int) -> Iterator[FilmWriter]:
     """Yield what writes an H.264 film with the sound of another one; it is complete at the end, or absent.
 
     Raises UserError where the film or its sound cannot be opened.
     """
     path = Path(path)
     with (
-        open_film(sound_of) as sound,
+        open_film(audio_of) as audio,
         written(path, suffix=path.suffix) as partial,
         _created(partial, path) as film,
     ):
-        writer = FilmWriter(film, sound, path, sound_of, width, height)
+        writer = FilmWriter(film, audio, path, audio_of, width, height)
         yield writer
         writer.finish()
 
@@ -126,15 +126,15 @@ class FilmWriter:
     def __init__(
         self,
         film: av.container.OutputContainer,
-        sound: av.container.InputContainer,
+        audio: av.container.InputContainer,
         path: Path,
-        sound_of: str | Path,
+        audio_of: str | Path,
         width: int,
         height: int,
     ) -> None:
         self._film = film
-        self._sound = _decoded(sound, sound.streams.audio[0], sound_of)
-        rate = sound.streams.audio[0].rate
+        self._audio_frames = _decoded(audio, audio.streams.audio[0], audio_of)
+        rate = audio.streams.audio[0].rate
         try:
             self._video = film.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
             self._audio = film.add_stream("aac", rate=rate)
@@ -151,10 +151,10 @@ class FilmWriter:
         frame = av.VideoFrame.from_ndarray(even, format="rgb24")
         frame.pts, frame.time_base = round(time / _CLOCK), _CLOCK
         self._film.mux(self._video.encode(frame))
-        self._add_sound(time)
+        self._add_audio(time)
 
-    def _add_sound(self, until: float) -> None:
-        for decoded in self._sound:
+    def _add_audio(self, until: float) -> None:
+        for decoded in self._audio_frames:
             for frame in self._resampler.resample(decoded):
                 self._film.mux(self._audio.encode(frame))
             if decoded.time is not None and decoded.time > until:
@@ -162,14 +162,14 @@ class FilmWriter:
 
     def finish(self) -> None:
         """Write the rest of the sound and what the encoders still hold."""
-        self._add_sound(float("inf"))
+        self._add_audio(float("inf"))
         for frame in self._resampler.resample(None):
             self._film.mux(self._audio.encode(frame))
         self._film.mux(self._audio.encode(None))
         self._film.mux(self._video.encode(None))
 
 
-def read_sound(path: str | Path, rate: int) -> np.ndarray:
+def read_audio(path: str | Path, rate: int) -> np.ndarray:
     """Return the whole sound of a recording, [T] float32 mono at `rate` Hz. Raises UserError without one."""
     chunks = list(_mono(path, rate))
     if not chunks:
@@ -177,7 +177,7 @@ def read_sound(path: str | Path, rate: int) -> np.ndarray:
     return np.concatenate(chunks)
 
 
-def _open_sound(path: str | Path) -> av.container.InputContainer:
+def _open_audio(path: str | Path) -> av.container.InputContainer:
     """Open whatever holds a sound. Raises UserError, naming the file, where there is none."""
     try:
         film = av.open(str(path))
@@ -192,7 +192,7 @@ def _open_sound(path: str | Path) -> av.container.InputContainer:
 
 def _mono(path: str | Path, rate: int) -> Iterator[np.ndarray]:
     """Yield the sound in pieces [t] float32, mono at `rate` Hz."""
-    with _open_sound(path) as film:
+    with _open_audio(path) as film:
         resampler = AudioResampler(format="flt", layout="mono", rate=rate)
         for decoded in _decoded(film, film.streams.audio[0], path):
             for frame in resampler.resample(decoded):
@@ -215,9 +215,9 @@ def _decoded(film: av.container.InputContainer, stream: Any, path: str | Path) -
         ) from error
 
 
-def _begin_of_sound(path: str | Path) -> float:
+def _begin_of_audio(path: str | Path) -> float:
     """Return the moment of the first sample on the film's clock, seconds."""
-    with _open_sound(path) as film:
+    with _open_audio(path) as film:
         stream = film.streams.audio[0]
         if stream.start_time is None or stream.time_base is None:
             return 0.0

@@ -25,7 +25,7 @@ from cacl.errors import UserError
 from cacl.evaluation.systems import maps_of
 from cacl.evaluation.upsampling import upsample
 from cacl.model.localizer import Localizer
-from cacl.viewing.film import FilmWriter, SlidingSound, film_writer, frames, read_sound
+from cacl.viewing.film import FilmWriter, SlidingAudio, film_writer, frames, read_audio
 from cacl.viewing.pictures import overlay
 
 _BATCH = 8
@@ -49,19 +49,19 @@ class SoundFinder:
         """Samples of a window of sound, T."""
         return round(self.duration * self.sample_rate)
 
-    def maps(self, pictures: list[np.ndarray], sounds: list[np.ndarray]) -> Tensor:
+    def maps(self, pictures: list[np.ndarray], windows: list[np.ndarray]) -> Tensor:
         """Return cosines [n, h, w] in -1..1 for frames [H, W, 3] uint8 and windows [T] float32 in -1..1."""
         device = next(self.model.parameters()).device
         resized = [self._resized(picture) for picture in pictures]
-        waveforms = torch.from_numpy(np.stack(sounds)).float()
+        waveforms = torch.from_numpy(np.stack(windows)).float()
         return maps_of(self.model)(torch.stack(resized).to(device), waveforms.to(device)).cpu()
 
-    def map(self, picture: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    def map(self, picture: np.ndarray, audio: np.ndarray) -> np.ndarray:
         """Return the map [h, w] of one picture [H, W, 3] uint8 and its sound [T'] float32 of any length.
 
         Of a longer sound the middle is heard; a shorter one is repeated.
         """
-        return self.maps([picture], [middle(sound, self.samples)])[0].numpy()
+        return self.maps([picture], [middle(audio, self.samples)])[0].numpy()
 
     def _resized(self, picture: np.ndarray) -> Tensor:
         image = torch.tensor(picture).permute(2, 0, 1)
@@ -85,10 +85,10 @@ class ColorScale:
 
 
 def localize_picture(
-    finder: SoundFinder, picture: np.ndarray, sound: np.ndarray
+    finder: SoundFinder, picture: np.ndarray, audio: np.ndarray
 ) -> tuple[Image.Image, np.ndarray]:
     """Return the picture with its heat map, and the raw map [h, w]."""
-    raw = finder.map(picture, sound)
+    raw = finder.map(picture, audio)
     return drawn(picture, torch.from_numpy(raw), None), raw
 
 
@@ -127,28 +127,28 @@ def drawn(picture: np.ndarray, raw: Tensor, scale: ColorScale | None) -> Image.I
     return overlay(torch.tensor(picture).permute(2, 0, 1), scores, low=low, high=high)
 
 
-def middle(sound: np.ndarray, samples: int) -> np.ndarray:
+def middle(audio: np.ndarray, samples: int) -> np.ndarray:
     """Return the middle [T] of a sound, repeated where it is shorter."""
-    if len(sound) < samples:
-        return np.resize(sound, samples)
-    start = (len(sound) - samples) // 2
-    return sound[start : start + samples]
+    if len(audio) < samples:
+        return np.resize(audio, samples)
+    start = (len(audio) - samples) // 2
+    return audio[start : start + samples]
 
 
 def read_recording(finder: SoundFinder, path: str | Path) -> np.ndarray:
     """Return a recording as the model hears it: mono at its rate, [T'] float32."""
-    return read_sound(path, finder.sample_rate)
+    return read_audio(path, finder.sample_rate)
 
 
 def _mapped(finder: SoundFinder, film: str | Path) -> Iterator[tuple[list[float], list[np.ndarray], Tensor]]:
-    sound = SlidingSound(film, finder.sample_rate, finder.samples)
+    audio = SlidingAudio(film, finder.sample_rate, finder.samples)
     times: list[float] = []
     pictures: list[np.ndarray] = []
     windows: list[np.ndarray] = []
     for time, picture in frames(film):
         times.append(time)
         pictures.append(picture)
-        windows.append(sound.around(time))
+        windows.append(audio.around(time))
         if len(times) == _BATCH:
             yield times, pictures, finder.maps(pictures, windows)
             times, pictures, windows = [], [], []

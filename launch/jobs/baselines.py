@@ -68,7 +68,7 @@ def object_maps(weights: str | None, device: torch.device) -> tuple[Maps, str]:
 
 
 def mix_objects(
-    guidance: Guidance, work: Measurement, sound: Maps, objects: Maps, protocol: Protocol
+    guidance: Guidance, work: Measurement, audio: Maps, objects: Maps, protocol: Protocol
 ) -> tuple[Maps, np.ndarray, dict[str, Any]]:
     """Return the mixed maps, the clips to measure on, and what the record says of the mixing.
 
@@ -78,7 +78,7 @@ def mix_objects(
     mixing, alpha, indices = MIXINGS[guidance.mixing], guidance.alpha, work.clips.store.indices
     record: dict[str, Any] = {"mixing": guidance.mixing}
     if alpha == "choose":
-        trials = {a: mix_maps(sound, objects, mixing(a), protocol) for a in ALPHAS}
+        trials = {a: mix_maps(audio, objects, mixing(a), protocol) for a in ALPHAS}
         if guidance.validation:
             store = guidance.validation.store
             alpha = _choose_alpha(trials, replace(work, clips=guidance.validation), store.indices, protocol)
@@ -87,7 +87,7 @@ def mix_objects(
             reserved, indices = split_reserved(indices)
             alpha = _choose_alpha(trials, work, reserved, protocol)
             record |= {"chosen_on": len(reserved), "reserved": reserved.tolist()}
-    return mix_maps(sound, objects, mixing(alpha), protocol), indices, {**record, "alpha": alpha}
+    return mix_maps(audio, objects, mixing(alpha), protocol), indices, {**record, "alpha": alpha}
 
 
 def _choose_alpha(

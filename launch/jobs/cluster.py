@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cacl.errors import UserError
 from cacl.labels.classifier import build_classifier
 from cacl.labels.classify import ClassifyFrames
-from cacl.labels.features import ClipFeatures, Features, ModelFeatures, SoundStatistics
+from cacl.labels.features import AudioStatistics, ClipFeatures, Features, ModelFeatures
 from cacl.labels.pseudo_classes import check_clusters, cluster_table
 from cacl.labels.table import LabelHeader
 from cacl.resumable import Arrays
@@ -58,7 +58,7 @@ def cluster(
     features = find_features(store, work, encoders, out.parent / "features.npz", world, workers)
     if features is None:
         return None
-    views = {"image": features.image, "sound": features.sound}
+    views = {"image": features.image, "sound": features.audio}
     asked = {name: vectors for name, vectors in views.items() if of in (name, "fused")}
     header = LabelHeader(
         classifier=f"clusters of {of}",
@@ -101,9 +101,9 @@ def prepare_clip_features(
     """Return the work of a frozen classifier and a tagger or log-mel statistics, and their names."""
     network = build_classifier(classifier, weights).to(world.device)
     names = {"image": network.name, "image_weights": network.weights}
-    sound: Any = SoundStatistics(whole_view(store).sample_rate)
+    audio: Any = AudioStatistics(whole_view(store).sample_rate)
     names |= {"sound": "log-mel statistics", "sound_weights": ""}
     if tagger:
-        sound = load_user_tagger(tagger, store, world.device)
-        names |= {"sound": sound.name, "sound_weights": sound.weights}
-    return ClipFeatures(ClassifyFrames(network, embeddings=True), sound), names
+        audio = load_user_tagger(tagger, store, world.device)
+        names |= {"sound": audio.name, "sound_weights": audio.weights}
+    return ClipFeatures(ClassifyFrames(network, embeddings=True), audio), names

@@ -13,7 +13,7 @@ from shards.store import open_store
 
 def fuse(
     image: str | Path,
-    sound: str | Path,
+    audio: str | Path,
     data: str,
     out: str | Path | None = None,
     *,
@@ -26,10 +26,10 @@ def fuse(
     It has the clips that both label. Raises UserError if they have none in common.
     """
     store = open_store(data)
-    tables = [LabelTable.load(path, store.fingerprint) for path in (image, sound)]
+    tables = [LabelTable.load(path, store.fingerprint) for path in (image, audio)]
     index, views = views_of_tables(*tables)
     if not len(index):
-        raise UserError(f"{image} and {sound}: have no clip in common")
+        raise UserError(f"{image} and {audio}: have no clip in common")
     check_clusters(clusters, len(index))
     header = LabelHeader(
         classifier="fusion of two tables",

@@ -9,7 +9,7 @@ from cacl.labels.classifier import build_classifier
 from cacl.labels.classify import ClassifyFrames, Views
 from cacl.labels.regions import ModelRegion, Region, object_region
 from cacl.labels.table import LabelHeader, LabelTable
-from cacl.labels.tag import ClassifySounds
+from cacl.labels.tag import ClassifyAudio
 from cacl.world import World
 from launch.jobs.clips import IMAGE_SIZE, discard_parts, map_clips, whole_view
 from launch.jobs.encoders import load_localizer, load_user_tagger
@@ -41,9 +41,9 @@ def label(
         raise UserError("--tagger: labels sounds; leave out --weights, --views and --region")
     world = world or World()
     store = open_store(data)
-    work: ClassifyFrames | ClassifySounds
+    work: ClassifyFrames | ClassifyAudio
     if tagger:
-        work, header = prepare_sounds(store, world, tagger, soft)
+        work, header = prepare_audio(store, world, tagger, soft)
     else:
         work, header = prepare_frames(store, world, classifier, weights, views, region, soft)
     out = table_path(data, out, header.classifier.replace(":", "-"))
@@ -88,9 +88,9 @@ def prepare_frames(
     return ClassifyFrames(network, views, find, soft), header
 
 
-def prepare_sounds(
+def prepare_audio(
     store: Store, world: World, tagger: str, soft: bool = False
-) -> tuple[ClassifySounds, LabelHeader]:
+) -> tuple[ClassifyAudio, LabelHeader]:
     """Return the work of labeling sounds, and the header of its table."""
     view = whole_view(store)
     network = load_user_tagger(tagger, store, world.device)
@@ -101,7 +101,7 @@ def prepare_sounds(
         classes=network.width,
         preprocessing={"sample_rate": view.sample_rate, "duration": view.duration},
     )
-    return ClassifySounds(network, soft), header
+    return ClassifyAudio(network, soft), header
 
 
 def is_labeled(path: Path, header: LabelHeader, clips: int, soft: bool) -> bool:

@@ -29,7 +29,7 @@ def localize(
     run: str | Path,
     file: str | Path,
     *,
-    sound: str | None = None,
+    audio: str | None = None,
     out: str | Path | None = None,
     maps: str | None = None,
     weights: Literal["model", "ema"] = "model",
@@ -43,25 +43,25 @@ def localize(
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; give a film, or a picture and --sound FILE")
     still = path.suffix.lower() in PICTURES
-    if still and not sound:
+    if still and not audio:
         raise UserError(f"{path}: has no sound; give the sound of this picture with --sound FILE")
     target = Path(out or path.with_name(f"{path.stem}-sound{path.suffix if still else '.mp4'}"))
     if target.resolve() == path.resolve():
         raise UserError(f"--out {target}: is the file that is read; name another")
     finder = cacl.load(run, weights)
-    if still and sound:
-        _localize_picture(finder, path, sound, target, maps)
+    if still and audio:
+        _localize_picture(finder, path, audio, target, maps)
         return Overlay(target)
     return Overlay(target, localize_film(finder, path, target, maps))
 
 
-def _localize_picture(finder: SoundFinder, path: Path, sound: str, out: Path, maps: str | None) -> None:
+def _localize_picture(finder: SoundFinder, path: Path, audio: str, out: Path, maps: str | None) -> None:
     """Write one picture's overlay. Raises UserError for a picture or a sound that cannot be read."""
     try:
         frame = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
     except (OSError, UnidentifiedImageError) as error:
         raise UserError(f"{path}: cannot be read as a picture: {error}") from error
-    overlay, raw = localize_picture(finder, frame, read_recording(finder, sound))
+    overlay, raw = localize_picture(finder, frame, read_recording(finder, audio))
     overlay.save(out)
     if maps:
         np.savez(maps, time=np.zeros(1), maps=raw[None])

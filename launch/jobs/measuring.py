@@ -39,7 +39,7 @@ class AnnotatedClips:
     workers: int
     augmentation: Augmentation
 
-    def batches(self, indices: np.ndarray, batch_size: int, sound: str = "wav") -> Iterator[Batch]:
+    def batches(self, indices: np.ndarray, batch_size: int, audio: str = "wav") -> Iterator[Batch]:
         """Yield annotated clips; one that cannot be decoded is masked, and so missing."""
         return evaluation_batches(
             self.store,
@@ -48,7 +48,7 @@ class AnnotatedClips:
             self.decoder,
             self.workers,
             augmentation=self.augmentation,
-            sound=sound,
+            audio=audio,
             policy="mask",
         )
 
@@ -81,7 +81,7 @@ class Measurement:
                 systems,
                 protocol,
                 indices,
-                lambda some: self.clips.batches(some, UNIT, protocol.sound),
+                lambda some: self.clips.batches(some, UNIT, protocol.audio),
                 self.parts / "-".join([protocol.name, *systems]),
                 {"data": store.fingerprint, **self.identity},
                 world,

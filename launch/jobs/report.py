@@ -92,11 +92,11 @@ def examples(
     with its own sound.
     """
     found: dict[int, Example] = {}
-    for sound, title in list(SOUNDS.items())[: 1 if len(models) > 1 else 2]:
-        stored = [index for index in indices if sound in test.store.read(index)]
+    for audio, title in list(SOUNDS.items())[: 1 if len(models) > 1 else 2]:
+        stored = [index for index in indices if audio in test.store.read(index)]
         if not stored:
             continue
-        for batch in test.batches(np.array(stored), len(stored), sound):
+        for batch in test.batches(np.array(stored), len(stored), audio):
             drawn = {
                 name: protocol.score_maps(maps(batch.images, batch.waveforms))
                 for name, maps in models.items()
@@ -104,7 +104,7 @@ def examples(
             for row, note in enumerate(batch.annotations or []):
                 index, class_name = int(batch.index[row]), note.get("class_name", "")
                 example = found.setdefault(index, Example(note["id"], class_name, batch.images[row], []))
-                heard = note["other"] if sound == "other.wav" else note
+                heard = note["other"] if audio == "other.wav" else note
                 for name, scores in drawn.items():
                     first = name if len(models) > 1 else title
                     label = ": ".join(filter(None, [first, heard.get("class_name", "")]))

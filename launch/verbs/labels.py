@@ -112,10 +112,10 @@ def fuse(arguments: argparse.Namespace) -> None:
     """Fuse two tables."""
     from launch.jobs.fuse import fuse
 
-    image, sound = arguments.tables
+    image, audio = arguments.tables
     written = fuse(
         image,
-        sound,
+        audio,
         arguments.data,
         arguments.out,
         clusters=arguments.clusters,

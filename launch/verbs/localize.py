@@ -28,7 +28,7 @@ def main(arguments: argparse.Namespace) -> None:
     overlay = localize(
         arguments.run,
         arguments.file,
-        sound=arguments.sound,
+        audio=arguments.sound,
         out=arguments.out,
         maps=arguments.maps,
         weights=arguments.weights,

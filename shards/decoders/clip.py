@@ -57,7 +57,7 @@ class DecodeSpec:
 
     augmentation: Augmentation
     policy: Policy = "raise"
-    sound: str = "wav"
+    audio: str = "wav"
     annotated: bool = False
 
     def view(self, request: Request, index: int) -> ClipView:
@@ -120,7 +120,7 @@ def decoding() -> Iterator[None]:
 
 def own_seconds(note: Mapping[str, Any], spec: DecodeSpec) -> float | None:
     """Return how many seconds of the spec's sound the packer did not repeat; None where nothing says so."""
-    return note.get("seconds") if spec.sound == "wav" else None
+    return note.get("seconds") if spec.audio == "wav" else None
 
 
 def refuse(reader: ClipReader, index: int, error: Exception, policy: Policy) -> None:

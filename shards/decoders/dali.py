@@ -24,6 +24,7 @@ from torch import Tensor
 from cacl.errors import UserError
 from cacl.options import Options
 from cacl.types import Batch
+from shards.decoders.audio import waveform
 from shards.decoders.augmentation import Augmentation, ClipView, corner, fit_short_side
 from shards.decoders.clip import (
     BrokenClip,
@@ -38,7 +39,6 @@ from shards.decoders.clip import (
     own_seconds,
     refuse,
 )
-from shards.decoders.sound import waveform
 from shards.decoders.torch import decode
 
 _SCHEDULED_BATCHES = 2
@@ -184,8 +184,8 @@ def _prepare(reader: ClipReader, request: Request, spec: DecodeSpec) -> _Pending
                 jpg = frame_bytes(members)
                 region = _region(jpg, augmentation, None if request.key is None else view)
                 note = annotation(members) if spec.annotated else {}
-                stored = member(members, spec.sound)
-                sound = waveform(stored, augmentation, view, own_seconds(note, spec))
+                stored = member(members, spec.audio)
+                audio = waveform(stored, augmentation, view, own_seconds(note, spec))
         except BrokenClip as error:
             refuse(reader, index, error, spec.policy)
             batch.valid[row] = False
@@ -193,7 +193,7 @@ def _prepare(reader: ClipReader, request: Request, spec: DecodeSpec) -> _Pending
         else:
             # A frame and its region go together: DALI reads beyond a frame that is smaller.
             frames[row], regions[row] = np.frombuffer(jpg, np.uint8), region
-            batch.waveforms[row] = torch.from_numpy(sound)
+            batch.waveforms[row] = torch.from_numpy(audio)
             mirrored[row] = view.mirrored
         notes.append(note)
     starts, ends = (np.ascontiguousarray(part) for part in np.split(regions, 2, axis=1))

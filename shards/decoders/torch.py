@@ -21,6 +21,7 @@ from cacl.errors import UserError
 from cacl.options import Options
 from cacl.processes import end_with_parent
 from cacl.types import Batch
+from shards.decoders.audio import waveform
 from shards.decoders.augmentation import Augmentation, ClipView, corner, fit_short_side
 from shards.decoders.clip import (
     BrokenClip,
@@ -34,7 +35,6 @@ from shards.decoders.clip import (
     own_seconds,
     refuse,
 )
-from shards.decoders.sound import waveform
 
 _PREFETCHED_BATCHES = 2
 """Batches that each worker process has ready."""
@@ -95,14 +95,14 @@ def decode(reader: ClipReader, request: Request, spec: DecodeSpec) -> Batch:
     for row, index in enumerate(request.index.tolist()):
         members = reader.read(index)
         try:
-            image, sound, note = _decode_clip(members, spec, spec.view(request, index), request.key is None)
+            image, audio, note = _decode_clip(members, spec, spec.view(request, index), request.key is None)
         except BrokenClip as error:
             refuse(reader, index, error, spec.policy)
             batch.valid[row] = False
             note = {"index": index}
         else:
             batch.images[row] = image
-            batch.waveforms[row] = sound
+            batch.waveforms[row] = audio
         if batch.annotations is not None:
             batch.annotations.append(note)
     return batch
@@ -116,9 +116,9 @@ def _decode_clip(
         frame = decode_frame(frame_bytes(members))
         image = whole_image(frame, spec.augmentation) if whole else crop(frame, spec.augmentation, view)
         note = annotation(members) if spec.annotated else {}
-        stored = member(members, spec.sound)
-        sound = waveform(stored, spec.augmentation, view, own_seconds(note, spec))
-        return image, torch.from_numpy(sound), note
+        stored = member(members, spec.audio)
+        audio = waveform(stored, spec.augmentation, view, own_seconds(note, spec))
+        return image, torch.from_numpy(audio), note
 
 
 def decode_frame(jpg: bytes) -> Tensor:

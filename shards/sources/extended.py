@@ -54,12 +54,12 @@ class Extended(SceneOptions):
     def read(self, id: str) -> Clip:
         """Return the scene with its own sound, or with the one that the id names."""
         own, _, kind = id.removeprefix("test-").partition("-")
-        clip = replace(self.scenes.read(f"test-{own}"), id=id, other_sound=None, other_mask=None)
+        clip = replace(self.scenes.read(f"test-{own}"), id=id, other_audio=None, other_mask=None)
         shown = {clip.annotation["class_name"], clip.annotation.pop("other")["class_name"]}
         if not kind:
             return clip
-        sound = np.zeros_like(clip.sound) if kind == SILENCE else self._absent(shown, int(own))
-        return replace(clip, sound=sound, annotation={"class_name": kind, "boxes": []}, mask=None)
+        audio = np.zeros_like(clip.audio) if kind == SILENCE else self._absent(shown, int(own))
+        return replace(clip, audio=audio, annotation={"class_name": kind, "boxes": []}, mask=None)
 
     def _absent(self, shown: set[str], number: int) -> Array:
         """Return the sound, [T] float32, of an object of another kind and recording than the `shown`."""
@@ -68,7 +68,7 @@ class Extended(SceneOptions):
         taken = {each.family for each in seen} | {each.voice for each in seen}
         absent = [each for each in objects if not taken & {each.family, each.voice}]
         random = np.random.default_rng([VERSION, self.seed, _STREAM, number])
-        return mix(random, absent[random.integers(len(absent))].sound, self.storage.samples)
+        return mix(random, absent[random.integers(len(absent))].audio, self.storage.samples)
 
 
 @dataclass(frozen=True)

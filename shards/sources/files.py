@@ -71,11 +71,11 @@ class FileSource(Source):
 
     def prepared_moment(self, pick: Pick) -> Moment:
         """Read `frames/<id>.jpg` and `audio/<id>.wav`."""
-        frame, sound = f"frames/{pick.video}.jpg", f"audio/{pick.audio}.wav"
+        frame, audio = f"frames/{pick.video}.jpg", f"audio/{pick.audio}.wav"
         with media.blame(frame):
             picture = media.read_frame(self.root / frame, self.storage)
-        with media.blame(sound):
-            recording = media.read_sound(self.root / sound, self.storage, self.shortest)
+        with media.blame(audio):
+            recording = media.read_audio(self.root / audio, self.storage, self.shortest)
         return Moment(picture, recording)
 
     def video_moment(self, pick: Pick, frame_at: float | None, start: float = 0.0) -> Moment:

@@ -114,5 +114,5 @@ def synthesize(number: int, sample_rate: int, seconds: float = 1.5) -> Array:
     )
     beats = 1 + number % 5
     envelope = np.exp(-4 * np.modf(time * beats / seconds * 2)[0]) if number % 2 else np.ones_like(time)
-    sound = tone * envelope
-    return np.rint(sound / np.abs(sound).max() * 0.7 * 32767).astype(np.int16)
+    audio = tone * envelope
+    return np.rint(audio / np.abs(audio).max() * 0.7 * 32767).astype(np.int16)

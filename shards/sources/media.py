@@ -105,7 +105,7 @@ def fit_frame(frame: Array, storage: Storage) -> Array:
     return np.array(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
 
 
-def read_sound(path: Path, storage: Storage, shortest: float) -> Recording:
+def read_audio(path: Path, storage: Storage, shortest: float) -> Recording:
     """Return the recording in a WAV file, mono at the storage's rate and length.
 
     Raises BrokenMedia when it is damaged, shorter than `shortest` seconds, silent or not finite.
@@ -118,12 +118,12 @@ def read_sound(path: Path, storage: Storage, shortest: float) -> Recording:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, expected = file.samplerate, file.frames
             limit = round(4 * storage.seconds * rate)
-            sound = file.read(min(expected, limit), dtype="float32", always_2d=True)
+            audio = file.read(min(expected, limit), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise BrokenMedia(f"undecodable sound: {explain(error)}") from None
-    if len(sound) < min(expected, limit):
-        raise BrokenMedia(f"truncated sound: {len(sound)} of {expected} samples")
-    return fit_sound(sound, rate, storage, shortest)
+    if len(audio) < min(expected, limit):
+        raise BrokenMedia(f"truncated sound: {len(audio)} of {expected} samples")
+    return fit_audio(audio, rate, storage, shortest)
 
 
 def _refuse_truncated(data: bytes) -> None:
@@ -139,7 +139,7 @@ def _refuse_truncated(data: bytes) -> None:
         at += 8 + size + size % 2
 
 
-def fit_sound(sound: Array, rate: int, storage: Storage, shortest: float) -> Recording:
+def fit_audio(audio: Array, rate: int, storage: Storage, shortest: float) -> Recording:
     """Bring `sound` [t, channels] float to mono, the storage's rate and its exact length, from its start on.
 
     Raises BrokenMedia when it is too short, silent or not finite.
@@ -148,12 +148,12 @@ def fit_sound(sound: Array, rate: int, storage: Storage, shortest: float) -> Rec
 
     if not 1000 <= rate <= 768_000:
         raise BrokenMedia(f"wrong rate: {rate} Hz")
-    seconds = len(sound) / rate
-    if seconds < shortest or not len(sound):
+    seconds = len(audio) / rate
+    if seconds < shortest or not len(audio):
         raise BrokenMedia(f"too short: {seconds:.3f} s of sound")
-    if not np.isfinite(sound).all():
+    if not np.isfinite(audio).all():
         raise BrokenMedia("not finite: the sound has NaN or infinite samples")
-    mono = sound.mean(axis=1, dtype=np.float64)
+    mono = audio.mean(axis=1, dtype=np.float64)
     if np.abs(mono).max() < SILENCE:
         raise BrokenMedia("silent: no sample is over -80 dB")
     ratio = Fraction(storage.sample_rate, rate)

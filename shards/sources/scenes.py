@@ -80,7 +80,7 @@ class Object(NamedTuple):
     """Names the recording: objects of one voice cannot be told apart by ear, and never meet."""
     picture: Array
     """[h, w, 4] uint8, RGB and alpha."""
-    sound: Array
+    audio: Array
     """[t] int16, any length, at the storage's rate."""
     family: str
     """Names objects of a kind, which are one class at some levels."""
@@ -162,13 +162,13 @@ class Scenes(SceneOptions):
         first = painted[0]
         annotation: dict[str, Any] = {"class_name": first.object.class_name, "boxes": [first.box]}
         if self.split == "train":
-            sound = _hear(random, first.object, objects, level, self.storage.samples)
-            return Clip(id, frame, sound, annotation, mask=first.mask)
-        sound = mix(random, first.object.sound, self.storage.samples)
+            audio = _hear(random, first.object, objects, level, self.storage.samples)
+            return Clip(id, frame, audio, annotation, mask=first.mask)
+        audio = mix(random, first.object.audio, self.storage.samples)
         other = painted[1]
         annotation["other"] = {"class_name": other.object.class_name, "boxes": [other.box]}
-        other_sound = mix(random, other.object.sound, self.storage.samples)
-        return Clip(id, frame, sound, annotation, first.mask, other_sound, other.mask)
+        other_audio = mix(random, other.object.audio, self.storage.samples)
+        return Clip(id, frame, audio, annotation, first.mask, other_audio, other.mask)
 
 
 def _cast(random: Random, bank: list[Object], split: Split, level: Level) -> tuple[list[Object], Array]:
@@ -246,16 +246,16 @@ def _blend(frame: Array, picture: Array, extent: tuple[int, int], corner: tuple[
 
 def _hear(random: Random, sounding: Object, bank: list[Object], level: Level, samples: int) -> Array:
     """Return what is heard in a training clip of this level, [T] float32."""
-    recording = _at_speed(random, sounding.sound, level.speed)
-    sound = mix(random, recording, samples, level.noise)
+    recording = _at_speed(random, sounding.audio, level.speed)
+    audio = mix(random, recording, samples, level.noise)
     if level.beneath is None:
-        return sound
+        return audio
     others = [
         each for each in bank if each.voice != sounding.voice and each.class_name != sounding.class_name
     ]
-    other = _at_speed(random, others[random.integers(len(others))].sound, level.speed)
+    other = _at_speed(random, others[random.integers(len(others))].audio, level.speed)
     gain = 10 ** (random.uniform(*level.beneath) / 20)
-    return np.clip(sound + gain * mix(random, other, samples, level.noise), -1, 1).astype(np.float32)
+    return np.clip(audio + gain * mix(random, other, samples, level.noise), -1, 1).astype(np.float32)
 
 
 def _at_speed(random: Random, recording: Array, most: float) -> Array:
@@ -274,10 +274,10 @@ def mix(
 
     The recording's loudness is brought to -20 dB, the gain lies within 6 dB of it, noise in `noise_range` dB.
     """
-    sound = recording.astype(np.float64) / 32768
-    start = int(random.integers(len(sound)))
-    repeated = sound[(start + np.arange(samples)) % len(sound)]
-    loudness = max(float(np.sqrt(np.mean(np.square(sound)))), 1e-4)
+    audio = recording.astype(np.float64) / 32768
+    start = int(random.integers(len(audio)))
+    repeated = audio[(start + np.arange(samples)) % len(audio)]
+    loudness = max(float(np.sqrt(np.mean(np.square(audio)))), 1e-4)
     gain = 0.1 / loudness * 10 ** (random.uniform(-6, 6) / 20)
     noise = 0.1 * 10 ** (random.uniform(*noise_range) / 20) * random.standard_normal(samples)
     return np.clip(repeated * gain + noise, -1, 1).astype(np.float32)

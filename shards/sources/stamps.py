@@ -70,13 +70,13 @@ class _Stamps:
         self.versions: dict[str, str] = json.loads((folder / "versions.json").read_text())
         with np.load(folder / "bank.npz") as arrays:
             names = sorted(key.removeprefix("picture/") for key in arrays if key.startswith("picture/"))
-            sounds = {name: arrays[f"sound/{name}"] for name in names}
+            recordings = {name: arrays[f"sound/{name}"] for name in names}
             self.objects = [
                 Object(
                     name,
-                    sha256(sounds[name].tobytes()).hexdigest(),
+                    sha256(recordings[name].tobytes()).hexdigest(),
                     arrays[f"picture/{name}"],
-                    sounds[name],
+                    recordings[name],
                     _FAMILIES.get(name, name),
                 )
                 for name in names
@@ -154,8 +154,8 @@ def _recording(path: Path, sample_rate: int) -> Array:
     import soundfile
     from scipy.signal import resample_poly
 
-    sound, rate = soundfile.read(path, always_2d=True)
+    audio, rate = soundfile.read(path, always_2d=True)
     ratio = Fraction(sample_rate, rate)
-    sound = resample_poly(sound.mean(axis=1), ratio.numerator, ratio.denominator)
-    peak = max(float(np.abs(sound).max()), 1e-4)
-    return np.rint(sound / peak * 0.95 * 32767).astype(np.int16)
+    audio = resample_poly(audio.mean(axis=1), ratio.numerator, ratio.denominator)
+    peak = max(float(np.abs(audio).max()), 1e-4)
+    return np.rint(audio / peak * 0.95 * 32767).astype(np.int16)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from shards.clip import PIXEL_LIMIT, Array, Storage
-from shards.sources.media import BrokenMedia, Recording, explain, fit_frame, fit_sound
+from shards.sources.media import BrokenMedia, Recording, explain, fit_audio, fit_frame
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -111,14 +111,14 @@ class _Pass:
             raise BrokenMedia("no video: the file has no video stream")
         if not container.streams.audio:
             raise BrokenMedia("no sound: the file has no audio stream")
-        self.video, self.audio = pictures[0], container.streams.audio[0]
+        self.video, self.audio_stream = pictures[0], container.streams.audio[0]
         if self.video.width * self.video.height > PIXEL_LIMIT:
             raise BrokenMedia(f"too large: {self.video.width}×{self.video.height} pixels")
         self.origin = (container.start_time or 0) / 1e6
         self.target = window.start + self._frame_at()
         self.end = window.start + window.seconds
         self.frames = _Frames(self.target, self.origin)
-        self.sound = _Sound(window.start, window.seconds, self.origin)
+        self.audio = _Audio(window.start, window.seconds, self.origin)
 
     def _frame_at(self) -> float:
         if self.window.frame_at is not None:
@@ -133,23 +133,23 @@ class _Pass:
             self.container.seek(int((self.window.start + self.origin) * 1e6))
         last = self.window.start
         # Fractions would cost as much as the sound's decoder.
-        second = {stream.index: float(stream.time_base or 0) for stream in (self.video, self.audio)}
-        for packet in self.container.demux(self.video, self.audio):
+        second = {stream.index: float(stream.time_base or 0) for stream in (self.video, self.audio_stream)}
+        for packet in self.container.demux(self.video, self.audio_stream):
             time = None
             if packet.pts is not None:
                 time = packet.pts * second[packet.stream_index] - self.origin
                 last = max(last, time)
             if packet.stream is self.video and not self.frames.complete:
                 self._decode_video(packet, time)
-            elif packet.stream is self.audio and not self.sound.complete:
+            elif packet.stream is self.audio_stream and not self.audio.complete:
                 for samples in packet.decode():
-                    self.sound.add(samples)
-            if self.frames.complete and self.sound.complete:
+                    self.audio.add(samples)
+            if self.frames.complete and self.audio.complete:
                 break
         else:
             self._refuse_truncated(last)
         frame, seconds = self.frames.result()
-        recording = fit_sound(*self.sound.result(), self.storage, self.window.shortest)
+        recording = fit_audio(*self.audio.result(), self.storage, self.window.shortest)
         return Moment(fit_frame(frame, self.storage), recording, seconds)
 
     def _decode_video(self, packet: Any, time: float | None) -> None:
@@ -222,7 +222,7 @@ class _Frames:
 
 
 @dataclass
-class _Sound:
+class _Audio:
     """Samples within the window."""
 
     start: float
@@ -250,11 +250,11 @@ class _Sound:
     def result(self) -> tuple[Array, int]:
         if not self.parts:
             raise BrokenMedia("undecodable sound: it has no sample")
-        sound = np.concatenate(self.parts)
+        audio = np.concatenate(self.parts)
         offset = round((self.start - self.first) * self.rate)
         # Sound that sets in late stays in step with the frame.
-        sound = sound[offset:] if offset >= 0 else np.pad(sound, ((-offset, 0), (0, 0)))
-        return sound[: round(self.seconds * self.rate)], self.rate
+        audio = audio[offset:] if offset >= 0 else np.pad(audio, ((-offset, 0), (0, 0)))
+        return audio[: round(self.seconds * self.rate)], self.rate
 
 
 def _as_float(frame: Any) -> Array:

@@ -52,7 +52,7 @@ def evaluator_inputs(results):
 
 
 def test_golden_evaluator_per_clip_and_summary(golden_dir):
-    """Promise: all cases to 1e-6."""
+    """All cases to 1e-6."""
     cases = golden_cases(golden_dir)
     assert cases
     for name, case in cases.items():

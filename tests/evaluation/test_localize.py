@@ -14,7 +14,7 @@ from PIL import Image
 from cacl.errors import UserError
 from cacl.types import Embeddings
 from cacl.viewing import localize
-from cacl.viewing.film import SlidingSound, frames, open_film
+from cacl.viewing.film import SlidingAudio, frames, open_film
 from cacl.viewing.localize import ColorScale, SoundFinder, localize_film, localize_picture, middle
 
 RATE = 16000
@@ -30,10 +30,10 @@ class LoudAbove(torch.nn.Module):
     def prepare(self, images, waveforms):
         return images.float(), waveforms.mean(1)
 
-    def forward(self, images, sounds):
+    def forward(self, images, spectrograms):
         cosine = self.upper.expand(len(images), 1, 49)
         maps = torch.stack([cosine, (1 - cosine**2).clamp(min=0).sqrt()], dim=-1)
-        audio = torch.stack([sounds.sign(), torch.zeros_like(sounds)], dim=-1)[:, None]
+        audio = torch.stack([spectrograms.sign(), torch.zeros_like(spectrograms)], dim=-1)[:, None]
         return Embeddings(image=maps, audio=audio)
 
 
@@ -42,20 +42,20 @@ def finder():
     return SoundFinder(LoudAbove(), sample_rate=RATE)
 
 
-def make_film(path, seconds=4, sound=True, picture=True, start=0):
+def make_film(path, seconds=4, audio=True, picture=True, start=0):
     """A film whose sound is positive in its first half and negative in its second; its clock begins at `start`."""
     with av.open(str(path), "w") as film:
         if picture:
             video = film.add_stream("libx264", rate=10)
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        if sound:
-            audio = film.add_stream("pcm_s16le", rate=RATE)
+        if audio:
+            audio_stream = film.add_stream("pcm_s16le", rate=RATE)
             samples = np.full((1, RATE * seconds), 8000, np.int16)
             samples[:, samples.shape[1] // 2 :] *= -1
             frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
             frame.rate, frame.pts, frame.time_base = RATE, start * RATE, Fraction(1, RATE)
-            film.mux(audio.encode(frame))
-            film.mux(audio.encode(None))
+            film.mux(audio_stream.encode(frame))
+            film.mux(audio_stream.encode(None))
         if picture:
             for number in range(10 * seconds):
                 pixels = np.full((48, 64, 3), number % 256, np.uint8)
@@ -86,12 +86,12 @@ def test_a_film_becomes_a_film_of_the_same_frames_with_its_sound(finder, tmp_pat
 
 def test_the_film_is_read_once_and_little_of_it_is_held(tmp_path):
     source = make_film(tmp_path / "long.mkv", seconds=60)
-    sound = SlidingSound(source, RATE, 3 * RATE)
+    audio = SlidingAudio(source, RATE, 3 * RATE)
     longest = 0
     for time in np.arange(0, 60, 0.1):
-        window = sound.around(time)
+        window = audio.around(time)
         assert window.shape == (3 * RATE,)
-        longest = max(longest, len(sound._held))
+        longest = max(longest, len(audio._held))
     with av.open(str(source)) as film:
         packet = max(frame.samples for frame in film.decode(audio=0))
     assert longest <= 4 * 3 * RATE + packet
@@ -101,28 +101,28 @@ def test_windows_are_the_sound_around_the_moment(tmp_path):
     path = tmp_path / "ramp.wav"
     ramp = np.arange(10 * RATE, dtype=np.float32) / (10 * RATE)
     soundfile.write(path, ramp, RATE, subtype="FLOAT")
-    sound = SlidingSound(path, RATE, 3 * RATE)
+    audio = SlidingAudio(path, RATE, 3 * RATE)
     for time in (0.0, 0.7, 1.5, 4.0, 8.0, 8.5, 9.9):
         first = min(max(round((time - 1.5) * RATE), 0), 7 * RATE)
-        np.testing.assert_allclose(sound.around(time), ramp[first : first + 3 * RATE], atol=1e-6)
+        np.testing.assert_allclose(audio.around(time), ramp[first : first + 3 * RATE], atol=1e-6)
 
 
 def test_a_film_whose_clock_does_not_begin_at_zero_is_heard_at_the_right_moments(tmp_path):
     """Cut films keep their clock: the first frame of this one stands at 7 s."""
     path = make_film(tmp_path / "cut.mkv", seconds=8, start=7)
     assert next(frames(path))[0] == pytest.approx(7, abs=0.01)
-    sound = SlidingSound(path, RATE, 2 * RATE)
+    audio = SlidingAudio(path, RATE, 2 * RATE)
     for time, sign in ((7.0, 1), (9.9, 1), (12.1, -1), (14.9, -1)):
-        assert np.sign(sound.around(time)).tolist() == [sign] * 2 * RATE, time
+        assert np.sign(audio.around(time)).tolist() == [sign] * 2 * RATE, time
 
 
 def test_a_film_that_fails_half_way_leaves_what_was_there_before(tmp_path):
     class Fails(LoudAbove):
-        def forward(self, images, sounds):
+        def forward(self, images, spectrograms):
             self.calls = getattr(self, "calls", 0) + 1
             if self.calls > 1:
                 raise RuntimeError("out of memory")
-            return super().forward(images, sounds)
+            return super().forward(images, spectrograms)
 
     source, out = make_film(tmp_path / "in.mkv"), tmp_path / "out.mp4"
     out.write_text("an earlier film")
@@ -160,9 +160,9 @@ def test_a_real_film_of_a_camera_is_localized(finder, tmp_path, monkeypatch):
         assert (film.streams.video[0].width, film.streams.video[0].height) == (1280, 720)
 
 
-@pytest.mark.parametrize(("sound", "picture", "missing"), [(False, True, "sound"), (True, False, "picture")])
-def test_a_film_without_sound_or_picture_is_one_clear_sentence(finder, tmp_path, sound, picture, missing):
-    source = make_film(tmp_path / "in.mkv", 1, sound, picture)
+@pytest.mark.parametrize(("audio", "picture", "missing"), [(False, True, "sound"), (True, False, "picture")])
+def test_a_film_without_sound_or_picture_is_one_clear_sentence(finder, tmp_path, audio, picture, missing):
+    source = make_film(tmp_path / "in.mkv", 1, audio, picture)
     with pytest.raises(UserError, match=f"in.mkv: has no {missing}"):
         localize_film(finder, source, tmp_path / "out.mp4")
 

@@ -27,10 +27,10 @@ class BrightestPlace:
     def prepare(self, images, waveforms):
         return images.float() / 255, waveforms.mean(1, keepdim=True)
 
-    def __call__(self, images, sounds):
+    def __call__(self, images, spectrograms):
         cells = torch.nn.functional.adaptive_avg_pool2d(images[:, :1], 14).flatten(1)
         vectors = torch.stack([cells, (1 - cells**2).sqrt()], dim=-1)[:, None]
-        audio = torch.cat([sounds.sign(), torch.zeros_like(sounds)], dim=1)[:, None]
+        audio = torch.cat([spectrograms.sign(), torch.zeros_like(spectrograms)], dim=1)[:, None]
         return Embeddings(image=vectors, audio=audio)
 
 
@@ -48,13 +48,13 @@ def clip(index):
     return image, note
 
 
-def batches(indices, sound=1.0, invalid=()):
+def batches(indices, audio=1.0, invalid=()):
     for start in range(0, len(indices), UNIT):
         chosen = indices[start : start + UNIT]
         images, notes = zip(*map(clip, chosen), strict=True)
         valid = torch.tensor([index not in invalid for index in chosen])
         index = torch.tensor(chosen)
-        yield Batch(index, torch.stack(images), torch.full((len(chosen), 8), sound), valid, list(notes))
+        yield Batch(index, torch.stack(images), torch.full((len(chosen), 8), audio), valid, list(notes))
 
 
 def measured(folder, clips, protocol=PROTOCOLS["stamps"], model=None, world=None):
@@ -102,9 +102,9 @@ def test_a_localizer_that_sees_the_object_is_measured_as_right(tmp_path):
 
 def test_the_other_sound_is_looked_for_at_the_other_object(tmp_path):
     control = CONTROLS["stamps"]["other_sound"]
-    right = measured(tmp_path / "right", batches(range(CLIPS), sound=-1.0), control)
+    right = measured(tmp_path / "right", batches(range(CLIPS), audio=-1.0), control)
     assert control.summarize(right) == {"peak_in_sounding_box": 1, "peak_in_first_box": 0}
-    deaf = measured(tmp_path / "deaf", batches(range(CLIPS), sound=1.0), control)
+    deaf = measured(tmp_path / "deaf", batches(range(CLIPS), audio=1.0), control)
     assert control.summarize(deaf) == {"peak_in_sounding_box": 0, "peak_in_first_box": 1}
 
 
@@ -212,8 +212,8 @@ def test_an_annotation_without_its_mask_names_clip_and_field(tmp_path):
 
 def test_a_diverged_model_is_refused_with_the_clips_named(tmp_path):
     class Diverged(BrightestPlace):
-        def __call__(self, images, sounds):
-            good = super().__call__(images, sounds)
+        def __call__(self, images, spectrograms):
+            good = super().__call__(images, spectrograms)
             return Embeddings(image=good.image * float("nan"), audio=good.audio)
 
     with pytest.raises(UserError, match=r"clips clip-0 to clip-2: .*NaN"):

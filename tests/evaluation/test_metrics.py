@@ -192,11 +192,13 @@ def test_auc_is_the_trapezoid_over_twenty_one_thresholds():
 
 def counts_by_loop(correct, sounding, confidence, threshold):
     hit = wrong = missed = 0
-    for right, sounds, sure in zip(correct.tolist(), sounding.tolist(), confidence.tolist(), strict=True):
+    for right, spectrograms, sure in zip(
+        correct.tolist(), sounding.tolist(), confidence.tolist(), strict=True
+    ):
         if sure >= threshold:
-            hit, wrong = hit + (sounds and right), wrong + (not (sounds and right))
+            hit, wrong = hit + (spectrograms and right), wrong + (not (spectrograms and right))
         else:
-            missed += sounds
+            missed += spectrograms
     precision = hit / (hit + wrong) if hit + wrong else 1.0
     return precision, hit / (hit + missed) if hit + missed else 1.0
 

@@ -18,30 +18,30 @@ def pair():
 
 
 def mixed(mixing):
-    sound, objects = pair()
-    maps = mix_maps(lambda images, sounds: sound, lambda images, sounds: objects, mixing, VGGSS)
+    audio, objects = pair()
+    maps = mix_maps(lambda images, spectrograms: audio, lambda images, spectrograms: objects, mixing, VGGSS)
     return maps(torch.zeros(3), torch.zeros(3))
 
 
 def test_min_max_is_ez_vsl_mixing():
-    for mix, sound, objects in zip(mixed(MinMax(0.4)), *pair(), strict=True):
-        av, ob = (upsample(one[None], 224, VGGSS.upsampling)[0].numpy() for one in (sound, objects))
+    for mix, audio, objects in zip(mixed(MinMax(0.4)), *pair(), strict=True):
+        av, ob = (upsample(one[None], 224, VGGSS.upsampling)[0].numpy() for one in (audio, objects))
         av, ob = ((one - one.min()) / (one.max() - one.min()) for one in (av, ob))
         np.testing.assert_allclose((mix.numpy() + 1) / 2, 0.4 * av + 0.6 * ob, atol=1e-6)
 
 
 def test_fixed_range_is_slavc_mixing():
     tau = 0.03
-    for mix, sound, objects in zip(mixed(FixedRange(0.9)), *pair(), strict=True):
-        av = (upsample(sound[None], 224, VGGSS.upsampling)[0].numpy() / tau + 1 / tau) / (2 / tau)
+    for mix, audio, objects in zip(mixed(FixedRange(0.9)), *pair(), strict=True):
+        av = (upsample(audio[None], 224, VGGSS.upsampling)[0].numpy() / tau + 1 / tau) / (2 / tau)
         ob = upsample(objects[None], 224, VGGSS.upsampling)[0].numpy() / 2.5
         np.testing.assert_allclose((mix.numpy() + 1) / 2, 0.9 * av + 0.1 * ob, atol=1e-5)
 
 
 @pytest.mark.parametrize("mixing", [MinMax, FixedRange])
 def test_alpha_one_hears_only_and_alpha_zero_is_deaf(mixing):
-    sound, objects = (upsample(one, 224, VGGSS.upsampling) for one in pair())
-    for alpha, alone in ((1.0, sound), (0.0, objects)):
+    audio, objects = (upsample(one, 224, VGGSS.upsampling) for one in pair())
+    for alpha, alone in ((1.0, audio), (0.0, objects)):
         order = mixed(mixing(alpha)).flatten(1).argsort(1)
         ranked = alone.flatten(1).gather(1, order)
         assert (ranked.diff(dim=1) >= -1e-6).all()
@@ -67,7 +67,7 @@ def test_maps_are_remembered_for_the_same_frames_and_sounds_only():
         return images.float().mean(1) + waveforms.mean(1)[:, None, None]
 
     remembered = once_a_batch(maps)
-    images, sound = torch.ones(2, 3, 4, 4), torch.zeros(2, 8)
-    for frames, heard in ((images, sound), (images, sound), (images, sound + 1), (images + 1, sound + 1)):
+    images, audio = torch.ones(2, 3, 4, 4), torch.zeros(2, 8)
+    for frames, heard in ((images, audio), (images, audio), (images, audio + 1), (images + 1, audio + 1)):
         assert torch.equal(remembered(frames, heard), maps(frames, heard))
     assert len(asked) == 4 + 3

@@ -66,18 +66,19 @@ def slavc_trunk(state, name, inputs):
     return torch.nn.Sequential(*list(network.eval().children())[:-2])(inputs)
 
 
-def slavc_map(images, sounds, tau):
+def slavc_map(images, spectrograms, tau):
     """Return SLAVC's map from both heads' images [n, D, h, w] and sounds [n, D]."""
     normalize = torch.nn.functional.normalize
     maps = [
-        torch.einsum("ndhw,nd->nhw", normalize(v), normalize(a)) for v, a in zip(images, sounds, strict=True)
+        torch.einsum("ndhw,nd->nhw", normalize(v), normalize(a))
+        for v, a in zip(images, spectrograms, strict=True)
     ]
     return sum(maps) / len(maps) / tau
 
 
 @torch.no_grad()
 def test_golden_forward_of_an_imported_checkpoint_is_that_of_slavc(golden_dir, tmp_path):
-    """Promise: parity on a state dict of the released form. SLAVC's own map is golden, its networks torchvision's."""
+    """Parity on a state dict of the released form. SLAVC's own map is golden, its networks torchvision's."""
     for file in sorted(golden_dir.glob("slavc_loss*.npz")):
         golden = {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(file).items()}
         targets = [[golden[f"target_{kind}{head}"] for head in (1, 2)] for kind in ("img", "aud")]
@@ -100,8 +101,8 @@ def test_golden_forward_of_an_imported_checkpoint_is_that_of_slavc(golden_dir, t
         for head in (1, 2)
     ]  # fmt: skip
     images = [torch.nn.functional.conv2d(seen, *layer["img"]) for layer in layers]
-    sounds = [torch.nn.functional.linear(heard, *layer["aud"]) for layer in layers]
-    expected = slavc_map(images, sounds, tau=0.03)
+    spectrograms = [torch.nn.functional.linear(heard, *layer["aud"]) for layer in layers]
+    expected = slavc_map(images, spectrograms, tau=0.03)
     found = maps_of(finder.model)(frames, waveforms) / 0.03
     assert expected.std() > 0.1  # places differ, so that agreement says something
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)  # of cosines / 0.03, in float32

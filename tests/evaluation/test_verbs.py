@@ -70,7 +70,7 @@ def run(tmp_path_factory):
             "workers": 0,
             "augmentation": {"size": 64, "short_side": 72},
         },
-        "model": {"image": {"name": "small-cnn"}, "sound": {"name": "small-cnn"}, "dimension": 16},
+        "model": {"image": {"name": "small-cnn"}, "audio": {"name": "small-cnn"}, "dimension": 16},
     }
     recipe = parse(Recipe, values, "test")
     run = Run(folder / "run")
@@ -92,7 +92,7 @@ def evaluated(run):
 
 
 def test_evaluate_leaves_the_summary_of_the_run(evaluated):
-    """Promise: protocol, n, and the figures under model, untrained, centered_box, other_sound."""
+    """Promise 13: protocol, n, and the figures under model, untrained, centered_box, other_sound."""
     summary = json.loads((evaluated / "metrics.json").read_text())
     assert (summary["protocol"], summary["n"], summary["missing"]) == ("stamps", CLIPS, [])
     figures = {"peak_in_box", "pixel_ap", "ciou", "ciou_top50", "auc_top50"}
@@ -167,11 +167,11 @@ def model_of(run, seed):
     return Localizer(recipe.model, LossOptions().scalars(), seed=seed).eval()
 
 
-def clips_of(run, sound="wav", size=CLIPS):
+def join_labels(run, audio="wav", size=CLIPS):
     recipe = parse(Recipe, Run(run).recipe(), "recipe")
     store = open_store(recipe.data.test)
     batches = evaluation_batches(
-        store, store.indices, size, TorchDecoder(), 0, augmentation=recipe.data.augmentation, sound=sound
+        store, store.indices, size, TorchDecoder(), 0, augmentation=recipe.data.augmentation, audio=audio
     )
     return list(batches)
 
@@ -195,7 +195,7 @@ def assert_same_columns(found, expected):
 
 def assert_measured(run, which, found):
     """The columns `found` are those of the weights `which`, and not those of the others."""
-    clips = clips_of(run)
+    clips = join_labels(run)
     expected = {name: predict(model_of(run, seed), clips) for name, seed in SEEDS.items()}
     assert_same_columns(found, expected.pop(which))
     assert not any(np.allclose(found["pixel_ap"], other["pixel_ap"]) for other in expected.values())
@@ -218,7 +218,7 @@ def test_the_moving_average_is_measured_and_drawn_when_it_is_named(run_of_many_w
     html, drawn = (copy / "report.html").read_text(), {}
     for name in ("model", "ema"):
         maps = maps_of(model_of(copy, SEEDS[f"latest {name}"]))
-        one_by_one = [maps(batch.images, batch.waveforms) for batch in clips_of(copy, size=1)]
+        one_by_one = [maps(batch.images, batch.waveforms) for batch in join_labels(copy, size=1)]
         drawn[name] = [
             webp_url(heat_image(PROTOCOLS["stamps"].score_maps(one)[0])) in html for one in one_by_one
         ]
@@ -245,7 +245,7 @@ def test_nothing_is_taken_over_from_a_stopped_evaluation_of_another_checkpoint(r
 
 
 def test_the_newest_model_stands_beside_the_one_of_before_the_first_step(evaluated):
-    found, clips = read_clips(evaluated, "stamps"), clips_of(evaluated)
+    found, clips = read_clips(evaluated, "stamps"), join_labels(evaluated)
     assert_measured(evaluated, "latest model", found["model"])
     seed = parse(Recipe, Run(evaluated).recipe(), "recipe").training.seed
     assert_same_columns(found["untrained"], predict(model_of(evaluated, seed), clips))
@@ -254,7 +254,7 @@ def test_the_newest_model_stands_beside_the_one_of_before_the_first_step(evaluat
 def test_a_control_hears_its_own_sound_over_the_same_frames(evaluated, tmp_path):
     clips, _ = open_test(evaluated)
     work = Measurement(clips, tmp_path / "parts", {}, World())
-    for protocol, sound in ((PROTOCOLS["stamps"], "wav"), (CONTROLS["stamps"]["other_sound"], "other.wav")):
+    for protocol, audio in ((PROTOCOLS["stamps"], "wav"), (CONTROLS["stamps"]["other_sound"], "other.wav")):
         seen = []
 
         def maps(images, waveforms, seen=seen):
@@ -263,9 +263,9 @@ def test_a_control_hears_its_own_sound_over_the_same_frames(evaluated, tmp_path)
 
         work.measure({"model": system_of(maps)}, protocol, clips.store.indices)
         ((images, waveforms),) = seen
-        (batch,) = clips_of(evaluated, sound)
+        (batch,) = join_labels(evaluated, audio)
         assert torch.equal(images, batch.images) and torch.equal(waveforms, batch.waveforms)
-    (own,) = clips_of(evaluated)
+    (own,) = join_labels(evaluated)
     assert not torch.equal(own.waveforms, waveforms)
 
 
@@ -366,7 +366,7 @@ def test_more_clips_than_the_official_set_are_refused():
 
 
 def test_alpha_is_chosen_on_other_clips_or_on_a_reserved_tenth(evaluated, tmp_path):
-    """Promise: the clips of the choice are declared, and no part of any number."""
+    """Promises 11 and 13: the clips of the choice are declared, and no part of any number."""
     validation = tmp_path / "validation"
     words = ["--split", "test", "--seed", "1", "--clips", "6", "--frame-side", "64", "--workers", "1"]
     assert main(["pack", "generated", "--out", str(validation), *words]) == 0
@@ -388,16 +388,16 @@ def test_alpha_is_chosen_by_the_number_that_ranks_clips_best(evaluated, tmp_path
     """On the reserved clip, against scikit-learn's average precision of every mixture."""
     clips, protocol = open_test(evaluated)
     work = Measurement(clips, tmp_path / "parts", {}, World())
-    sound, objects = torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(27))
+    audio, objects = torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(27))
 
     def constant(one):
         return lambda images, waveforms: one.expand(len(images), 7, 7)
 
     guidance = Guidance("min-max", alpha="choose")
-    _, indices, said = mix_objects(guidance, work, constant(sound), constant(objects), protocol)
-    (batch,) = clips_of(evaluated)
+    _, indices, said = mix_objects(guidance, work, constant(audio), constant(objects), protocol)
+    (batch,) = join_labels(evaluated)
     mask = protocol.truth(batch.annotations[0], protocol.size)["mask"].flatten().numpy()
-    scaled = [protocol.score_maps(one)[0] for one in (sound, objects)]
+    scaled = [protocol.score_maps(one)[0] for one in (audio, objects)]
     scaled = [(one - one.min()) / (one.max() - one.min()) for one in scaled]
     quality = {}
     for alpha in np.arange(11) / 10:
@@ -508,12 +508,12 @@ def test_examples_show_each_sound_with_the_object_that_makes_it(evaluated):
     maps = maps_of(model_of(evaluated, 5))
     found = examples({"run": maps}, clips, [3, 1], protocol)
     assert list(found) == [3, 1]
-    for sound, row in (("wav", 0), ("other.wav", 1)):
-        (batch,) = clips_of(evaluated, sound)
+    for audio, row in (("wav", 0), ("other.wav", 1)):
+        (batch,) = join_labels(evaluated, audio)
         scores = protocol.score_maps(maps(batch.images, batch.waveforms))
         for index, example in found.items():
             note, view = batch.annotations[index], example.views[row]
-            heard = note["other"] if sound == "other.wav" else note
+            heard = note["other"] if audio == "other.wav" else note
             assert example.clip_id == note["id"] and view.boxes == heard["boxes"]
             assert view.title == f"{'other' if row else 'own'} sound: {heard['class_name']}"
             torch.testing.assert_close(view.scores, scores[index], atol=1e-4, rtol=0)
@@ -577,7 +577,7 @@ window.addEventListener("load", async () => {
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian: apt-get install chromium)")
 @pytest.mark.parametrize("which", ["page", "page_of_two"])
 def test_the_report_in_a_real_browser(which, request, tmp_path):
-    """Promise: no console errors, pictures and players present; measured by Chromium itself."""
+    """No console errors, pictures and players present; measured by Chromium itself."""
     page, probed = request.getfixturevalue(which), tmp_path / "report.html"
     probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"]

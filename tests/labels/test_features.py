@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cacl.errors import UserError
-from cacl.labels.features import Features, ModelFeatures, SoundStatistics
+from cacl.labels.features import AudioStatistics, Features, ModelFeatures
 from cacl.labels.regions import ModelRegion
-from cacl.model.audio import SmallCnn as SmallSound
+from cacl.model.audio import SmallCnn as SmallAudio
 from cacl.model.image import SmallCnn as SmallImage
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.model.spectrograms import log_mel
@@ -18,15 +18,15 @@ from cacl.types import Batch
 RATE, SAMPLES = 8000, 8000
 
 
-def sounds(n, seed=0):
+def spectrograms(n, seed=0):
     """Noise whose level rises, and differs from clip to clip."""
     noise = torch.randn(n, SAMPLES, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return noise * torch.linspace(0.01, 0.1, SAMPLES) * (torch.arange(n) + 1)[:, None]
 
 
 def test_statistics_of_a_sound_are_those_of_its_bands_less_its_own_level():
-    waveforms = sounds(3)
-    found = SoundStatistics(RATE, bands=8)(waveforms)
+    waveforms = spectrograms(3)
+    found = AudioStatistics(RATE, bands=8)(waveforms)
     for k in range(3):
         mel = log_mel(waveforms[k : k + 1], RATE, 8, 0.02)[0].numpy()
         mel = mel - mel.mean()
@@ -42,13 +42,13 @@ def test_statistics_of_a_sound_are_those_of_its_bands_less_its_own_level():
 
 def test_a_louder_sound_has_the_same_statistics():
     """All power is far above the 1e-6 that is added before the logarithm."""
-    one, loud = (SoundStatistics(RATE)(factor * sounds(2)) for factor in (100, 1000))
+    one, loud = (AudioStatistics(RATE)(factor * spectrograms(2)) for factor in (100, 1000))
     torch.testing.assert_close(one, loud, atol=1e-3, rtol=0)
 
 
 @pytest.fixture(scope="module")
 def localizer():
-    options = ModelOptions(image=SmallImage(channels=16), sound=SmallSound(channels=16), dimension=8, heads=2)
+    options = ModelOptions(image=SmallImage(channels=16), audio=SmallAudio(channels=16), dimension=8, heads=2)
     return Localizer(options, seed=3).eval()
 
 
@@ -91,11 +91,11 @@ def test_a_models_region_is_the_box_around_the_upper_half_of_what_it_hears(local
 
 def test_features_are_read_as_they_were_written_and_not_from_another_format(tmp_path):
     rng = np.random.default_rng(0)
-    image, sound = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32)
-    Features(np.array([1, 4, 6]), image, sound, {"image": "a", "sound": "b"}).write(tmp_path / "f.npz")
+    image, audio = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32)
+    Features(np.array([1, 4, 6]), image, audio, {"image": "a", "sound": "b"}).write(tmp_path / "f.npz")
     read = Features.load(tmp_path / "f.npz")
     assert read.index.tolist() == [1, 4, 6] and read.header == {"image": "a", "sound": "b"}
-    assert np.array_equal(read.image, image) and np.array_equal(read.sound, sound)
-    Features(np.array([1]), image[:1], sound[:1], {"format_version": 9}).write(tmp_path / "g.npz")
+    assert np.array_equal(read.image, image) and np.array_equal(read.audio, audio)
+    Features(np.array([1]), image[:1], audio[:1], {"format_version": 9}).write(tmp_path / "g.npz")
     with pytest.raises(UserError, match=r"g\.npz: format_version"):
         Features.load(tmp_path / "g.npz")

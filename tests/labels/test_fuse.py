@@ -24,27 +24,27 @@ def clips():
     other = random.integers(0, CLASSES, CLIPS)
     look, voice = random.normal(size=(CLASSES, 30)), random.normal(size=(CLASSES, 20))
     image = look[truth] + look[other] + 0.3 * random.normal(size=(CLIPS, 30))
-    sound = voice[truth] + 1.5 * random.normal(size=(CLIPS, 20))
+    audio = voice[truth] + 1.5 * random.normal(size=(CLIPS, 20))
     image = np.concatenate([image, 5 * random.normal(size=(CLIPS, 10))], 1) @ random.normal(size=(40, 60))
-    sound = np.concatenate([sound, 5 * random.normal(size=(CLIPS, 10))], 1) @ random.normal(size=(30, 40))
-    return truth, image, sound
+    audio = np.concatenate([audio, 5 * random.normal(size=(CLIPS, 10))], 1) @ random.normal(size=(30, 40))
+    return truth, image, audio
 
 
 def test_fused_labels_are_better_than_either_view(clips):
-    truth, image, sound = clips
-    fused = compare(fuse(image, sound, CLASSES).clustering.label, truth)
+    truth, image, audio = clips
+    fused = compare(fuse(image, audio, CLASSES).clustering.label, truth)
     alone = [
         compare(clustering.cluster(clustering.whiten(view, 30), CLASSES).label, truth)
-        for view in (image, sound)
+        for view in (image, audio)
     ]
     assert fused["pair_f1"] > max(view["pair_f1"] for view in alone) + 0.05
 
 
 def test_what_the_views_do_not_share_has_no_weight(clips):
-    _, image, sound = clips
-    space = shared_space(image, sound)
+    _, image, audio = clips
+    space = shared_space(image, audio)
     assert space.correlation[:5].min() > 0.25
-    broken = shared_space(image, np.random.default_rng(1).permutation(sound))
+    broken = shared_space(image, np.random.default_rng(1).permutation(audio))
     # Correlations of 600 unrelated clips have a deviation of 1 / sqrt(600) = 0.04.
     assert broken.correlation.max() < 0.16
     assert (broken.correlation**2).sum() < 0.1 * (space.correlation**2).sum()
@@ -52,13 +52,13 @@ def test_what_the_views_do_not_share_has_no_weight(clips):
 
 def test_a_direction_weighs_as_much_as_the_views_share_of_it(clips):
     """White coordinates times a weight: the variance of a direction is its held-out correlation."""
-    _, image, sound = clips
-    space = shared_space(image, sound)
-    for view in (space.image, space.sound):
+    _, image, audio = clips
+    space = shared_space(image, audio)
+    for view in (space.image, space.audio):
         np.testing.assert_allclose(view.var(0, ddof=1), space.correlation, rtol=1e-6)
         np.testing.assert_allclose(view.mean(0), 0, atol=1e-9)
     assert space.correlation[0] > 2 * space.correlation[-1]
-    np.testing.assert_allclose(space.joint, (space.image + space.sound) / 2)
+    np.testing.assert_allclose(space.joint, (space.image + space.audio) / 2)
 
 
 def test_clusters_are_gaussians_of_one_variance_around_their_centers(clips):
@@ -79,8 +79,8 @@ def test_clusters_are_gaussians_of_one_variance_around_their_centers(clips):
 
 
 def test_confidence_is_higher_where_labels_are_right(clips):
-    truth, image, sound = clips
-    fusion = fuse(image, sound, clusters=CLASSES)
+    truth, image, audio = clips
+    fusion = fuse(image, audio, clusters=CLASSES)
     label, confidence = fusion.clustering.label, fusion.confidence
     mostly = np.array([np.bincount(truth[label == k], minlength=CLASSES).argmax() for k in range(CLASSES)])
     right = mostly[label] == truth
@@ -110,17 +110,17 @@ def test_of_numbers_that_are_as_stable_the_largest_is_taken():
 
 
 def test_the_seed_decides_the_labels(clips):
-    _, image, sound = clips
-    first, again, other = (fuse(image, sound, 15, seed) for seed in (4, 4, 5))
+    _, image, audio = clips
+    first, again, other = (fuse(image, audio, 15, seed) for seed in (4, 4, 5))
     np.testing.assert_array_equal(first.clustering.label, again.clustering.label)
     np.testing.assert_array_equal(first.confidence, again.confidence)
     assert not np.array_equal(first.clustering.label, other.clustering.label)
 
 
 def test_columns_scale_does_not_matter(clips):
-    _, image, sound = clips
+    _, image, audio = clips
     scale = np.random.default_rng(0).uniform(0.1, 10, image.shape[1])
-    label = [fuse(view, sound, CLASSES).clustering.label for view in (image, image * scale + 3)]
+    label = [fuse(view, audio, CLASSES).clustering.label for view in (image, image * scale + 3)]
     # Rounding of another scale may move clips that lie between two centers.
     assert compare(label[0], label[1])["pair_f1"] > 0.95
 
@@ -129,18 +129,18 @@ def test_predictions_with_different_class_lists_are_aligned_by_co_occurrence():
     random = np.random.default_rng(2)
     truth = random.integers(0, 8, 800)
     image = np.where(random.random(800) < 0.6, truth * 3, random.integers(0, 24, 800))
-    sound = np.where(random.random(800) < 0.8, 100 - truth, 100 - random.integers(0, 8, 800))
-    fused = fuse(views_of_classes(image, None), views_of_classes(sound, None), clusters=8)
-    best = max(compare(view, truth)["pair_f1"] for view in (image, sound))
+    audio = np.where(random.random(800) < 0.8, 100 - truth, 100 - random.integers(0, 8, 800))
+    fused = fuse(views_of_classes(image, None), views_of_classes(audio, None), clusters=8)
+    best = max(compare(view, truth)["pair_f1"] for view in (image, audio))
     assert compare(fused.clustering.label, truth)["pair_f1"] > best
 
 
 @pytest.mark.parametrize("n", [4, 9, 40])
 def test_few_clips_and_constant_columns_are_no_error(n):
     random = np.random.default_rng(n)
-    image, sound = random.normal(size=(n, 6)), random.normal(size=(n, 5))
+    image, audio = random.normal(size=(n, 6)), random.normal(size=(n, 5))
     image[:, 2] = 7.0
-    fusion = fuse(image, sound)
+    fusion = fuse(image, audio)
     assert len(fusion.clustering.label) == n and np.isfinite(fusion.confidence).all()
 
 

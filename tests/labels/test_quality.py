@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacl.labels.quality import agreement, compare, confusion, describe, histogram, measure_batches
@@ -16,6 +16,7 @@ def same(a, b):
     return a == b and a != -1
 
 
+@settings(deadline=None)
 @given(LABELS)
 def test_pairs_are_those_that_counting_finds(clips):
     pairs = list(combinations(clips, 2))
@@ -31,6 +32,7 @@ def test_pairs_are_those_that_counting_finds(clips):
     assert found["pair_f1"] == pytest.approx(harmonic)
 
 
+@settings(deadline=None)
 @given(LABELS, st.integers(2, 40))
 def test_expected_pairs_of_a_batch_are_those_of_all_batches(clips, size):
     label = np.array([label for label, _ in clips])
@@ -67,6 +69,7 @@ def test_purity_and_entropy_by_hand():
     assert compare(label, label)["nmi"] == pytest.approx(1.0)
 
 
+@settings(deadline=None)
 @given(LABELS)
 def test_names_of_classes_do_not_matter(clips):
     label = np.array([label for label, _ in clips])

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacl.errors import UserError
@@ -48,6 +48,7 @@ def test_what_is_written_is_read(tmp_path, index, soft):
     assert [file.name for file in (tmp_path / "labels").iterdir()] == ["t.parquet"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 60), unique=True, min_size=1), st.lists(st.integers(0, 80), min_size=1))
 def test_clips_are_joined_by_index_and_unknown_ones_are_a_class_of_their_own(index, asked):
     labels = table(sorted(index), soft=True)

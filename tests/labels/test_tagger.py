@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cacl.errors import UserError
-from cacl.labels.tag import ClassifySounds, load_tagger
+from cacl.labels.tag import ClassifyAudio, load_tagger
 from cacl.model.weights import sha256
 from cacl.types import Batch
 
@@ -65,7 +65,7 @@ def load(name):
 def test_sounds_are_labeled_by_the_taggers_classes():
     tagger = load("Bands")
     assert tagger.width == 8 and tagger.weights == sha256(Bands(RATE).state_dict())
-    found = ClassifySounds(tagger, soft=True)(batch(tones(100, 750, 3900)))
+    found = ClassifyAudio(tagger, soft=True)(batch(tones(100, 750, 3900)))
     assert found["label"].tolist() == [0, 1, 7] and found["confidence"].min() > 0.9
     assert found["top"].shape == (3, 5) and found["soft"].shape == (3, 8)
     np.testing.assert_allclose(found["soft"].sum(1), 1, atol=1e-5)
@@ -86,10 +86,10 @@ def test_what_is_no_tagger_is_said_before_any_clip_is_read(name, message):
 
 def test_an_embedding_is_no_prediction():
     with pytest.raises(UserError, match=r"class probabilities lie in 0\.\.1; cluster an embedding instead"):
-        ClassifySounds(load("embedding"))(batch(tones(100, 200)))
+        ClassifyAudio(load("embedding"))(batch(tones(100, 200)))
 
 
 def test_a_prediction_that_is_not_finite_names_the_clip():
     waveforms = tones(100, 200, 300) * torch.tensor([[0.1], [0.9], [0.2]])
     with pytest.raises(UserError, match=r"clip 11: .*breaks_on_loud gives what is not a finite number"):
-        ClassifySounds(load("breaks_on_loud"))(batch(waveforms))
+        ClassifyAudio(load("breaks_on_loud"))(batch(waveforms))

@@ -65,7 +65,7 @@ def cluster_to(shards, name, *words):
 
 def test_fused_clusters_are_those_of_both_views_by_the_seed_that_is_named(shards):
     found, features = cluster_to(shards, "seed", "--of", "fused", "--clusters", "7", "--seed", "3")
-    expected, other = (fuse(features.image, features.sound, 7, seed) for seed in (3, 0))
+    expected, other = (fuse(features.image, features.audio, 7, seed) for seed in (3, 0))
     np.testing.assert_array_equal(found.label, expected.clustering.label)
     np.testing.assert_array_equal(found.confidence, expected.confidence)
     assert not np.array_equal(found.label, other.clustering.label), "the case tells the seeds apart"

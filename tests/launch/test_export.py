@@ -45,12 +45,12 @@ def test_the_file_gives_the_maps_of_the_run_without_the_run(run, tmp_path, which
     assert main(["export", "--run", str(run), "--out", str(file), "--weights", which]) == 0
     generator = np.random.default_rng(0)
     picture = generator.integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    sound = generator.normal(size=48000).astype(np.float32)
-    expected = library.load(run, which).map(picture, sound)
+    audio = generator.normal(size=48000).astype(np.float32)
+    expected = library.load(run, which).map(picture, audio)
     away = tmp_path / "away"
     away.mkdir()
     moved = shutil.move(file, away / "given.safetensors")
-    assert np.array_equal(library.load(moved).map(picture, sound), expected)
+    assert np.array_equal(library.load(moved).map(picture, audio), expected)
 
 
 def test_the_weights_are_those_of_the_checkpoint_and_start_another_training(run, tmp_path) -> None:

@@ -21,7 +21,7 @@ RECIPE: dict[str, Any] = {
     },
     "model": {
         "image": {"name": "small-cnn", "channels": 16, "norm": "batch"},
-        "sound": {"name": "small-cnn", "channels": 16, "norm": "batch"},
+        "audio": {"name": "small-cnn", "channels": 16, "norm": "batch"},
         "dimension": 16,
     },
     "loss": {

@@ -153,7 +153,7 @@ def one_loss(score, positive, negative, scale, scalars, options) -> torch.Tensor
             return -torch.log(near.exp() / (near.exp() + far.exp()))
         case "infonce":
             return -torch.log((positive * logits.exp()).sum() / ((positive + negative) * logits.exp()).sum())
-        case "margin":
+        case "margin-nce":
             moved = ((score - options.margin * positive) * scale).exp()
             return -torch.log((positive * moved).sum() / ((positive + negative) * moved).sum())
         case "supcon":

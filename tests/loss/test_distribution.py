@@ -1,4 +1,4 @@
-"""Promises 5 and 6: what crosses ranks, what the host never waits for, precision, memory, the cached form."""
+"""Promises 4, 5 and 6: what crosses ranks, what the host never waits for, precision, memory, the cached form."""
 
 from __future__ import annotations
 
@@ -117,9 +117,9 @@ def test_bytes_across_ranks_are_the_documented_formula(size: int) -> None:
 def test_class_sums_travel_where_they_are_fewer_than_the_clips_in_all_directions_asked_for() -> None:
     """Bytes of each collective on two ranks, by hand: 24 clips, 10 floats a vector, 4 bytes a float."""
     clips, logged = 12 * 4 * 8, 2 * (7 * 8) // 2
-    sounds, columns, sums = 12 * 10 * 4, 12 * 6 * 4, 2 * (9 * 10 * 4) // 2  # 8 classes and the clips alone
-    gathered = {"all_gather": clips + sounds, "reduce_scatter": sounds, "all_reduce": logged}
-    with_columns = {"all_gather": clips + sounds + columns, "reduce_scatter": sounds + columns}
+    all_audio, columns, sums = 12 * 10 * 4, 12 * 6 * 4, 2 * (9 * 10 * 4) // 2  # 8 classes and the clips alone
+    gathered = {"all_gather": clips + all_audio, "reduce_scatter": all_audio, "all_reduce": logged}
+    with_columns = {"all_gather": clips + all_audio + columns, "reduce_scatter": all_audio + columns}
     expected = {
         # one sum of classes is moved twice, forward and again backward: 2 * 9 < 24
         ("image", 8): {"all_gather": clips, "all_reduce": 2 * sums + logged},

@@ -42,9 +42,9 @@ def shares_of(logits: list[Tensor]) -> list[Tensor]:
     return [logit.exp() / total for logit in logits]
 
 
-def foreground(pixels: Tensor, sound: Tensor) -> Tensor:
+def foreground(pixels: Tensor, audio: Tensor) -> Tensor:
     """Mean over all pixels, those that are faint on the own map left out as zeros."""
-    own = [float(pixel.detach() @ sound.detach()) / TEMPERATURE for pixel in pixels]
+    own = [float(pixel.detach() @ audio.detach()) / TEMPERATURE for pixel in pixels]
     low, high = min(own), max(own)
     bright = [(value - low) / (high - low + 1e-5) > FNAC.foreground_threshold for value in own]
     return sum(pixel * kept for pixel, kept in zip(pixels, bright, strict=True)) / len(pixels)

@@ -147,14 +147,14 @@ def test_what_is_logged_on_three_ranks_is_a_plain_count_over_all() -> None:
 
 
 def test_own_pairs_that_are_predicted_have_no_negatives() -> None:
-    """SSPL: the similarity is that of the attended image and the sound, of valid clips."""
+    """SSPL: the similarity is that of the attended image and the own_audio, of valid clips."""
     options = LossOptions(positives=OwnClip(), objective=Sspl())
     maps, audio, _ = random_parameters(N, channels=4)
     head = options.head(4).double().eval()
     embeddings, clips = head(embed(maps, audio)), random_clips(N, invalid=INVALID)
     counts = global_loss(embeddings, clips, options, World()).counts
     there = [i for i in range(N) if i not in INVALID]
-    image, sound = embeddings.extra["image"], embeddings.audio[:, 0]
-    cosines = [float(image[i] @ sound[i] / image[i].norm() / sound[i].norm()) for i in there]
+    image, own_audio = embeddings.extra["image"], embeddings.audio[:, 0]
+    cosines = [float(image[i] @ own_audio[i] / image[i].norm() / own_audio[i].norm()) for i in there]
     assert float(counts["positive_similarity"]) == pytest.approx(sum(cosines) / len(there))
     assert (int(counts["rows_without_negatives"]), int(counts["rows_without_positives"])) == (len(there), 0)

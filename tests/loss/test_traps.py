@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from dataclasses import replace
 from unittest import mock
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from cacl.loss import LossOptions, global_loss, sums
+from cacl.loss import LossOptions, distributed, global_loss, sums
 from cacl.loss.batch import GlobalBatch
 from cacl.loss.objectives import InfoNCE
 from cacl.loss.positives import OwnClip
@@ -22,8 +21,6 @@ from cacl.world import World
 from tests.helpers.ranks import run_ranks
 from tests.loss.cases import Case, sgd_step
 from tests.training.steps import engine_of, inputs, rows_of
-
-door = importlib.import_module("cacl.loss.distributed")
 
 PAIRS = LossOptions(similarity=MaxSimilarity(), objective=InfoNCE(), positives=OwnClip(), direction="both")
 LOSSES = {
@@ -52,13 +49,13 @@ class Interleaved(GlobalBatch):
 
 def patched_collect(factor):
     """`_collect` with another factor of world size (lightly #1977, open_clip #894)."""
-    collect = door._collect
+    collect = distributed._collect
 
     def other(*arguments):
         terms = collect(*arguments)
         return replace(terms, loss=terms.loss * factor)
 
-    return mock.patch.object(door, "_collect", other)
+    return mock.patch.object(distributed, "_collect", other)
 
 
 def patched_gather(change):
@@ -128,10 +125,10 @@ def bytes_reduced(world: World, in_every_micro_batch: bool) -> tuple[int, int]:
     engine.wrapped.register_comm_hook(None, counted)
     if in_every_micro_batch:
         engine.synchronizing = lambda wanted: contextlib.nullcontext()
-    images, sounds, clips = inputs()
+    images, all_audio, clips = inputs()
     share = len(images) // world.size
     rows = slice(world.rank * share, (world.rank + 1) * share)
-    micro_batches = list(zip(images[rows].split(2), sounds[rows].split(2), strict=True))
+    micro_batches = list(zip(images[rows].split(2), all_audio[rows].split(2), strict=True))
     options = LossOptions(learn_temperature=True)
     train_step(
         engine,

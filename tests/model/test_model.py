@@ -10,22 +10,21 @@ import torchvision
 from torch.nn import functional
 
 from cacl.errors import UserError
-from cacl.model import audio as sound
-from cacl.model import heads, image
+from cacl.model import audio, heads, image
 from cacl.model.localizer import Localizer, ModelOptions, localization_map
 from cacl.model.spectrograms import LogSpectrogram
 from cacl.model.streamline import Pointwise, streamline
 from cacl.model.weights import efficientnet_file, load_state, sha256
 from cacl.options import parse, plain
 
-SMALL = ModelOptions(image=image.SmallCnn(channels=16), sound=sound.SmallCnn(channels=32), dimension=8)
+SMALL = ModelOptions(image=image.SmallCnn(channels=16), audio=audio.SmallCnn(channels=32), dimension=8)
 CHOICES = {
     "efficientnet-lite0": ModelOptions(),
     "efficientnet-lite0 trained, stride 32": ModelOptions(
         image=image.EfficientNetLite0(stride=32, frozen=False)
     ),
     "the paper's pair": ModelOptions(
-        image=image.ResNet18(), sound=sound.ResNet18(), features=LogSpectrogram(), heads=2, dimension=512
+        image=image.ResNet18(), audio=audio.ResNet18(), features=LogSpectrogram(), heads=2, dimension=512
     ),
     "resnet18 at stride 16, frozen": ModelOptions(image=image.ResNet18(stride=16, frozen=True)),
     "timm": ModelOptions(image=image.Timm(model="mobilenetv3_small_050")),
@@ -100,10 +99,10 @@ def test_a_frozen_trunk_stays_in_eval_mode_and_costs_no_graph():
     assert model.training and not any(module.training for module in model.image_trunk.modules())
     images, waveforms = inputs(2)
     before = sha256(model.image_trunk.state_dict())
-    prepared, sounds = model.prepare(images, waveforms)
+    prepared, spectrograms = model.prepare(images, waveforms)
     assert prepared.shape == (2, 512, 3, 3), "the frozen trunk belongs to prepare"
-    assert not prepared.requires_grad and not sounds.requires_grad
-    model(prepared, sounds).image.sum().backward()
+    assert not prepared.requires_grad and not spectrograms.requires_grad
+    model(prepared, spectrograms).image.sum().backward()
     assert sha256(model.image_trunk.state_dict()) == before
 
 
@@ -111,10 +110,10 @@ def test_a_frozen_trunk_stays_in_eval_mode_and_costs_no_graph():
 def test_image_dropout_sets_a_share_of_the_trunks_features_to_0_in_training_alone(frozen):
     """The heads see features of which `image_dropout` are 0 and the others larger by as much; the sounds, all."""
     trunk = image.SmallCnn(channels=16, frozen=frozen)
-    options = ModelOptions(image=trunk, sound=sound.SmallCnn(channels=16), dimension=8, image_dropout=0.75)
+    options = ModelOptions(image=trunk, audio=audio.SmallCnn(channels=16), dimension=8, image_dropout=0.75)
     model, seen = Localizer(options, seed=1).train(), []
     model.image_heads[0].register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0].detach()))
-    model.sound_heads[0].register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0].detach()))
+    model.audio_heads[0].register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0].detach()))
     prepared = model.prepare(*inputs(8, 128))
     model(*prepared)
     model.eval()(*prepared)
@@ -128,47 +127,47 @@ def test_image_dropout_sets_a_share_of_the_trunks_features_to_0_in_training_alon
 
 
 def test_every_head_sees_the_same_features_and_writes_its_own_vectors():
-    options = ModelOptions(image=image.SmallCnn(channels=16), sound=sound.SmallCnn(channels=16), heads=3)
+    options = ModelOptions(image=image.SmallCnn(channels=16), audio=audio.SmallCnn(channels=16), heads=3)
     model = Localizer(options, seed=1).eval()
-    pixels, sounds = model.prepare(*inputs(2))
-    features, heard = model.image_trunk(pixels), model.sound_trunk(sounds)
-    embeddings = model(pixels, sounds)
+    pixels, spectrograms = model.prepare(*inputs(2))
+    features, heard = model.image_trunk(pixels), model.audio_trunk(spectrograms)
+    embeddings = model(pixels, spectrograms)
     for h in range(3):
         maps = torch.einsum("nchw,dc->nhwd", features, model.image_heads[h].weight[:, :, 0, 0])
         maps = (maps + model.image_heads[h].bias).flatten(1, 2)
-        audio = heard @ model.sound_heads[h].weight.T + model.sound_heads[h].bias
+        vectors = heard @ model.audio_heads[h].weight.T + model.audio_heads[h].bias
         # float32; vectors of length 1.
         torch.testing.assert_close(
             embeddings.image[:, h], functional.normalize(maps, dim=-1), atol=1e-5, rtol=0
         )
         torch.testing.assert_close(
-            embeddings.audio[:, h], functional.normalize(audio, dim=-1), atol=1e-5, rtol=0
+            embeddings.audio[:, h], functional.normalize(vectors, dim=-1), atol=1e-5, rtol=0
         )
 
 
 def test_the_small_sound_trunk_gives_mean_and_maximum_of_what_its_convolutions_leave():
-    trunk = sound.SmallCnn(channels=16).build().eval()
-    sounds = torch.randn(2, 1, 64, 101, generator=torch.Generator().manual_seed(0))
-    left = trunk.body[:-1](sounds).flatten(2)
+    trunk = audio.SmallCnn(channels=16).build().eval()
+    spectrograms = torch.randn(2, 1, 64, 101, generator=torch.Generator().manual_seed(0))
+    left = trunk.body[:-1](spectrograms).flatten(2)
     assert left.shape[2] > 1
-    torch.testing.assert_close(trunk(sounds), torch.cat([left.mean(2), left.amax(2)], 1))
+    torch.testing.assert_close(trunk(spectrograms), torch.cat([left.mean(2), left.amax(2)], 1))
 
 
 def test_the_papers_sound_trunk_is_torchvisions_resnet_with_a_maximum_over_places():
     torch.manual_seed(0)
-    trunk = sound.ResNet18().build()
+    trunk = audio.ResNet18().build()
     network = torchvision.models.resnet18()
     network.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
     network.fc = torch.nn.Identity()
     state = {name.removeprefix("body."): value for name, value in trunk.state_dict().items()}
     assert network.load_state_dict(state).missing_keys == []
-    sounds = torch.randn(2, 1, 257, 60, generator=torch.Generator().manual_seed(0))
+    spectrograms = torch.randn(2, 1, 257, 60, generator=torch.Generator().manual_seed(0))
     left = []
     network.layer4.register_forward_hook(lambda layer, inputs, output: left.append(output))
     with torch.no_grad():
-        network.eval()(sounds)
+        network.eval()(spectrograms)
         assert left[0].shape[2:] == (9, 2)
-        torch.testing.assert_close(trunk.eval()(sounds), left[0].flatten(2).amax(2))
+        torch.testing.assert_close(trunk.eval()(spectrograms), left[0].flatten(2).amax(2))
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "tf_efficientnet_lite0"])

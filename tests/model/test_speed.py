@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from cacl.loss import LossOptions, global_loss
-from cacl.model import audio as sound
-from cacl.model import image
+from cacl.model import audio, image
 from cacl.model.acceleration import speed_up
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.training.ema import Ema
@@ -18,10 +17,10 @@ from cacl.types import ClipLabels
 from cacl.world import World
 
 CHOICES = {
-    "the paper's pair": ModelOptions(image=image.ResNet18(), sound=sound.ResNet18()),
+    "the paper's pair": ModelOptions(image=image.ResNet18(), audio=audio.ResNet18()),
     "timm": ModelOptions(image=image.Timm(model="mobilenetv3_small_050")),
     "small": ModelOptions(
-        image=image.SmallCnn(channels=16, norm="batch"), sound=sound.SmallCnn(channels=16, norm="batch")
+        image=image.SmallCnn(channels=16, norm="batch"), audio=audio.SmallCnn(channels=16, norm="batch")
     ),
 }
 SMALL = CHOICES["small"]

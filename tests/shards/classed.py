@@ -37,8 +37,8 @@ class Classed(Source):
         if number in self.broken:
             return Rejection(id, "broken: by design")
         random = np.random.default_rng(number)
-        sound = random.uniform(-0.5, 0.5, self.storage.samples).astype(np.float32)
-        return Clip(id, smooth_picture(random, 32, 40), sound, {"class_name": self.classes[number]})
+        audio = random.uniform(-0.5, 0.5, self.storage.samples).astype(np.float32)
+        return Clip(id, smooth_picture(random, 32, 40), audio, {"class_name": self.classes[number]})
 
 
 def write_shards(plan: PackPlan, out: Path) -> None:

@@ -22,19 +22,19 @@ def film(
     *,
     seconds: float = 3.0,
     picture: bool = True,
-    sound: np.ndarray | None = None,
+    audio: np.ndarray | None = None,
     silent: bool = False,
     still: bool = False,
     fps: int = 25,
     size: tuple[int, int] = (96, 64),
     gop: int = 12,
     codec: str = "h264",
-    sound_codec: str = "aac",
+    audio_codec: str = "aac",
 ) -> Path:
     """Encode a film. Frame k's red channel is 2·k; its sound is `sound` [t] at 16 kHz, else a 440 Hz tone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if sound is None:
-        sound = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 16000)) / 16000)
+    if audio is None:
+        audio = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 16000)) / 16000)
     with av.open(str(path), "w") as container:
         if picture:
             video = container.add_stream(
@@ -42,7 +42,7 @@ def film(
             )
             video.width, video.height, video.pix_fmt = *size, "yuv420p"
         if not silent:
-            audio = container.add_stream(sound_codec, rate=16000, layout="mono")
+            audio_stream = container.add_stream(audio_codec, rate=16000, layout="mono")
         if picture:
             for number in range(round(seconds * fps)):
                 image = np.zeros((size[1], size[0], 3), np.uint8)
@@ -52,10 +52,10 @@ def film(
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
         if not silent:
-            for at in range(0, len(sound), 1024):
-                part = sound[at : at + 1024].astype(np.float32)[None]
+            for at in range(0, len(audio), 1024):
+                part = audio[at : at + 1024].astype(np.float32)[None]
                 frame = av.AudioFrame.from_ndarray(part, format="flt", layout="mono")
                 frame.sample_rate, frame.pts, frame.time_base = 16000, at, Fraction(1, 16000)
-                container.mux(audio.encode(frame))
-            container.mux(audio.encode(None))
+                container.mux(audio_stream.encode(frame))
+            container.mux(audio_stream.encode(None))
     return path

@@ -43,5 +43,5 @@ class Fragile(Source):
         if id in self.broken:
             return Rejection(id, "broken: by design", f"{id}.mp4")
         level = int(id[-2:])
-        sound = np.linspace(-1, 1, self.storage.samples, dtype=np.float32) * level / 12
-        return Clip(id, np.full((32, 32, 3), 20 * level, np.uint8), sound)
+        audio = np.linspace(-1, 1, self.storage.samples, dtype=np.float32) * level / 12
+        return Clip(id, np.full((32, 32, 3), 20 * level, np.uint8), audio)

@@ -127,7 +127,7 @@ def _problems_of_a_shard(out: Path, changed: dict[str, bytes]) -> list[str]:
         for index, id in enumerate(plan.ids):
             clip = plan.source.read(id)
             mask = np.ones(clip.frame.shape[:2], bool)
-            clip = dataclasses.replace(clip, mask=mask, other_mask=mask, other_sound=clip.sound)
+            clip = dataclasses.replace(clip, mask=mask, other_mask=mask, other_audio=clip.audio)
             found = members(clip, index, plan.source.storage)
             places[index] = tar.add(index, found | (changed if index == 1 else {}))
     text = write_index(places)

@@ -49,8 +49,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frames = list(container.decode(video=0))
         frames[50].to_image().save(root / "frames/bunny.jpg", quality=92)
         container.seek(0)
-        sound = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
-        soundfile.write(root / "audio/bunny.wav", sound.T, container.streams.audio[0].rate, "PCM_16")
+        audio = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+        soundfile.write(root / "audio/bunny.wav", audio.T, container.streams.audio[0].rate, "PCM_16")
     return root
 
 
@@ -68,9 +68,9 @@ def test_every_broken_video(tmp_path: Path) -> None:
     film(root / "still.mkv", still=True)
     film(root / "mute.mkv", silent=True)
     film(root / "sound.mkv", picture=False)
-    film(root / "silent.mkv", sound=np.zeros(48000))
+    film(root / "silent.mkv", audio=np.zeros(48000))
     film(root / "short.mkv", seconds=0.5)
-    film(root / "nan.mkv", sound=np.full(48000, np.nan), sound_codec="pcm_f32le")
+    film(root / "nan.mkv", audio=np.full(48000, np.nan), audio_codec="pcm_f32le")
     (root / "twice.mp4").write_bytes(data)
     (root / "twice.mov").write_bytes(data)
     (root / "zero.mp4").write_bytes(b"")
@@ -216,7 +216,7 @@ def test_no_truncation_of_a_real_film_is_taken_for_whole(tmp_path: Path) -> None
             assert result.annotation["seconds"] >= whole.annotation["seconds"] - 0.5
             np.testing.assert_array_equal(result.frame, whole.frame)
             there = int((result.annotation["seconds"] - 0.1) * 16000)
-            np.testing.assert_allclose(result.sound[:there], whole.sound[:there], atol=1e-6)
+            np.testing.assert_allclose(result.audio[:there], whole.audio[:there], atol=1e-6)
         else:
             classes = (
                 "empty",

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cacl.errors import UserError
+from shards.decoders.audio import waveform
 from shards.decoders.augmentation import MIDDLE, Augmentation, ClipView, corner, draw, fit_short_side
 from shards.decoders.clip import DecodeSpec, Request, frame_size
 from shards.decoders.dali import DaliDecoder
-from shards.decoders.sound import waveform
 from shards.decoders.torch import TorchDecoder, decode
 from tests.shards.tiny import jpg, smooth_picture, tiny_store, wav
 
@@ -106,10 +106,10 @@ def test_gray_and_print_frames_become_rgb(mode):
 
 def test_the_window_of_a_long_sound():
     samples = np.arange(1000) / 2000
-    sound, last = wav(samples, 1000), 1 - 2**-53
+    audio, last = wav(samples, 1000), 1 - 2**-53
     stored = (samples * 32767).astype("<i2") / np.float32(32768)
     for start, first in ((0.0, 0), (0.5, 400), (last, 800)):
-        window = waveform(sound, SMALL, ClipView(0, 0, start, False))
+        window = waveform(audio, SMALL, ClipView(0, 0, start, False))
         assert window.dtype == np.float32
         np.testing.assert_array_equal(window, stored[first : first + 200])
 
@@ -143,7 +143,7 @@ def test_the_silent_objects_sound_is_heard_whole():
     store.clips[0]["json"] = b'{"index": 0, "seconds": 0.3}'
     stored = (samples * 32767).astype("<i2") / np.float32(32768)
     for decoder in (TorchDecoder(), DaliDecoder(device="cpu")):
-        spec = DecodeSpec(SMALL, sound="other.wav", annotated=True)
+        spec = DecodeSpec(SMALL, audio="other.wav", annotated=True)
         (batch,) = decoder.stream(store, [Request(np.array([0]), None)], spec, 0)
         np.testing.assert_array_equal(batch.waveforms[0], stored[400:600])
 
@@ -281,7 +281,7 @@ def test_annotations_carry_decoded_masks_and_the_other_sound():
     for name in ("mask", "other_mask"):
         assert annotation[name].shape == (48, 64) and annotation[name].dtype == np.uint8
         assert (annotation[name] == 255).sum() == 200
-    other = decode(store, request, DecodeSpec(SMALL, sound="other.wav"))
+    other = decode(store, request, DecodeSpec(SMALL, audio="other.wav"))
     assert torch.equal(other.images, batch.images) and not torch.equal(other.waveforms, batch.waveforms)
     assert other.annotations is None
 

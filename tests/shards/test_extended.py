@@ -32,14 +32,14 @@ def test_every_frame_stands_there_with_its_own_sound_and_with_none_of_it(source:
         original, own, negative = base(source).read(id), source.read(id), source.read(ids[2 * number + 1])
         for clip in (own, negative):
             np.testing.assert_array_equal(clip.frame, original.frame)
-            assert clip.other_sound is clip.other_mask is None
-        np.testing.assert_array_equal(own.sound, original.sound)
+            assert clip.other_audio is clip.other_mask is None
+        np.testing.assert_array_equal(own.audio, original.audio)
         np.testing.assert_array_equal(own.mask, original.mask)
         assert own.annotation == {key: original.annotation[key] for key in ("class_name", "boxes")}
         kind = ("silence", "absent")[number % 2]
         assert negative.annotation == {"class_name": kind, "boxes": []} and negative.mask is None
         assert negative.id == f"{id}-{kind}"
-        assert negative.sound.any() == (kind == "absent") and negative.sound.shape == own.sound.shape
+        assert negative.audio.any() == (kind == "absent") and negative.audio.shape == own.audio.shape
 
 
 def test_the_absent_sound_is_of_no_kind_and_no_recording_in_the_frame(
@@ -58,7 +58,7 @@ def test_the_absent_sound_is_of_no_kind_and_no_recording_in_the_frame(
         note = base(source).read(f"test-{number:06d}").annotation
         names = {note["class_name"], note["other"]["class_name"]}
         shown = [each for each in objects if each.class_name in names]
-        sounding = [each for each in objects if each.sound is played[-1]]
+        sounding = [each for each in objects if each.audio is played[-1]]
         assert len(sounding) == 1 and len(shown) == 2
         assert sounding[0].voice not in {each.voice for each in shown}
         assert sounding[0].family not in {each.family for each in shown}

@@ -1,4 +1,4 @@
-"""Promise 3 as delivered: the same clips, pixels and samples for every number of ranks, workers and restarts."""
+"""Promises 3 and 4 as delivered: the same clips, pixels and samples for every number of ranks, workers and restarts."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def train(position=(0, 0), epochs=2, rank=0, size=1, workers=0, store=STORE, **o
 def join_labels(batches) -> list[tuple[int, str]]:
     """Every delivered clip with the hash of its pixels and samples."""
     return [
-        (int(index), hashlib.sha256(image.numpy().tobytes() + sound.numpy().tobytes()).hexdigest())
+        (int(index), hashlib.sha256(image.numpy().tobytes() + audio.numpy().tobytes()).hexdigest())
         for batch in batches
-        for index, image, sound in zip(batch.index, batch.images, batch.waveforms, strict=True)
+        for index, image, audio in zip(batch.index, batch.images, batch.waveforms, strict=True)
     ]
 
 
@@ -100,7 +100,7 @@ def test_a_stream_cuts_each_clip_as_its_seed_and_epoch_say():
     assert batch.index.tolist() == ORDER.batch(1, 2).tolist()
     height, width = fit_short_side(SMALL, 48, 64)
     elsewhere = 0
-    for index, image, sound in zip(batch.index.tolist(), batch.images, batch.waveforms, strict=True):
+    for index, image, audio in zip(batch.index.tolist(), batch.images, batch.waveforms, strict=True):
         view = draw(SMALL, 3, 1, index)
         y, x = corner(SMALL, view, height, width)
         picture = Image.open(io.BytesIO(STORE.clips[index]["jpg"]))
@@ -111,7 +111,7 @@ def test_a_stream_cuts_each_clip_as_its_seed_and_epoch_say():
         assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - np.asarray(picture)).max() <= 2
         stored = np.frombuffer(STORE.clips[index]["wav"][44:], "<i2").astype(np.float32) / 32768
         start = min(int(view.start * (len(stored) - 200 + 1)), len(stored) - 200)
-        assert (sound.numpy() == stored[start : start + 200]).all()
+        assert (audio.numpy() == stored[start : start + 200]).all()
         elsewhere += view != draw(SMALL, 3, 0, index)
     assert elsewhere == 24, "a case that can tell the epochs apart"
 
@@ -169,7 +169,7 @@ def test_evaluation_delivers_each_clip_once(workers, size):
 def test_evaluation_hears_the_silent_object_on_request():
     own, other = (
         next(
-            evaluation_batches(STORE, STORE.indices[:4], 4, TorchDecoder(), 0, augmentation=SMALL, sound=name)
+            evaluation_batches(STORE, STORE.indices[:4], 4, TorchDecoder(), 0, augmentation=SMALL, audio=name)
         )
         for name in ("wav", "other.wav")
     )

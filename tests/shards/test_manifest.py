@@ -1,4 +1,4 @@
-"""Promise 2 of the manifest, and shards that nobody vouches for: refused in one sentence, never obeyed."""
+"""Promises 2 and 12: the manifest, and shards that nobody vouches for: refused in one sentence, never obeyed."""
 
 from __future__ import annotations
 

@@ -368,8 +368,8 @@ def test_sounds_have_the_exact_length(once: Path) -> None:
     import soundfile
 
     for index in open_store(once).indices[:5]:
-        sound, rate = soundfile.read(io.BytesIO(open_store(once).read(index)["wav"]), dtype="int16")
-        assert (rate, sound.shape, sound.dtype) == (16000, (48000,), np.int16)
+        audio, rate = soundfile.read(io.BytesIO(open_store(once).read(index)["wav"]), dtype="int16")
+        assert (rate, audio.shape, audio.dtype) == (16000, (48000,), np.int16)
 
 
 def test_the_environment_does_not_reach_the_fingerprint(once: Path, tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ def deliver(store, decoder, position=(0, 0), rank=0, size=1, workers=0, seconds=
 
 def hashes(batches) -> list[tuple[int, str]]:
     return [
-        (int(index), hashlib.sha256(image.numpy().tobytes() + sound.numpy().tobytes()).hexdigest())
+        (int(index), hashlib.sha256(image.numpy().tobytes() + audio.numpy().tobytes()).hexdigest())
         for batch in batches
-        for index, image, sound in zip(batch.index, batch.images, batch.waveforms, strict=True)
+        for index, image, audio in zip(batch.index, batch.images, batch.waveforms, strict=True)
     ]
 
 

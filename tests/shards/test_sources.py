@@ -21,7 +21,7 @@ from shards.sources import SOURCES, source_class
 from shards.sources.boxes import checked_boxes, flickr_boxes
 from shards.sources.flickr import Flickr
 from shards.sources.lists import read_list
-from shards.sources.media import BrokenMedia, fit_sound
+from shards.sources.media import BrokenMedia, fit_audio
 from shards.sources.prepared import Prepared
 from shards.sources.vggsound import VggSound
 from shards.sources.vggss import VggSs
@@ -35,11 +35,11 @@ def tone(seconds: float = 3.0, rate: int = 16000, hertz: float = 440.0) -> np.nd
     return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
 
 
-def write_wav(path: Path, sound: np.ndarray, rate: int = 16000, channels: int = 1) -> Path:
+def write_wav(path: Path, audio: np.ndarray, rate: int = 16000, channels: int = 1) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as writer:
         writer.setparams((channels, 2, rate, 0, "NONE", ""))
-        writer.writeframes(np.rint(sound * 32767).astype("<i2").repeat(channels).tobytes())
+        writer.writeframes(np.rint(audio * 32767).astype("<i2").repeat(channels).tobytes())
     return path
 
 
@@ -77,7 +77,7 @@ def test_the_ids_of_a_prepared_folder_are_the_union_of_frames_and_audio(tmp_path
     clip = whole(source.read("b"))
     assert (
         clip.frame.shape == (64, 85, 3)
-        and clip.sound.shape == (48000,)
+        and clip.audio.shape == (48000,)
         and clip.annotation == {"seconds": 3.0}
     )
 
@@ -105,7 +105,7 @@ def test_a_broken_recording_is_named(tmp_path: Path, kind: str, expected: str) -
 
 
 def test_silent_short_infinite_and_badly_sampled_sounds_are_told_apart() -> None:
-    for sound, rate, expected in [
+    for audio, rate, expected in [
         (np.zeros(48000), 16000, "silent"),
         (np.full(48000, np.nan), 16000, "not finite"),
         (tone(0.5), 16000, "too short"),
@@ -113,7 +113,7 @@ def test_silent_short_infinite_and_badly_sampled_sounds_are_told_apart() -> None
         (tone(), 7, "wrong rate"),
     ]:
         with pytest.raises(BrokenMedia, match=f"^{expected}:"):
-            fit_sound(sound[:, None].astype(np.float32), rate, STORAGE, shortest=1.0)
+            fit_audio(audio[:, None].astype(np.float32), rate, STORAGE, shortest=1.0)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 300, 0.5, 0.98])
@@ -143,7 +143,7 @@ def test_a_frame_that_claims_a_huge_size_is_not_decoded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
 def test_sound_is_resampled_to_the_exact_length_and_keeps_its_pitch(rate: int) -> None:
-    recording = fit_sound(tone(4.0, rate)[:, None], rate, STORAGE, shortest=1.0)
+    recording = fit_audio(tone(4.0, rate)[:, None], rate, STORAGE, shortest=1.0)
     assert recording.samples.shape == (48000,) and recording.seconds == 4.0
     spectrum = np.abs(np.fft.rfft(recording.samples * np.hanning(48000)))
     assert spectrum.argmax() * 16000 / 48000 == pytest.approx(440, abs=0.5)
@@ -153,7 +153,7 @@ def test_sound_is_resampled_to_the_exact_length_and_keeps_its_pitch(rate: int) -
 
 
 def test_aliases_are_filtered_out() -> None:
-    recording = fit_sound(tone(3.0, 44100, hertz=12000)[:, None], 44100, STORAGE, shortest=1.0)
+    recording = fit_audio(tone(3.0, 44100, hertz=12000)[:, None], 44100, STORAGE, shortest=1.0)
     middle = recording.samples[1000:-1000]  # the ends of a sound that is cut hold every frequency
     assert np.abs(middle).max() < 0.01 * 0.5
 
@@ -163,7 +163,7 @@ def test_a_short_sound_is_repeated_and_its_length_kept(tmp_path: Path) -> None:
     write_wav(tmp_path / "audio/a.wav", tone(1.25), channels=2)
     clip = whole(source.read("a"))
     assert clip.annotation["seconds"] == 1.25
-    np.testing.assert_array_equal(clip.sound[20000:40000], clip.sound[:20000])
+    np.testing.assert_array_equal(clip.audio[20000:40000], clip.audio[:20000])
 
 
 def test_a_recording_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ def test_the_wanted_frame_and_the_sound_around_it(tmp_path: Path) -> None:
         assert clip.frame[20, 20, 0] == pytest.approx(
             2 * number, abs=4
         )  # 4: what H.264 at this size may lose
-    spectrum = np.abs(np.fft.rfft(clip.sound))
-    assert clip.sound.shape == (48000,) and spectrum.argmax() == 1320
+    spectrum = np.abs(np.fft.rfft(clip.audio))
+    assert clip.audio.shape == (48000,) and spectrum.argmax() == 1320
 
 
 def test_every_frame_is_the_one_that_a_plain_decoder_gives() -> None:
@@ -220,9 +220,9 @@ BROKEN_FILMS = {
     "still": ("still frames", {"still": True}),
     "no-sound": ("no sound", {"silent": True}),
     "no-picture": ("no video", {"picture": False}),
-    "silent": ("silent", {"sound": np.zeros(48000)}),
+    "silent": ("silent", {"audio": np.zeros(48000)}),
     "short": ("too short", {"seconds": 0.5}),
-    "nan": ("not finite", {"sound": np.full(48000, np.nan), "sound_codec": "pcm_f32le"}),
+    "nan": ("not finite", {"audio": np.full(48000, np.nan), "audio_codec": "pcm_f32le"}),
 }
 
 
@@ -237,7 +237,7 @@ def test_a_broken_film_is_classified(tmp_path: Path, kind: str) -> None:
 def test_no_truncation_of_a_film_is_taken_for_whole(tmp_path: Path, suffix: str) -> None:
     data = film(tmp_path / f"whole.{suffix}").read_bytes()
     source = Videos(root=tmp_path, storage=STORAGE)
-    sound = whole(source.read("whole")).sound
+    audio = whole(source.read("whole")).audio
     path = tmp_path / f"whole.{suffix}"
     for size in np.random.default_rng(5).integers(0, len(data), 40):
         path.write_bytes(data[:size])
@@ -246,7 +246,7 @@ def test_no_truncation_of_a_film_is_taken_for_whole(tmp_path: Path, suffix: str)
             # Only a cut within the last half second may pass, and then what is there is right.
             assert result.annotation["seconds"] >= 2.5
             there = int(2.4 * 16000)
-            np.testing.assert_allclose(result.sound[:there], sound[:there], atol=1e-6)
+            np.testing.assert_allclose(result.audio[:there], audio[:there], atol=1e-6)
         else:
             assert result.reason.split(":")[0] in (
                 "empty",
@@ -358,7 +358,7 @@ def test_an_extended_list_puts_one_clips_sound_beside_anothers_frame(vggss: Path
     sounding, silent = (whole(source.read(id)) for id in source.ids())
     np.testing.assert_array_equal(sounding.frame, silent.frame)
     assert silent.annotation == {"boxes": [], "seconds": 3.0, "sounding": False}
-    pitches = [np.abs(np.fft.rfft(clip.sound)).argmax() / 3 for clip in (sounding, silent)]
+    pitches = [np.abs(np.fft.rfft(clip.audio)).argmax() / 3 for clip in (sounding, silent)]
     assert pitches == [440, 880]
 
 

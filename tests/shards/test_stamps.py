@@ -37,9 +37,9 @@ def clips(kind: type[Scenes], split: str, count: int, **options) -> list[Clip]:
 
 
 def content(clip: Clip) -> bytes:
-    arrays = [clip.frame, clip.mask, to_int16(clip.sound)]
-    if clip.other_sound is not None:
-        arrays += [clip.other_mask, to_int16(clip.other_sound)]
+    arrays = [clip.frame, clip.mask, to_int16(clip.audio)]
+    if clip.other_audio is not None:
+        arrays += [clip.other_mask, to_int16(clip.other_audio)]
     return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
@@ -94,7 +94,7 @@ def test_every_test_frame_holds_a_silent_object_of_another_class_and_comparable_
     ratios = []
     for clip in clips(kind, "test", 40):
         assert clip.annotation["other"]["class_name"] != clip.annotation["class_name"]
-        assert not np.array_equal(clip.sound, clip.other_sound)
+        assert not np.array_equal(clip.audio, clip.other_audio)
         areas = [
             (b[2] - b[0]) * (b[3] - b[1])
             for b in (clip.annotation["boxes"][0], clip.annotation["other"]["boxes"][0])
@@ -132,7 +132,7 @@ def test_training_and_test_share_no_background() -> None:
 def test_training_and_test_share_no_random_stream(kind: type[Scenes]) -> None:
     training, test = clips(kind, "train", 10), clips(kind, "test", 10)
     for a, b in zip(training, test, strict=True):
-        assert a.annotation["boxes"] != b.annotation["boxes"] and not np.array_equal(a.sound, b.sound)
+        assert a.annotation["boxes"] != b.annotation["boxes"] and not np.array_equal(a.audio, b.audio)
 
 
 def test_there_are_84_stamps_and_none_is_taken_for_another_of_the_same_recording() -> None:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from cacl.loss import LossOptions
-from cacl.model import audio as sound
-from cacl.model import image
+from cacl.model import audio, image
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import parse
 from cacl.training.engines.ddp import DDP, DDPEngine
@@ -18,7 +17,7 @@ from cacl.world import World
 CLIPS, MICRO = 12, 2
 MODEL = ModelOptions(
     image=image.SmallCnn(channels=16, norm="batch"),
-    sound=sound.SmallCnn(channels=16, norm="batch"),
+    audio=audio.SmallCnn(channels=16, norm="batch"),
     dimension=8,
     image_dropout=0.5,
 )
@@ -35,11 +34,11 @@ def inputs() -> tuple[Tensor, Tensor, ClipLabels]:
     """Twelve clips of three classes, in float64."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(CLIPS, 3, 32, 32, generator=generator, dtype=torch.float64)
-    sounds = torch.randn(CLIPS, 1, 32, 40, generator=generator, dtype=torch.float64)
+    spectrograms = torch.randn(CLIPS, 1, 32, 40, generator=generator, dtype=torch.float64)
     index = torch.arange(CLIPS)
     return (
         images,
-        sounds,
+        spectrograms,
         ClipLabels(index, index % 3, torch.ones(CLIPS), torch.ones(CLIPS, dtype=torch.bool)),
     )
 

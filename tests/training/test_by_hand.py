@@ -24,8 +24,7 @@ from cacl.errors import UserError
 from cacl.loss import LossOptions
 from cacl.loss.positives import Curriculum
 from cacl.loss.similarities import MaxSimilarity
-from cacl.model import audio as sound
-from cacl.model import image
+from cacl.model import audio, image
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.model.spectrograms import LogMel, log_mel
 from cacl.runs import checkpoint
@@ -45,7 +44,7 @@ CLIPPED_TO = 0.005
 SEED = 13
 MODEL = ModelOptions(
     image=image.SmallCnn(channels=8, norm="batch"),
-    sound=sound.SmallCnn(channels=16, norm="batch"),
+    audio=audio.SmallCnn(channels=16, norm="batch"),
     features=LogMel(bands=32, rate=8000, hop=0.02),
     dimension=6,
     heads=2,
@@ -88,13 +87,13 @@ def embed(model: Localizer, images: Tensor, waveforms: Tensor) -> tuple[Tensor, 
     """Maps [n, H, P, D] and sounds [n, H, D], from what a loader delivers."""
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
     mels = [log_mel(waveform[None], 8000, 32, 0.02) for waveform in waveforms]
-    sounds = torch.stack([(mel - mel.mean()) / (mel.std() + 1e-3) for mel in mels])
+    spectrograms = torch.stack([(mel - mel.mean()) / (mel.std() + 1e-3) for mel in mels])
     # Dropout draws in the order of memory, and a trunk's images have their channels innermost.
     pixels = images.double().contiguous(memory_format=torch.channels_last)
     seen = model.image_trunk.body((pixels / 255 - mean) / std)
-    seen, heard = functional.dropout(seen, 0.5, training=model.training), model.sound_trunk.body(sounds)
+    seen, heard = functional.dropout(seen, 0.5, training=model.training), model.audio_trunk.body(spectrograms)
     maps = [functional.conv2d(seen, head.weight, head.bias).flatten(2).mT for head in model.image_heads]
-    audio = [functional.linear(heard, head.weight, head.bias) for head in model.sound_heads]
+    audio = [functional.linear(heard, head.weight, head.bias) for head in model.audio_heads]
     maps, audio = torch.stack(maps, 1), torch.stack(audio, 1)
     return maps / maps.norm(dim=-1, keepdim=True), audio / audio.norm(dim=-1, keepdim=True)
 
@@ -106,8 +105,8 @@ def loss_of(
     label, confidence, valid = LABEL[batch.index], CONFIDENCE[batch.index], batch.valid
     threshold = 0.9 + (0.2 - 0.9) * step / 4
     total, near, far = torch.zeros(()).double(), [], []
-    for maps, audio in views:
-        cosine = torch.einsum("nhpd,mhd->nhpm", maps, audio).amax(2).mean(1)
+    for maps, heard in views:
+        cosine = torch.einsum("nhpd,mhd->nhpm", maps, heard).amax(2).mean(1)
         for i in torch.arange(CLIPS)[valid].tolist():
             own = torch.arange(CLIPS) == i
             same = own | ((label == label[i]) & (label[i] >= 0))

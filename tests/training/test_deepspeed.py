@@ -30,10 +30,10 @@ def curve(world, zero, precision="float32", averaged=False, steps=4):
     options = DDP() if zero is None else DeepSpeed(zero=zero)
     engine = options.build(model, AdamW(learning_rate=1e-2), world, precision, 1.0)
     average = Ema(engine.module, 0.9) if averaged else None
-    images, sounds, clips = inputs()
+    images, spectrograms, clips = inputs()
     share = CLIPS // world.size
     rows = slice(world.rank * share, (world.rank + 1) * share)
-    pieces = zip(images[rows].float().split(MICRO), sounds[rows].float().split(MICRO), strict=True)
+    pieces = zip(images[rows].float().split(MICRO), spectrograms[rows].float().split(MICRO), strict=True)
     micro_batches = list(pieces)
     seen = []
     for step in range(steps):
@@ -95,9 +95,9 @@ def validate(world, zero):
     engine = DeepSpeed(zero=zero).build(model, AdamW(), world)
     draw = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (10, 3, 32, 32), generator=draw, dtype=torch.uint8)
-    sounds = torch.randn(10, 8000, generator=draw)
+    spectrograms = torch.randn(10, 8000, generator=draw)
     mine = torch.arange(10)[: 6 if world.is_main else 4].split(2)
-    batches = (Batch(i, images[i], sounds[i], torch.ones(2, dtype=torch.bool)) for i in mine)
+    batches = (Batch(i, images[i], spectrograms[i], torch.ones(2, dtype=torch.bool)) for i in mine)
     join = lambda index, valid: ClipLabels(index, index, torch.ones(len(index)), valid)  # noqa: E731
     with engine.evaluating() as embed:
         assert not engine.module.training

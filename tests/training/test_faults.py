@@ -118,10 +118,10 @@ def test_a_poisoned_clip_is_skipped_without_a_trace(micro):
     """Weights, optimizer and running statistics are bitwise those from before the step."""
     loss = parse(LossOptions, LOSS, "test")
     engine = DDP().build(Localizer(MODEL, loss.scalars(), seed=3).train(), AdamW(learning_rate=1e-2), World())
-    images, sounds, clips = inputs()
+    images, spectrograms, clips = inputs()
 
-    def step(number: int, sound: torch.Tensor) -> torch.Tensor:
-        pieces = zip(images.float().split(micro), sound.split(micro), strict=True)
+    def step(number: int, audio: torch.Tensor) -> torch.Tensor:
+        pieces = zip(images.float().split(micro), audio.split(micro), strict=True)
         record = train_step(
             engine,
             list(pieces),
@@ -133,16 +133,16 @@ def test_a_poisoned_clip_is_skipped_without_a_trace(micro):
         )
         return record.gradient_norm
 
-    step(0, sounds.float())
+    step(0, spectrograms.float())
     before = {k: v.clone() for part in engine.state_files().values() for k, v in part.items()}
-    poisoned = sounds.float().clone()
+    poisoned = spectrograms.float().clone()
     poisoned[2] = float("nan")
     assert not torch.isfinite(step(1, poisoned))
     after = {k: v for part in engine.state_files().values() for k, v in part.items()}
     assert before.keys() == after.keys()
     for name, value in before.items():
         assert torch.equal(value, after[name]), name
-    assert torch.isfinite(step(2, sounds.float()))
+    assert torch.isfinite(step(2, spectrograms.float()))
 
 
 @faults

@@ -24,10 +24,10 @@ def step_on(world: World, steps: int = 2) -> tuple[list[float], dict[str, Tensor
     """Take steps with the cached form on this rank's share; return losses and the whole state after them."""
     engine = engine_of(world)
     loss = parse(LossOptions, LOSS, "test")
-    images, sounds, clips = inputs()
+    images, spectrograms, clips = inputs()
     share = CLIPS // world.size
     rows = slice(world.rank * share, (world.rank + 1) * share)
-    micro_batches = list(zip(images[rows].split(MICRO), sounds[rows].split(MICRO), strict=True))
+    micro_batches = list(zip(images[rows].split(MICRO), spectrograms[rows].split(MICRO), strict=True))
     losses = []
     for step in range(steps):
         record = train_step(
@@ -47,9 +47,9 @@ def test_cached_form_equals_the_same_micro_batches_without_cache():
     _, cached = step_on(World(), steps=1)
     engine = engine_of(World())
     loss = parse(LossOptions, LOSS, "test")
-    images, sounds, clips = inputs()
+    images, spectrograms, clips = inputs()
     parts = []
-    for number, micro_batch in enumerate(zip(images.split(MICRO), sounds.split(MICRO), strict=True)):
+    for number, micro_batch in enumerate(zip(images.split(MICRO), spectrograms.split(MICRO), strict=True)):
         torch.manual_seed(derived_seed(0, 0, number))  # dropout is keyed by step and micro-batch
         parts.append(engine.forward(*micro_batch))
     whole = concatenate(parts)
@@ -63,7 +63,7 @@ def test_cached_form_equals_the_same_micro_batches_without_cache():
 def test_a_single_micro_batch_is_computed_once_and_of_several_no_graph_is_kept(micro, with_graph):
     """What each forward is: with a graph, whose memory lasts until its backward, or without."""
     engine, loss = engine_of(World()), parse(LossOptions, LOSS, "test")
-    images, sounds, clips = inputs()
+    images, spectrograms, clips = inputs()
     forward, seen = engine.forward, []
 
     def watched(*prepared: Tensor) -> Embeddings:
@@ -73,7 +73,7 @@ def test_a_single_micro_batch_is_computed_once_and_of_several_no_graph_is_kept(m
     engine.forward = watched
     train_step(
         engine,
-        list(zip(images.split(micro), sounds.split(micro), strict=True)),
+        list(zip(images.split(micro), spectrograms.split(micro), strict=True)),
         clips,
         lambda embeddings, own: global_loss(embeddings, own, loss, World()),
         seed=0,
@@ -114,8 +114,8 @@ def test_the_host_never_waits_for_the_device_within_a_step(micro, linear):
     model = Localizer(MODEL, loss.scalars(), seed=3).double().train()
     engine = DDP().build(model, SGD(learning_rate=0.1), World(), clip_gradient_norm=0.1)
     average = Ema(model, 0.9)
-    images, sounds, clips = inputs()
-    micro_batches = list(zip(images.split(micro), sounds.split(micro), strict=True))
+    images, spectrograms, clips = inputs()
+    micro_batches = list(zip(images.split(micro), spectrograms.split(micro), strict=True))
     for step in range(2):  # the second has an optimizer's state
         with NeverWaits():
             record = train_step(

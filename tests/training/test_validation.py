@@ -19,7 +19,7 @@ N, PIXELS, CHANNELS = 37, 9, 6
 class Table(torch.nn.Module):
     """A model whose embeddings are fixed by the clip's number, which stands in its first pixel."""
 
-    def forward(self, images, sounds):
+    def forward(self, images, spectrograms):
         index = images[:, 0, 0, 0].long()
         draw = torch.Generator().manual_seed(5)
         maps = torch.nn.functional.normalize(torch.randn(N, 1, PIXELS, CHANNELS, generator=draw), dim=-1)
@@ -85,14 +85,16 @@ def test_one_rank_that_is_told_to_stop_stops_all(size: int) -> None:
     assert run_ranks(size, measure_until, 2) == [None] * size
 
 
-def pointing(world: World, sounds: list[list[float]], images: list[list[float]], options: LossOptions):
+def pointing(world: World, spectrograms: list[list[float]], images: list[list[float]], options: LossOptions):
     """Retrieval among clips of one place each, this rank's share of them, two a batch."""
-    n, scalars = len(sounds), {"logit_scale": torch.tensor(4.0)}
+    n, scalars = len(spectrograms), {"logit_scale": torch.tensor(4.0)}
     share = torch.arange(n)[world.rank * n // world.size : (world.rank + 1) * n // world.size]
     valid = lambda index: torch.ones(len(index), dtype=torch.bool)  # noqa: E731
     return retrieval(
         lambda batch: Embeddings(
-            torch.tensor(images)[batch.index, None, None], torch.tensor(sounds)[batch.index, None], scalars
+            torch.tensor(images)[batch.index, None, None],
+            torch.tensor(spectrograms)[batch.index, None],
+            scalars,
         ),
         (Batch(index, torch.zeros(len(index), 3, 2, 2), index, valid(index)) for index in share.split(2)),
         lambda index, valid: ClipLabels(index, label(index), torch.ones(len(index)), valid),
@@ -120,8 +122,8 @@ def test_a_similarity_that_uses_the_temperature_is_validated_with_the_learned_on
     """Attention over places is sharp at a low temperature: image and sound differ in which clip they find."""
     draw = torch.Generator().manual_seed(3)
     maps = torch.nn.functional.normalize(torch.randn(24, 2, 9, 6, generator=draw).double(), dim=-1)
-    sounds = torch.randn(24, 2, 6, generator=draw).double() + 6 * maps.mean(2)
-    audio = torch.nn.functional.normalize(sounds, dim=-1)
+    spectrograms = torch.randn(24, 2, 6, generator=draw).double() + 6 * maps.mean(2)
+    audio = torch.nn.functional.normalize(spectrograms, dim=-1)
     loss = LossOptions(similarity=AttentionSimilarity(), learn_temperature=True, objective=InfoNCE())
     found = {}
     for scale in (1.0, 20.0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cacl.errors import UserError
 from cacl.evaluation.protocols.base import Annotation, Protocol, Truths
 from cacl.evaluation.protocols.boxes import boxes_protocol
-from cacl.evaluation.protocols.other_sound import other_sound_protocol
+from cacl.evaluation.protocols.other_audio import other_sound_protocol
 from cacl.evaluation.protocols.slavc import slavc_protocol
 from cacl.evaluation.protocols.stamps import stamps_protocol
 

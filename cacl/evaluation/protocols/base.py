@@ -62,7 +62,7 @@ class Protocol:
     """S."""
     official_clips: int | None = None
     """How many clips the public test set has, if there is one."""
-    sound: str = "wav"
+    audio: str = "wav"
     """The member of a packed clip that is played to the model."""
     judged_by: str = "ciou_top50"
     """The column that is 0.5 or more if the place is right."""

@@ -41,11 +41,11 @@ class Engine(ABC):
         """Do on the device what needs no gradient (see `Localizer.prepare`)."""
 
     @abstractmethod
-    def forward(self, images: Tensor, sounds: Tensor) -> Embeddings:
+    def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
         """Embed one prepared micro-batch, with a graph where gradients are enabled."""
 
     @abstractmethod
-    def embed_by(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
+    def embed_by(self, module: nn.Module, images: Tensor, spectrograms: Tensor) -> Embeddings:
         """Embed one prepared micro-batch by another model of the same form, at the same precision."""
 
     @contextmanager

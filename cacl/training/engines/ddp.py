@@ -89,13 +89,13 @@ class DDPEngine(Engine):
                 images.to(device, non_blocking=True), waveforms.to(device, non_blocking=True)
             )
 
-    def forward(self, images: Tensor, sounds: Tensor) -> Embeddings:
+    def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
         with self._autocast():
-            return self.wrapped(images, sounds)
+            return self.wrapped(images, spectrograms)
 
-    def embed_by(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
+    def embed_by(self, module: nn.Module, images: Tensor, spectrograms: Tensor) -> Embeddings:
         with self._autocast():
-            return module(images, sounds)
+            return module(images, spectrograms)
 
     def backward(self, scalar: Tensor) -> None:
         scalar.backward()

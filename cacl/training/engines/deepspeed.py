@@ -154,12 +154,12 @@ class DeepSpeedEngine(Engine):
                 images.to(device, non_blocking=True), waveforms.to(device, non_blocking=True)
             )
 
-    def forward(self, images: Tensor, sounds: Tensor) -> Embeddings:
-        return self.engine(images, sounds)
+    def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
+        return self.engine(images, spectrograms)
 
-    def embed_by(self, module: nn.Module, images: Tensor, sounds: Tensor) -> Embeddings:
+    def embed_by(self, module: nn.Module, images: Tensor, spectrograms: Tensor) -> Embeddings:
         with self._autocast():
-            return module(images, sounds)
+            return module(images, spectrograms)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=self.low)

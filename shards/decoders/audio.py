@@ -15,7 +15,7 @@ _HEADER_BYTES = 44
 
 
 def waveform(
-    sound: bytes, augmentation: Augmentation, view: ClipView, seconds: float | None = None
+    audio: bytes, augmentation: Augmentation, view: ClipView, seconds: float | None = None
 ) -> np.ndarray:
     """Return the window of a stored sound, [T] float32 in -1..1.
 
@@ -24,7 +24,7 @@ def waveform(
     packer; None is all of it. Raises UserError at another sample rate, and ValueError,
     wave.Error or EOFError where the sound is broken.
     """
-    with wave.open(io.BytesIO(sound)) as file:
+    with wave.open(io.BytesIO(audio)) as file:
         if file.getframerate() != augmentation.sample_rate:
             raise UserError(
                 f"augmentation.sample_rate: {augmentation.sample_rate} Hz are asked for, but the stored "
@@ -35,8 +35,8 @@ def waveform(
                 f"{file.getnchannels()} channels of {8 * file.getsampwidth()} bits; 16-bit mono is read"
             )
         length = file.getnframes()
-        if not 0 < 2 * length <= len(sound) - _HEADER_BYTES:
-            raise ValueError(f"the header names {length} samples of sound, {len(sound)} bytes are there")
+        if not 0 < 2 * length <= len(audio) - _HEADER_BYTES:
+            raise ValueError(f"the header names {length} samples of sound, {len(audio)} bytes are there")
         if seconds is not None:
             length = min(length, max(round(seconds * augmentation.sample_rate), 1))
         room = max(length - augmentation.samples, 0)

@@ -25,7 +25,7 @@ def other_sound_protocol(name: str, version: int) -> Protocol:
         measure=measure,
         per_clip=per_clip,
         summarize=summarize,
-        sound="other.wav",
+        audio="other.wav",
         has_detection=False,
     )
 
