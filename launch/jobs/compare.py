@@ -38,7 +38,7 @@ def compare(
     measured_by = get_protocol(record["protocol"])
     found = []
     for run in (*first, *second):
-        other = read_alike(run, protocol or record["name"])
+        other = results.read_record(run, protocol) if protocol else read_alike(run, record["name"])
         check_same(record, other, first[0], run)
         found.append(read_system(run, other["name"], system))
         if not np.array_equal(found[0].index, found[-1].index):

@@ -67,7 +67,8 @@ def evaluate(
     step = world.broadcast_object(str(find_checkpoint(Run(run), checkpoint)))
     options = {"weights": str(weights), "checkpoint": str(checkpoint), **guidance.options()}
     parts = Path(run) / "evaluation" / f".{results.evaluation_name(measured_by, options)}.parts"
-    work = Measurement(clips, parts, {"checkpoint": step, "weights": weights}, world)
+    identity = {"checkpoint": step, "weights": weights, "objects": object_weights}
+    work = Measurement(clips, parts, identity, world)
     maps = trained_and_untrained(run, weights, checkpoint, world.device)
     measured, said = measure_systems(maps, guidance, work, measured_by, say)
     if not world.is_main:
@@ -98,7 +99,7 @@ def measure_systems(
         mixed, indices, more = mix_objects(guidance, work, maps["model"], maps["objects"], protocol)
         maps, said = {**maps, "guided": mixed}, said | more
     # What was measured with another mixing must not be taken over by an evaluation that continues.
-    work = replace(work, identity={**work.identity, "guidance": said, "objects": guidance.weights})
+    work = replace(work, identity={**work.identity, "guidance": said})
     systems = {"centered_box": centered_box} | {name: system_of(one) for name, one in maps.items()}
     measured = work.measure(systems, protocol, indices)
     for name, control in CONTROLS.get(protocol.name, {}).items():

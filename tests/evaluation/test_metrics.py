@@ -13,6 +13,7 @@ from cacl.evaluation import detection, metrics
 from cacl.evaluation import kernels as rows
 from cacl.evaluation.detection import Detections
 from cacl.evaluation.ground_truth import consensus_map, mask_map, pixel_boxes, union_map
+from cacl.evaluation.pixels import CompiledPasses, TorchPasses, passes
 from cacl.evaluation.upsampling import _INTERPOLATE, upsample, upsample_by_interpolation
 
 SIZE = 24
@@ -125,6 +126,33 @@ def test_threshold_and_confidence_together_equal_each_alone(ties, size):
     # Both are means in float64 of the same values in another order, then rounded to float32.
     torch.testing.assert_close(confidence, metrics.confidence_per_clip(scores), rtol=2e-7, atol=0)
     assert metrics.threshold_and_confidence(scores[:0])[1].shape == (0,)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_both_forms_of_the_passes_over_pixels_return_the_same(ties):
+    """PyTorch's on any device, here a CPU, and the compiled ones."""
+    scores, truth = random_case(6, ties=ties)
+    maps, boxes = scores.flatten(1), truth.flatten(1) > 0
+    (plain, compiled), pixels = (TorchPasses(), CompiledPasses()), maps.shape[1]
+    assert isinstance(passes(maps), CompiledPasses)
+    assert isinstance(passes(torch.empty(1, 1, device="meta")), TorchPasses)
+    for rank in (0, pixels // 2, 3 * pixels // 4, pixels - 1):
+        (one, mean), (other, same_mean) = (
+            each.threshold_and_mean(maps, rank, pixels - rank) for each in (plain, compiled)
+        )
+        for threshold in (other, plain.threshold(maps, rank), compiled.threshold(maps, rank)):
+            assert torch.equal(maps >= one[:, None], maps >= threshold[:, None])
+        torch.testing.assert_close(mean, same_mean, rtol=1e-6, atol=0)  # sums in another order
+        limits = torch.stack([one, torch.full_like(one, 0.3)])
+        for found, expected in zip(
+            compiled.overlaps(maps, limits, boxes), plain.overlaps(maps, limits, boxes), strict=True
+        ):
+            assert torch.equal(found, expected)
+    assert torch.equal(plain.ascending(maps), compiled.ascending(maps))
+    assert torch.equal(plain.count(boxes), compiled.count(boxes))
+    assert torch.equal(
+        maps.gather(1, plain.peak(maps)[:, None]), maps.gather(1, compiled.peak(maps)[:, None])
+    )
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.4])
