@@ -38,6 +38,16 @@ class World:
         if not 0 <= self.rank < self.size:
             raise ValueError(f"rank {self.rank} is not one of {self.size}")
 
+    @classmethod
+    def current(cls, device: torch.device = _CPU) -> World:
+        """Return the world of the default process group.
+
+        Without one it is this process alone.
+        """
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size(), device)
+        return cls(device=device)
+
     @property
     def is_main(self) -> bool:
         """True on the one rank that writes files and prints."""
@@ -75,6 +85,13 @@ class World:
         if self.size == 1:
             return x
         return _Sum.apply(x, self)
+
+    def with_mean_gradient(self, x: Tensor) -> Tensor:
+        """Return a copy of `x` whose gradient is the mean of all ranks' gradients.
+
+        `x` is equal on all ranks. For parameters that DDP may or may not hold: its own mean, of equal gradients, changes nothing.
+        """
+        return _MeanGradient.apply(x, self)
 
     def sum(self, x: Tensor) -> Tensor:
         """Return the sum of `x` over ranks, without gradient; `x` itself is left as it is."""
@@ -183,3 +200,15 @@ class _Sum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.world.sum(gradients[0]), None
+
+
+class _MeanGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, world: World) -> Tensor:
+        ctx.world = world
+        return x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.world.sum(gradients[0]) / ctx.world.size, None

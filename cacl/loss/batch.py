@@ -70,11 +70,12 @@ def take_rows(clips: ClipLabels, where: slice) -> ClipLabels:
     )
 
 
+def wide(x: Tensor) -> Tensor:
+    """Return half precision as float32, the least precision of any reduction."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def upcast(embeddings: Embeddings) -> Embeddings:
-    """Return half-precision vectors as float32, the least precision of any reduction."""
-
-    def wide(x: Tensor) -> Tensor:
-        return x if x.dtype == torch.float64 else x.float()
-
+    """Return the embeddings with wide vectors."""
     target = None if embeddings.target is None else upcast(embeddings.target)
     return replace(embeddings, image=wide(embeddings.image), audio=wide(embeddings.audio), target=target)

@@ -135,7 +135,8 @@ class LossOptions(Options):
         """Raise UserError if a part needs another number of heads than the model's."""
         for part in (self.objective, self.similarity, *self.regularizers):
             require(
-                part.heads in (None, heads), f"loss: {part.name} needs model.heads {part.heads}, got {heads}"
+                part.heads in (None, heads),
+                f"loss: {part.name} needs {part.heads} head(s) (model.heads), got {heads}",
             )
 
     @property

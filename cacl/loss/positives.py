@@ -78,13 +78,15 @@ class Positives(Options, abc.ABC):
 
     has_classes: ClassVar[bool] = False
     """Whether clips of one class are positives and all others negatives, with weight 1."""
+    needs_labels: ClassVar[bool] = False
+    """Whether it reads labels; where none are known it chooses as `own-clip` does."""
     needs_soft: ClassVar[bool] = False
     """Whether it reads soft labels; otherwise they do not cross ranks."""
 
     def check_labels(self, largest: int, soft: bool) -> None:
-        """Raise UserError if a label table lacks what is needed.
+        """Raise UserError if labels lack what is needed.
 
-        `largest` is the table's largest label; `soft` says whether it holds soft labels.
+        `largest` is the largest label; `soft` says whether there are soft labels.
         """
 
     def classes(self, clips: ClipLabels) -> tuple[Tensor, int]:
@@ -144,6 +146,7 @@ class SameClass(Positives):
     number_of_classes: int | None = None
     """Bound of the labels. If given, ranks may exchange class sums instead of sounds."""
 
+    needs_labels: ClassVar[bool] = True
     has_classes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -155,7 +158,7 @@ class SameClass(Positives):
         classes = self.number_of_classes
         require(
             classes is None or largest < classes,
-            f"loss.positives.number_of_classes: the label table holds label {largest}, not below {classes}; "
+            f"loss.positives.number_of_classes: there is the label {largest}, not below {classes}; "
             f"set {largest + 1} or more",
         )
 
@@ -191,7 +194,7 @@ class SoftOverlap(Positives):
 
     def check_labels(self, largest: int, soft: bool) -> None:
         """Raise UserError if there are no soft labels."""
-        require(soft, "loss.positives: soft-overlap needs soft labels, the label table has none")
+        require(soft, "loss.positives: soft-overlap needs soft labels, and there are none")
 
     def weights(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Return the overlap, 1 for the own pair, and what it lacks to 1."""
@@ -214,6 +217,8 @@ class ConfidenceWeighted(Positives):
     """
 
     name: Literal["confidence-weighted"] = "confidence-weighted"
+
+    needs_labels: ClassVar[bool] = True
 
     def weights(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Return the weights; what a pair lacks as a positive makes it no negative."""
@@ -239,6 +244,8 @@ class Confident(Positives):
     name: Literal["confident"] = "confident"
     threshold: float = 0.5
     """Least confidence of both clips; the own pair needs none."""
+
+    needs_labels: ClassVar[bool] = True
 
     def weights(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Return the confident pairs of one class, and the pairs of different classes."""
@@ -267,6 +274,8 @@ class Curriculum(Positives):
     end: float = 0.0
     steps: int = 10_000
     """Training steps until the threshold stays at `end`."""
+
+    needs_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(self.steps > 0, f"steps must be above 0, got {self.steps}")

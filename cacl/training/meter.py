@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,4 +100,6 @@ def memory_mib(device: torch.device) -> int:
     """Return the most memory that this process has held so far, in MiB: the GPU's where there is one."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) // 2**20
+    import resource  # not on every system, and needed here only
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
