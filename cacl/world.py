@@ -89,7 +89,8 @@ class World:
     def with_mean_gradient(self, x: Tensor) -> Tensor:
         """Return a copy of `x` whose gradient is the mean of all ranks' gradients.
 
-        `x` is equal on all ranks. For parameters that DDP may or may not hold: its own mean, of equal gradients, changes nothing.
+        `x` is equal on all ranks. For parameters that DDP may hold or not: its own mean, of gradients that
+        are equal by then, changes nothing.
         """
         return _MeanGradient.apply(x, self)
 

@@ -170,7 +170,7 @@ class AudioVisualContrast(nn.Module):
         return ""
 
     def _bounded_scalars(self, world: World) -> dict[str, Tensor]:
-        """Put the learned scalars back within their bounds, and return copies of them for a loss."""
+        """Put learned scalars back within their bounds, and return copies."""
         self.options.clamp_(dict(self.scalars.items()))
         return {name: world.with_mean_gradient(wide(value)) for name, value in self.scalars.items()}
 

@@ -17,6 +17,7 @@ from sklearn.metrics import average_precision_score
 from cacl.errors import UserError
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.compare import LOWER_IS_BETTER
+from cacl.evaluation.evaluator import Evaluator
 from cacl.evaluation.measure import measure_batch
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS
 from cacl.evaluation.results import read_clips
@@ -26,6 +27,7 @@ from cacl.model.localizer import Localizer
 from cacl.options import parse, plain
 from cacl.runs.checkpoint import seal, write_tensors
 from cacl.runs.directory import Run
+from cacl.runs.load import open_model
 from cacl.viewing.gallery import choose
 from cacl.viewing.pictures import heat_image, webp_url
 from cacl.world import World
@@ -109,6 +111,17 @@ def test_evaluate_leaves_the_summary_of_the_run(evaluated):
     assert clips["model"].index.tolist() == list(range(CLIPS))
     assert clips["other_sound"]["peak_in_first_box"].mean() == summary["other_sound"]["peak_in_first_box"]
     assert not list((evaluated / "evaluation").glob(".*"))
+
+
+def test_the_evaluator_alone_gives_the_numbers_of_the_verb(evaluated):
+    """Promise 17: the same maps, boxes and masks, without run and shards."""
+    model, _ = open_model(evaluated)
+    test, _ = open_test(evaluated, None, None)
+    (batch,) = test.batches(test.store.indices, CLIPS)
+    alone = Evaluator("stamps")
+    boxes, masks = ([note[name] for note in batch.annotations] for name in ("boxes", "mask"))
+    alone.add(maps_of(model)(batch.images, batch.waveforms).numpy(), boxes, masks=masks)
+    assert alone.compute() == json.loads((evaluated / "metrics.json").read_text())["model"]
 
 
 def evaluate_on_rank(world, run):

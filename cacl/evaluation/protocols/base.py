@@ -62,6 +62,8 @@ class Protocol:
     """S."""
     official_clips: int | None = None
     """How many clips the public test set has, if there is one."""
+    needs_masks: bool = False
+    """Whether `truth` reads the mask of a clip that has boxes."""
     audio: str = "wav"
     """The member of a packed clip that is played to the model."""
     judged_by: str = "ciou_top50"

@@ -31,6 +31,7 @@ def stamps_protocol(name: str, version: int, judged_by: str = "ciou") -> Protoco
         per_clip=per_clip,
         summarize=partial(summarize, judged_by=judged_by),
         ceiling=ceiling,
+        needs_masks=True,
         ranked_by="pixel_ap",
         judged_by=judged_by,
     )
