@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,25 @@ def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
         return recipe
     changed = rename_keys(override(plain(recipe), overrides), " ".join(overrides))
     return parse(Recipe, changed, f"{path} with {' '.join(overrides)}")
+
+
+def complete_recipe(
+    recipe: str | Path | Mapping[str, Any] | Recipe, changes: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Return a recipe, given as a file, by name, as values, or whole, with `changes` laid over it.
+
+    Sections of `changes` are merged as a recipe's are with its base. Raises UserError as `load_recipe` does.
+    """
+    from cacl.options import parse, plain
+    from launch.jobs.recipe import Recipe
+
+    if isinstance(recipe, str | Path):
+        values, source = read_recipe(recipe), str(recipe)
+    else:
+        values, source = plain(recipe) if isinstance(recipe, Recipe) else dict(recipe), "recipe"
+    if changes:
+        values, source = merge(values, dict(changes)), f"{source} with {', '.join(changes)}"
+    return parse(Recipe, rename_keys(values, source), source)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

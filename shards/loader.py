@@ -16,6 +16,7 @@ from cacl.types import Batch
 from shards.decoders import DecoderOptions
 from shards.decoders.augmentation import Augmentation
 from shards.decoders.clip import ClipReader, DecodeSpec, Policy, Request
+from shards.decoders.torch import TorchDecoder
 from shards.order import Order
 
 _AHEAD = 4096
@@ -25,18 +26,19 @@ _AHEAD = 4096
 def training_batches(
     store: ClipReader,
     order: Order,
-    position: tuple[int, int],
+    position: tuple[int, int] = (0, 0),
     *,
-    epochs: int,
-    rank: int,
-    size: int,
-    decoder: DecoderOptions,
-    augmentation: Augmentation,
-    workers: int,
+    epochs: int = 1,
+    rank: int = 0,
+    size: int = 1,
+    decoder: DecoderOptions | None = None,
+    augmentation: Augmentation | None = None,
+    workers: int = 0,
     policy: Policy = "raise",
 ) -> Iterator[Batch]:
     """Yield this rank's rows of every global batch from `position` = (epoch, batch) to the end of `epochs`.
 
+    By default one process reads, decodes by `TorchDecoder` and cuts by `Augmentation`'s own values.
     `policy` says what a clip that cannot be decoded does: raise UserError with shard and key, or be masked
     (`valid` False). Raises UserError at once where the ranks do not fit the order.
     """
@@ -45,7 +47,8 @@ def training_batches(
         Request(order.batch(epoch, batch)[rows], (order.seed, epoch))
         for epoch, batch in _positions(position, order.batches_per_epoch, epochs)
     )
-    return decoder.stream(store, _announce(store, requests), DecodeSpec(augmentation, policy), workers)
+    spec = DecodeSpec(augmentation or Augmentation(), policy)
+    return (decoder or TorchDecoder()).stream(store, _announce(store, requests), spec, workers)
 
 
 def evaluation_batches(

@@ -100,6 +100,15 @@ def test_shards_knows_no_model_and_no_loss(module):
         assert other.startswith("shards") or other in GROUND_OF_SHARDS, f"{module} imports {other}"
 
 
+def test_the_door_alone_points_up():
+    for module, others in ARROWS.items():
+        if module.startswith("cacl"):
+            up = {other for other in others if not other.startswith("cacl")}
+            assert not up or module == "cacl", f"{module} imports {up}"
+        if module.startswith(("cacl.", "shards")):
+            assert "cacl" not in others, f"{module} imports the door"
+
+
 def test_jobs_know_no_verb_and_verbs_no_other_verb():
     for module, others in ARROWS.items():
         if module.startswith("launch.jobs"):

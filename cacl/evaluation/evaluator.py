@@ -133,9 +133,10 @@ class Evaluator:
             self._parts.append(ClipResults(**facts, columns=results.columns))
 
     def results(self) -> ClipResults:
-        """Return a row for every clip, for intervals, breakdowns and comparisons (`cacl.evaluation.summary`).
+        """Return a row for every clip, in the order of adding.
 
-        Raises UserError where no clip was added, or an id was added twice.
+        `cacl.evaluation.summary` makes intervals, breakdowns and comparisons of them. Raises UserError where
+        no clip was added, or an id was added twice.
         """
         if not self._parts:
             raise UserError("the evaluator holds no clip; add maps first")
@@ -157,10 +158,11 @@ class Evaluator:
 def normalized_boxes(
     boxes: Boxes, size: tuple[float, float] | None, clip: str
 ) -> list[list[float | Fraction]]:
-    """Return a clip's boxes in 0..1, exactly: pixel 61 of 224 is not a pixel less once it is drawn.
+    """Return a clip's boxes in 0..1.
 
-    Boxes are in pixels if `size` = (width, height) is given. Raises UserError naming the clip unless each is
-    four finite numbers that do not lie beyond the picture's right or lower edge.
+    Exactly, so that pixel 61 of 224 is not drawn at 60. Boxes are in pixels if `size` = (width, height) is
+    given. Raises UserError naming the clip unless each is four finite numbers that do not lie beyond the
+    picture's right or lower edge.
     """
     found: list[list[float | Fraction]] = []
     try:
@@ -194,7 +196,7 @@ def _join(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _to_tensor(maps: np.ndarray | Tensor) -> Tensor:
-    """Return maps as a float tensor [N, h, w]. Raises UserError for another shape or type."""
+    """Return maps as float32 [N, h, w]. Raises UserError for anything else."""
     tensor = maps.detach() if isinstance(maps, Tensor) else torch.from_numpy(np.array(maps))
     if tensor.ndim != 3 or 0 in tensor.shape[1:] or tensor.is_complex():
         kind = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
@@ -224,7 +226,10 @@ def _sizes(size: Size | None, clips: int) -> list[tuple[float, float] | None]:
 
 
 def _mask(mask: Any, clip: str) -> Tensor:
-    """Return a clip's mask [H, W] as protocols read it: bool, uint8 with 255 inside, or float in 0..1."""
+    """Return a clip's mask [H, W] as protocols read it.
+
+    It is bool, uint8 with 255 inside, or float in 0..1. Raises UserError for anything else.
+    """
     tensor = mask if isinstance(mask, Tensor) else torch.from_numpy(np.array(mask))
     if tensor.ndim != 2 or not tensor.numel() or tensor.is_complex():
         raise UserError(f"clip {clip}: its mask has shape {list(tensor.shape)}, expected [H, W]")

@@ -204,7 +204,7 @@ class _Given:
         return {"heads": self.heads, "D": self.audio.shape[-1], "K": soft, "precision": str(precision)}
 
     def check(self) -> None:
-        """Raise UserError, with expected and received, unless types and shapes fit each other."""
+        """Raise UserError, with expected and received, unless all fit together."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name, value in values.items():
             if value is not None and not isinstance(value, Tensor):
@@ -233,7 +233,7 @@ class _Given:
             raise UserError(f"valid has dtype {self.valid.dtype}, expected bool")
 
     def clips(self, first: int, dtype: torch.dtype) -> ClipLabels:
-        """Return what is known of the clips, on the images' device, numbered from `first` on."""
+        """Return what is known of the clips, numbered from `first` on."""
         n, device = len(self.image), self.image.device
         unknown, one = torch.full((n,), -1, device=device), torch.ones(n, device=device)
         return ClipLabels(
@@ -264,7 +264,7 @@ def _exchange(world: World, given: _Given, refusal: str) -> tuple[int, ...]:
 
 
 def _check_lengths(name: str, vectors: Tensor) -> None:
-    """Raise UserError unless vectors [..., D] have unit length. Waits for the device."""
+    """Raise UserError unless vectors [..., D] have unit length."""
     lengths = torch.linalg.vector_norm(wide(vectors.detach()), dim=-1)
     largest = float((lengths - 1).abs().max()) if lengths.numel() else 0.0
     allowed = _DEVIATION.get(vectors.dtype, 1e-2)

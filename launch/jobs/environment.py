@@ -6,11 +6,16 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cacl.errors import UserError
+
+if TYPE_CHECKING:
+    from cacl.world import World
 
 # torch's C++ side would warn at every start that find_unused_parameters found none (see DDPEngine).
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -43,6 +48,28 @@ def start_world(timeout: float = 600.0) -> Any:
             timeout=timedelta(seconds=timeout),
         )
     return World(rank, size, device)
+
+
+@contextmanager
+def joined_world(timeout: float, world: World | None = None) -> Iterator[World]:
+    """Give `world`, or the processes that are joined already, or join the others for a while."""
+    import torch
+    import torch.distributed as dist
+
+    from cacl.world import World
+
+    if world is not None:
+        yield world
+    elif dist.is_available() and dist.is_initialized():
+        cuda = torch.cuda.is_available()
+        yield World.current(
+            torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+        )
+    else:
+        try:
+            yield start_world(timeout)
+        finally:
+            stop_world()
 
 
 def stop_world() -> None:
