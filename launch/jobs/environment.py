@@ -61,10 +61,8 @@ def joined_world(timeout: float, world: World | None = None) -> Iterator[World]:
     if world is not None:
         yield world
     elif dist.is_available() and dist.is_initialized():
-        cuda = torch.cuda.is_available()
-        yield World.current(
-            torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-        )
+        gpu = torch.cuda.current_device() if torch.cuda.is_available() else None
+        yield World.current(torch.device("cpu") if gpu is None else torch.device("cuda", gpu))
     else:
         try:
             yield start_world(timeout)

@@ -116,6 +116,8 @@ def test_masks_may_be_of_any_kind(given):
 def test_upsampling_and_quirks_are_those_of_the_command():
     plain, near = (evaluate(MAPS, BOXES, upsampling=upsampling) for upsampling in (None, "nearest"))
     assert plain != near
+    with pytest.raises(UserError, match="upsampling: there is no 'cubic'; choose one of bicubic, bilinear, "):
+        Evaluator(upsampling="cubic")
     with pytest.raises(UserError, match=r"slavc-compat: there is no quirk 'x'; its quirks are"):
         Evaluator("slavc-compat", without_quirks=["x"])
 

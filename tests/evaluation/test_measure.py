@@ -221,13 +221,18 @@ def test_a_diverged_model_is_refused_with_the_clips_named(tmp_path):
 
 
 def test_the_example_of_the_docs_measures_maps_of_any_origin():
+    """Promise 17, as docs/evaluation.md shows it."""
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
-    (example,) = (part for part in page.split("```python\n")[1:] if "measure_annotated" in part)
+    (example,) = (part for part in page.split("```python\n")[1:] if "cacl.evaluate(" in part)
     names = {}
     exec(example.partition("```")[0], names)
-    maps, results, numbers = names["maps"], names["results"], names["numbers"]
-    assert results.id.tolist() == ["clip-0", "clip-1"] and results.boxes.tolist() == [1, 1]
+    results, numbers = names["results"], names["numbers"]
+    assert results.id.tolist() == ["0", "1"] and results.boxes.tolist() == [1, 0]
     assert {"ciou", "auc", "ap", "max_f1"} <= set(numbers)
-    assert numbers["ciou"] == np.mean(results["ciou_top50"] >= 0.5)
+    assert numbers["ciou"] == np.mean(results["ciou_top50"][:1] >= 0.5)
+
+
+def test_maps_of_other_clips_are_refused():
+    notes = [{"id": f"clip-{k}", "boxes": []} for k in range(2)]
     with pytest.raises(ValueError, match="same clips"):
-        measure_annotated(maps[:1], names["annotations"], names["protocol"])
+        measure_annotated(torch.zeros(1, 7, 7), notes, PROTOCOLS["vggss"])

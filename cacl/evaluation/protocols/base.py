@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from torch import Tensor
@@ -80,8 +80,11 @@ class Protocol:
     def alter(self, upsampling: Upsampling | None, without_quirks: Collection[str] = ()) -> Protocol:
         """Return the protocol with another upsampling, and with quirks switched off.
 
-        Raises UserError for a quirk that it does not have.
+        Raises UserError for an upsampling that there is not, or a quirk that it does not have.
         """
+        if upsampling not in (None, *get_args(Upsampling)):
+            known = ", ".join(get_args(Upsampling))
+            raise UserError(f"upsampling: there is no {upsampling!r}; choose one of {known}")
         altered = self._without(without_quirks) if without_quirks else self
         return replace(altered, upsampling=upsampling or self.upsampling)
 
