@@ -224,6 +224,8 @@ class _Given:
                     f"{name} has shape {tuple(values[name].shape)}, expected {shape} to fit image "
                     f"{tuple(image.shape)}{map_hint if name == 'audio' else ''}"
                 )
+        if self.audio.device != image.device:
+            raise UserError(f"audio is on {self.audio.device}, image on {image.device}; move one of them")
         for name in ("image", "audio", "confidence", "soft"):
             if values[name] is not None and not values[name].is_floating_point():
                 raise UserError(f"{name} has dtype {values[name].dtype}, expected a floating one")

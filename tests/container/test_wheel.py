@@ -55,6 +55,7 @@ def test_recipes_spaces_and_scripts_come_along(installed: Path) -> None:
         assert {path.name for path in (installed / folder).glob(pattern)} == expected != set()
     assert (installed / "slurm/site.sh").exists() and (installed / "slurm/job.sh").exists()
     assert (installed / "launch/sweeping/report.html.j2").exists()
+    assert (installed / "cacl/py.typed").exists()
 
 
 @pytest.mark.slow

@@ -124,6 +124,7 @@ MAPS, AUDIO = torch.randn(4, 9, 8, generator=GENERATOR), torch.randn(4, 8, gener
         ((MAPS, AUDIO, torch.zeros(4)), r"labels has dtype torch.float32, expected integers"),
         ((MAPS, AUDIO, None, torch.ones(4, 1)), r"confidence has shape \(4, 1\), expected \(4,\)"),
         ((MAPS, AUDIO.numpy()), "audio is a ndarray, expected a tensor"),
+        ((MAPS, AUDIO.to("meta")), "audio is on meta, image on cpu; move one of them"),
         ((MAPS.long(), AUDIO), "image has dtype torch.int64, expected a floating one"),
     ],
 )
