@@ -240,7 +240,7 @@ class _Given:
         unknown, one = torch.full((n,), -1, device=device), torch.ones(n, device=device)
         return ClipLabels(
             index=torch.arange(first, first + n, device=device),
-            label=unknown if self.labels is None else self.labels.to(device).long().clamp(min=-1),
+            label=unknown if self.labels is None else self.labels.to(device).long(),
             confidence=one if self.confidence is None else self.confidence.to(device, dtype),
             valid=one.bool() if self.valid is None else self.valid.to(device),
             soft=None if self.soft is None else self.soft.to(device, dtype),

@@ -186,11 +186,12 @@ def test_what_the_data_or_model_lack_is_said() -> None:
     options = LossOptions(positives=SoftOverlap())
     with pytest.raises(UserError, match="soft labels"):
         per_clip(inputs(options, 0), replace(random_clips(N), soft=None), options)
-    for largest, soft, positives in ((5, False, SameClass(number_of_classes=5)), (0, False, SoftOverlap())):
-        with pytest.raises(UserError, match="the label table h"):
-            positives.check_labels(largest, soft)
+    with pytest.raises(UserError, match="there is the label 5, not below 5; set 6 or more"):
+        SameClass(number_of_classes=5).check_labels(5, False)
+    with pytest.raises(UserError, match="soft-overlap needs soft labels, and there are none"):
+        SoftOverlap().check_labels(0, False)
     SameClass(number_of_classes=5).check_labels(4, False)
-    with pytest.raises(UserError, match=r"attention needs model\.heads 2, got 1"):
+    with pytest.raises(UserError, match=r"attention needs 2 head\(s\) \(model\.heads\), got 1"):
         per_clip(one_head(), random_clips(N), LossOptions(similarity=AttentionSimilarity()))
     with pytest.raises(UserError, match=r"audio has shape \(9, 2, 4\), expected \(9, 2, 5\)"):
         broken = inputs(options, 0)
