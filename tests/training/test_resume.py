@@ -67,24 +67,6 @@ def test_two_ranks_one_rank_four_ranks_in_the_middle_of_an_epoch(tmp_path, data)
     assert [line["world_size"] for line in Run(tmp_path / "run").records()] == [2] * 4 + [1] * 3 + [4] * 3
 
 
-CHANGES = {
-    "model": ("--model.dimension", "8", "model.dimension 16 → 8"),
-    "loss": ("--loss.temperature", "0.5", "loss.temperature 0.07 → 0.5"),
-    "order": ("--data.order.lanes", "12", "data.order.lanes 6 → 12"),
-    "optimizer": ("--optimizer", "sgd", "optimizer.name adamw → sgd"),
-    "engine": ("--engine", "deepspeed", "engine.name ddp → deepspeed"),
-    "seed": ("--training.seed", "1", "training.seed 0 → 1"),
-    "average": ("--training.ema-decay", "null", "training.ema_decay 0.9 → None"),
-}
-
-
-@pytest.mark.parametrize(("key", "value", "said"), CHANGES.values(), ids=CHANGES.keys())
-def test_a_recipe_of_another_training_is_refused(trained, recipe, key, value, said):
-    with pytest.raises(UserError, match="was trained with another recipe") as refusal:
-        check_changes(Run(trained), load_recipe(recipe, [key, value]))
-    assert said in str(refusal.value) and "--init-from" in str(refusal.value)
-
-
 def test_a_change_that_the_state_does_not_hang_on_is_taken_and_said(trained, recipe):
     words = ["--training.epochs", "5", "--optimizer.learning-rate", "1e-4", "--loss.memory-mib", "64"]
     changes = check_changes(Run(trained), load_recipe(recipe, words))
