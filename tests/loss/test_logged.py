@@ -82,7 +82,7 @@ def plain_counts(options: LossOptions) -> dict[str, float]:
     clips = inputs(options)[1]
     label = clips.label.tolist()
     there = [i for i in range(N) if clips.valid[i]]
-    without = {"positives": set(), "negatives": set()}
+    without: dict[str, set[int]] = {"positives": set(), "negatives": set()}
     weight, similarity = {"positives": 0.0, "negatives": 0.0}, {"positives": 0.0, "negatives": 0.0}
     for score, *related in directions(options):
         for kind, weight_of in zip(("positives", "negatives"), related, strict=True):
@@ -116,7 +116,7 @@ def logged(world: World, every: list[LossOptions], shares: tuple[int, ...]) -> l
             embeddings.scalars,
             target and Embeddings(target.image[rows], target.audio[rows]),
         )
-        counts = global_loss(mine, take(clips, rows), options, world, STEP, shares).counts
+        counts = global_loss(mine, take(clips, rows), options, world, STEP, shares).logged
         found.append({name: float(value) for name, value in counts.items()})
     return found
 
@@ -150,9 +150,10 @@ def test_own_pairs_that_are_predicted_have_no_negatives() -> None:
     """SSPL: the similarity is that of the attended image and the own_audio, of valid clips."""
     options = LossOptions(positives=OwnClip(), objective=Sspl())
     maps, audio, _ = random_parameters(N, channels=4)
-    head = options.head(4).double().eval()
-    embeddings, clips = head(embed(maps, audio)), random_clips(N, invalid=INVALID)
-    counts = global_loss(embeddings, clips, options, World()).counts
+    head = options.head(4)
+    assert head is not None, "SSPL learns a predictor"
+    embeddings, clips = head.double().eval()(embed(maps, audio)), random_clips(N, invalid=INVALID)
+    counts = global_loss(embeddings, clips, options, World()).logged
     there = [i for i in range(N) if i not in INVALID]
     image, own_audio = embeddings.extra["image"], embeddings.audio[:, 0]
     cosines = [float(image[i] @ own_audio[i] / image[i].norm() / own_audio[i].norm()) for i in there]
