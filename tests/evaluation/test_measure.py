@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,7 +224,7 @@ def test_a_diverged_model_is_refused_with_the_clips_named(tmp_path):
 def test_the_example_of_the_docs_measures_maps_of_any_origin():
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
     (example,) = (part for part in page.split("```python\n")[1:] if "measure_annotated" in part)
-    names = {}
+    names: dict[str, Any] = {}
     exec(example.partition("```")[0], names)
     maps, results, numbers = names["maps"], names["results"], names["numbers"]
     assert results.id.tolist() == ["clip-0", "clip-1"] and results.boxes.tolist() == [1, 1]

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tests.training.jobs import steps
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory, data) -> str:
-    changes = {"data": {"validation": str(data)}, "training": {"ema_decay": 0.9}}
+    changes: dict[str, Any] = {"data": {"validation": str(data)}, "training": {"ema_decay": 0.9}}
     return str(write_recipe(tmp_path_factory.mktemp("recipe"), data, **changes))
 
 
@@ -125,6 +126,7 @@ def test_two_trainings_do_not_write_in_one_folder(tmp_path):
     folder = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE) as holder:
         try:
+            assert holder.stdout is not None, "it is a pipe"
             assert holder.stdout.readline() == b"held\n"
             with pytest.raises(
                 UserError, match=rf"another training writes here \(host .*, process {holder.pid}\)"
