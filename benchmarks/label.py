@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cacl.labels.classifier import build_classifier
+from cacl.labels.classifier import Classifier, build_classifier
 from cacl.labels.classify import ClassifyFrames
 from cacl.model.weights import efficientnet_file
 from cacl.world import World
@@ -54,16 +54,17 @@ def ours(store: Store, work: ClassifyFrames, folder: Path) -> np.ndarray:
     return arrays["label"]
 
 
-class _Timed(nn.Module):
-    """Counts the time that a classifier takes."""
+class _Timed(Classifier):
+    """A classifier that counts the time it takes."""
 
-    def __init__(self, classifier: nn.Module) -> None:
-        super().__init__()
-        self.classifier, self.name, self.seconds = classifier, classifier.name, 0.0
+    def __init__(self, timed: Classifier) -> None:
+        mean, std = (tuple(timed.get_buffer(name).flatten().tolist()) for name in ("mean", "std"))
+        super().__init__(timed.name, timed.maps, timed.read, timed.network, mean, std)
+        self.seconds = 0.0
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         start = time.perf_counter()
-        result = self.classifier(pixels)
+        result = super().forward(pixels)
         self.seconds += time.perf_counter() - start
         return result
 

@@ -23,9 +23,9 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -171,11 +171,11 @@ def attention_einsum(n: int) -> Side:
 
 def options_of(similarity: str) -> tuple[LossOptions, int]:
     """The options that compute what the rivals compute, and the number of heads."""
-    own = {"positives": OwnClip(), "objective": InfoNCE(), "temperature": TAU}
+    own = LossOptions(positives=OwnClip(), objective=InfoNCE(), temperature=TAU)
     return {
         "mean": (LossOptions(temperature=TAU), 1),
-        "max": (LossOptions(similarity=MaxSimilarity(), direction="both", **own), 1),
-        "attention": (LossOptions(similarity=AttentionSimilarity(), **own), 2),
+        "max": (replace(own, similarity=MaxSimilarity(), direction="both"), 1),
+        "attention": (replace(own, similarity=AttentionSimilarity()), 2),
     }[similarity]
 
 
@@ -227,7 +227,7 @@ def compare(name: str, n: int, repeats: int, threads: int) -> list[dict[str, obj
     return rows
 
 
-def row(name: str, measured: dict[str, float], unit: str, more: dict[str, object]) -> dict[str, object]:
+def row(name: str, measured: Mapping[str, float], unit: str, more: dict[str, object]) -> dict[str, object]:
     """One row; a ratio only where there is a reference."""
     ratio = {}
     if "reference" in measured:

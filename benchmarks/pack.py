@@ -49,7 +49,7 @@ def write_film(path: Path) -> None:
         audio_stream = out.add_stream("aac", rate=RATE, layout="stereo")
         pictures = [frame.reformat(640, 360, "yuv420p") for frame in film.decode(video=0)]
         film.seek(0)
-        recordings = [frame.to_ndarray() for frame in film.decode(audio_stream=0)]
+        recordings = [frame.to_ndarray() for frame in film.decode(audio=0)]
         rate, layout = film.streams.audio[0].rate, film.streams.audio[0].layout.name
         for number, frame in enumerate(islice(cycle(pictures), FPS * SECONDS)):
             frame.pts, frame.time_base = number, Fraction(1, FPS)
@@ -57,10 +57,10 @@ def write_film(path: Path) -> None:
             out.mux(video.encode(frame))
         resampler, at = av.AudioResampler(format="fltp", layout="stereo", rate=RATE), 0
         for audio in islice(cycle(recordings), SECONDS * rate // recordings[0].shape[1]):
-            frame = av.AudioFrame.from_ndarray(audio, format="fltp", layout=layout)
-            frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
-            at += frame.samples
-            for resampled in resampler.resample(frame):
+            sound = av.AudioFrame.from_ndarray(audio, format="fltp", layout=layout)
+            sound.sample_rate, sound.pts, sound.time_base = rate, at, Fraction(1, rate)
+            at += sound.samples
+            for resampled in resampler.resample(sound):
                 out.mux(audio_stream.encode(resampled))
         out.mux(video.encode(None))
         out.mux(audio_stream.encode(None))

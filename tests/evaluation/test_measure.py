@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -224,7 +225,7 @@ def test_the_example_of_the_docs_measures_maps_of_any_origin():
     """Promise 17, as docs/evaluation.md shows it."""
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
     (example,) = (part for part in page.split("```python\n")[1:] if "cacl.evaluate(" in part)
-    names = {}
+    names: dict[str, Any] = {}
     exec(example.partition("```")[0], names)
     results, numbers = names["results"], names["numbers"]
     assert results.id.tolist() == ["0", "1"] and results.boxes.tolist() == [1, 0]

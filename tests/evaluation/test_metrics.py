@@ -14,7 +14,7 @@ from cacl.evaluation import kernels as rows
 from cacl.evaluation.detection import Detections
 from cacl.evaluation.ground_truth import consensus_map, mask_map, pixel_boxes, union_map
 from cacl.evaluation.pixels import CompiledPasses, TorchPasses, passes
-from cacl.evaluation.upsampling import _INTERPOLATE, upsample, upsample_by_interpolation
+from cacl.evaluation.upsampling import _INTERPOLATE, Upsampling, upsample, upsample_by_interpolation
 
 SIZE = 24
 
@@ -80,10 +80,10 @@ KINDS = ("smooth", "cells", "noise", "ties", "constant", "zeros", "spike", "wide
 def values_of(kind, random):
     """Pixels whose thresholds are easy or hard to find."""
     values = random.standard_normal(5000).astype(np.float32)
-    upsampling = {"smooth": "bicubic", "cells": "nearest"}.get(kind)
-    if upsampling:
+    upsamplings: dict[str, Upsampling] = {"smooth": "bicubic", "cells": "nearest"}
+    if kind in upsamplings:
         cells = torch.from_numpy(random.standard_normal((1, 7, 7)))
-        values = upsample(cells, 71, upsampling).flatten().float().numpy()
+        values = upsample(cells, 71, upsamplings[kind]).flatten().float().numpy()
     special = {
         "ties": lambda: np.round(values * 3) / 3,
         "constant": lambda: np.full_like(values, 0.25),

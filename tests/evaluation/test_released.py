@@ -34,9 +34,9 @@ def test_golden_slavc_checkpoint_becomes_a_run(slavc, tmp_path, capsys):
     torch.save({"model": slavc, "epoch": 3}, file)
     assert main(["import", str(file), "--out", str(run), "--protocol", "slavc-compat"]) == 0
     assert "SLAVC, model and ema; every tensor matched" in capsys.readouterr().out
-    for which, prefix in (("model", ""), ("ema", "momentum_")):
-        model = cacl.load(run, which).model
-        assert torch.equal(model.image_heads[1].weight, slavc[f"module.{prefix}img_proj2.weight"])
+    for prefix, finder in (("", cacl.load(run, "model")), ("momentum_", cacl.load(run, "ema"))):
+        found = finder.model.image_heads[1].get_parameter("weight")
+        assert torch.equal(found, slavc[f"module.{prefix}img_proj2.weight"])
     assert main(["import", str(file), "--out", str(run)]) == 2
 
 
@@ -81,8 +81,9 @@ def test_golden_forward_of_an_imported_checkpoint_is_that_of_slavc(golden_dir, t
     """Parity on a state dict of the released form. SLAVC's own map is golden, its networks torchvision's."""
     for file in sorted(golden_dir.glob("slavc_loss*.npz")):
         golden = {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(file).items()}
-        targets = [[golden[f"target_{kind}{head}"] for head in (1, 2)] for kind in ("img", "aud")]
-        torch.testing.assert_close(slavc_map(*targets, golden["tau"]), golden["savl"], atol=1e-4, rtol=1e-5)
+        images, sounds = ([golden[f"target_{kind}{head}"] for head in (1, 2)] for kind in ("img", "aud"))
+        found = slavc_map(images, sounds, golden["tau"])
+        torch.testing.assert_close(found, golden["savl"], atol=1e-4, rtol=1e-5)
     state = drawn(json.loads((golden_dir / "slavc_checkpoint_keys.json").read_text()))
     torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "best.pth")
     assert main(["import", str(tmp_path / "best.pth"), "--out", str(tmp_path / "run")]) == 0
@@ -101,8 +102,8 @@ def test_golden_forward_of_an_imported_checkpoint_is_that_of_slavc(golden_dir, t
         for head in (1, 2)
     ]  # fmt: skip
     images = [torch.nn.functional.conv2d(seen, *layer["img"]) for layer in layers]
-    spectrograms = [torch.nn.functional.linear(heard, *layer["aud"]) for layer in layers]
-    expected = slavc_map(images, spectrograms, tau=0.03)
+    sounds = [torch.nn.functional.linear(heard, *layer["aud"]) for layer in layers]
+    expected = slavc_map(images, sounds, tau=0.03)
     found = maps_of(finder.model)(frames, waveforms) / 0.03
     assert expected.std() > 0.1  # places differ, so that agreement says something
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)  # of cosines / 0.03, in float32

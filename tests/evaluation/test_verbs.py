@@ -42,6 +42,7 @@ from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches
 from shards.store import open_store
 from tests.helpers.ranks import run_ranks
+from tests.helpers.text import match_in
 
 CLIPS = 10
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -119,7 +120,7 @@ def test_the_evaluator_alone_gives_the_numbers_of_the_verb(evaluated):
     test, _ = open_test(evaluated, None, None)
     (batch,) = test.batches(test.store.indices, CLIPS)
     alone = Evaluator("stamps")
-    boxes, masks = ([note[name] for note in batch.annotations] for name in ("boxes", "mask"))
+    boxes, masks = ([note[name] for note in batch.annotations or ()] for name in ("boxes", "mask"))
     alone.add(maps_of(model)(batch.images, batch.waveforms).numpy(), boxes, masks=masks)
     assert alone.compute() == json.loads((evaluated / "metrics.json").read_text())["model"]
 
@@ -182,6 +183,7 @@ def model_of(run, seed):
 
 def join_labels(run, audio="wav", size=CLIPS):
     recipe = parse(Recipe, Run(run).recipe(), "recipe")
+    assert recipe.data.test is not None, "the run names its test clips"
     store = open_store(recipe.data.test)
     batches = evaluation_batches(
         store, store.indices, size, TorchDecoder(), 0, augmentation=recipe.data.augmentation, audio=audio
@@ -268,7 +270,7 @@ def test_a_control_hears_its_own_sound_over_the_same_frames(evaluated, tmp_path)
     clips, _ = open_test(evaluated)
     work = Measurement(clips, tmp_path / "parts", {}, World())
     for protocol, audio in ((PROTOCOLS["stamps"], "wav"), (CONTROLS["stamps"]["other_sound"], "other.wav")):
-        seen = []
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def maps(images, waveforms, seen=seen):
             seen.append((images, waveforms))
@@ -349,7 +351,7 @@ def test_two_evaluations_under_other_options_lie_side_by_side(run_of_many_weight
     """Promise 9: neither changes the other, and each is read by its name."""
     copy = tmp_path / "run"
     shutil.copytree(run_of_many_weights, copy)
-    kept = {}
+    kept: dict[str, dict[str, bytes]] = {}
     for words in ([], ["--weights", "ema"], ["--upsampling", "bilinear", "--checkpoint", "best"]):
         assert main(["evaluate", "--run", str(copy), *words]) == 0
         for name, files in kept.items():
@@ -416,7 +418,7 @@ def test_alpha_is_chosen_by_the_number_that_ranks_clips_best(evaluated, tmp_path
     for alpha in np.arange(11) / 10:
         mixture = alpha * scaled[0] + (1 - alpha) * scaled[1]
         quality[alpha] = average_precision_score(mask, mixture.flatten().numpy())
-    assert said["alpha"] == max(quality, key=quality.get)
+    assert said["alpha"] == max(quality, key=quality.__getitem__)
     assert 0 < said["alpha"] < 1, "the case tells a mixture from either map alone"
     assert said["reserved"] == [0] and indices.tolist() == list(range(1, CLIPS))
 
@@ -487,7 +489,7 @@ def test_tables_and_verdicts_name_the_run_that_their_numbers_are_of(page_of_two)
     }
     html = page_of_two.read_text()
     for metric, (low, high) in records["first"]["intervals"].items():
-        row = re.search(rf"<tr><td>{metric}</td>(.*?)</tr>", html)[1]
+        row = match_in(html, rf"<tr><td>{metric}</td>(.*?)</tr>")[1]
         cells = re.findall(r"<td[^>]*>([^<]*)</td>", row)[:4]
         other = records["second"]
         ends = other["intervals"][metric]
@@ -504,11 +506,11 @@ def test_tables_and_verdicts_name_the_run_that_their_numbers_are_of(page_of_two)
         metric = verdict.partition(":")[0]
         points = 100 * (numbers[0][metric] - numbers[1][metric])
         if "cannot tell" in verdict:
-            found = re.search(r"cannot tell second and first apart \(([+-][\d.]+) points", verdict)
+            found = match_in(verdict, r"cannot tell second and first apart \(([+-][\d.]+) points")
             assert float(found[1]) == pytest.approx(points, abs=0.051), verdict
         else:
-            better, by = re.search(
-                r": (\w+) is better than \w+ by ([\d.]+) points \(first − second", verdict
+            better, by = match_in(
+                verdict, r": (\w+) is better than \w+ by ([\d.]+) points \(first − second"
             ).groups()
             assert float(by) == pytest.approx(abs(points), abs=0.051)
             assert better == ("first" if (points > 0) != (metric in LOWER_IS_BETTER) else "second")
@@ -593,6 +595,7 @@ def test_the_report_in_a_real_browser(which, request, tmp_path):
     """No console errors, pictures and players present; measured by Chromium itself."""
     page, probed = request.getfixturevalue(which), tmp_path / "report.html"
     probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
+    assert CHROMIUM is not None
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"]
     options += ["--remote-debugging-port=0", "--enable-logging=stderr"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", probed.as_uri()]
@@ -600,6 +603,7 @@ def test_the_report_in_a_real_browser(which, request, tmp_path):
     with subprocess.Popen([CHROMIUM, *options], stderr=subprocess.PIPE, text=True) as browser:
         watchdog = threading.Timer(120, browser.kill)
         watchdog.start()
+        assert browser.stderr is not None, "it is a pipe"
         for line in browser.stderr:
             console += [line] if "CONSOLE" in line else []
             if "EBORP" in line:
@@ -607,7 +611,7 @@ def test_the_report_in_a_real_browser(which, request, tmp_path):
         browser.kill()
         watchdog.cancel()
     assert len(console) == 1, console  # the probe's own line, and no error
-    found = json.loads(re.search("PROBE(.*)EBORP", console[0])[1])
+    found = json.loads(match_in(console[0], "PROBE(.*)EBORP")[1])
     views = 2 * page.read_text().count('class="clip"')  # two sounds, or two models
     assert views >= 10
     assert found["pictures"] == found["shown"] == 2 * views  # a frame and a heat map

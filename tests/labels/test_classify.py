@@ -64,7 +64,7 @@ class Killed(Exception):
 
 def test_a_killed_run_goes_on_with_the_units_that_are_left(tmp_path):
     work = ClassifyFrames(build_classifier("efficientnet-lite0"))
-    seen = []
+    seen: list[int] = []
 
     def dies(batch):
         if len(seen) == 2:
@@ -81,6 +81,7 @@ def test_a_killed_run_goes_on_with_the_units_that_are_left(tmp_path):
     resumed = resumable_map(indices(), batches, rest, tmp_path / "parts", {"a": 1}, World())
     assert seen == indices()[::UNIT].tolist()
     whole = resumable_map(indices(), batches, work, tmp_path / "whole", {"a": 1}, World())
+    assert whole is not None and resumed is not None, "the main rank has the arrays"
     for name, rows in whole.items():
         np.testing.assert_array_equal(resumed[name], rows)
 
@@ -130,14 +131,14 @@ def test_clips_that_cannot_be_decoded_get_no_label(tmp_path):
     work = ClassifyFrames(build_classifier("efficientnet-lite0"))
     broken = (int(indices()[1]),)
     arrays = resumable_map(indices(5), lambda some: batches(some, broken), work, tmp_path, {}, World())
-    assert arrays["index"].tolist() == [1, 7, 10, 13]
+    assert arrays is not None and arrays["index"].tolist() == [1, 7, 10, 13]
     assert len(arrays["label"]) == 4
 
 
 def test_a_prediction_that_is_not_finite_names_the_clip():
     classifier = build_classifier("efficientnet-lite0")
     with torch.no_grad():
-        classifier.network.get_classifier().weight[5, 7] = float("nan")
+        classifier.network.get_parameter("classifier.weight")[5, 7] = float("nan")
     (batch,) = batches(np.array([12, 15]))
     with pytest.raises(
         UserError, match=r"clip 12: .* the classifier efficientnet-lite0 gives what is not a finite"

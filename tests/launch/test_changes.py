@@ -27,7 +27,13 @@ REFUSED = {
     ),
     "training.micro_batch_size": ("--training.micro-batch-size", "1", "training.micro_batch_size 2 → 1"),
     "training.ema_decay": ("--training.ema-decay", "0.5", "training.ema_decay None → 0.5"),
+    "no average any more": ("--training.ema-decay", "null", "training.ema_decay 0.9 → None"),
 }
+BEFORE = {
+    "engine.zero": ["--engine", "deepspeed"],
+    "no average any more": ["--training.ema-decay", "0.9"],
+}
+"""What the run began with, next to the tiny recipe."""
 TAKEN = {
     "memory": ("--loss.memory-mib", "64", "loss.memory_mib 128.0 → 64.0"),
     "length": ("--training.epochs", "5", "training.epochs 3 → 5"),
@@ -56,12 +62,12 @@ def test_every_fixed_key_is_tried_here():
 @pytest.mark.parametrize("name", REFUSED)
 def test_another_training_is_refused_by_what_was_and_what_is(started, name):
     key, value, said = REFUSED[name]
-    before = ["--engine", "deepspeed"] if name == "engine.zero" else []
+    before = BEFORE.get(name, [])
     recipe, run = started(*before)
     assert check_changes(run, load_recipe(recipe, before)) == []
     with pytest.raises(UserError, match="was trained with another recipe") as refusal:
         check_changes(run, load_recipe(recipe, [*before, key, value]))
-    assert said in str(refusal.value)
+    assert said in str(refusal.value) and "--init-from" in str(refusal.value)
 
 
 @pytest.mark.parametrize(("key", "value", "said"), TAKEN.values(), ids=TAKEN)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cacl.errors import UserError
+from cacl.training.optimization import AdamW
 from launch.config import find, load_recipe, override, read_recipe
 
 RECIPE = {"data": {"train": "data/train"}}
@@ -156,6 +157,7 @@ def test_a_recipe_on_a_base_holds_what_differs(tmp_path):
     )
     read = load_recipe(top, ["--data.workers", "1"])
     assert (read.data.train, read.data.workers, read.loss.temperature) == ("data/train", 1, 0.1)
+    assert isinstance(read.optimizer, AdamW)
     assert (read.optimizer.learning_rate, read.optimizer.beta1, read.optimizer.beta2) == (2e-3, 0.7, 0.9)
     assert read_recipe(top)["loss"]["similarity"] == {"name": "max"}, (
         "another choice forgets the one before it"

@@ -136,7 +136,11 @@ def spoiled(store, recipe, tmp_path) -> tuple[Path, int]:
 def measured(recipe: str, *overrides: str, world: World | None = None) -> dict[str, float]:
     world, read = world or World(), load_recipe(recipe, list(overrides))
     engine, _ = build(read, world, None, print, build_model)
-    return validation_of(read, engine, world)(lambda: False)
+    validate = validation_of(read, engine, world)
+    assert validate is not None, "the recipe names validation clips"
+    figures = validate(lambda: False)
+    assert figures is not None, "nothing stopped it"
+    return figures
 
 
 def test_a_clip_that_cannot_be_decoded_ends_or_is_masked_as_the_recipe_says(spoiled, recipe):

@@ -56,7 +56,9 @@ def test_the_file_gives_the_maps_of_the_run_without_the_run(run, tmp_path, which
 def test_the_weights_are_those_of_the_checkpoint_and_start_another_training(run, tmp_path) -> None:
     file = tmp_path / "given.safetensors"
     assert main(["export", "--run", str(run), "--out", str(file)]) == 0
-    trained = load_file(latest_valid(Run(run).checkpoints) / "model.safetensors")
+    checkpoint = latest_valid(Run(run).checkpoints)
+    assert checkpoint is not None
+    trained = load_file(checkpoint / "model.safetensors")
     given = load_file(file)
     assert trained.keys() == given.keys()
     assert all(torch.equal(given[name], trained[name]) for name in trained)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import cacl
 from cacl.files import sha256_file, write_json
+from cacl.model.audio import SmallCnn
 from cacl.runs.directory import Run
 from cacl.runs.renamed import TENSORS, OlderNames, rename_keys
 from launch.config import load_recipe
@@ -56,7 +57,7 @@ def test_an_older_recipe_is_read_with_one_warning(tmp_path):
         part in sentence
         for part in ("model.sound is model.audio now", "margin is margin-nce", "image-to-audio")
     )
-    assert recipe.model.audio.channels == 32
+    assert isinstance(recipe.model.audio, SmallCnn) and recipe.model.audio.channels == 32
     assert (recipe.loss.objective.name, recipe.loss.direction) == ("margin-nce", "image-to-audio")
 
 
@@ -65,6 +66,7 @@ def test_older_names_on_the_command_line_are_read_too(tmp_path):
     path.write_text(yaml.safe_dump({"data": {"train": "clips"}}))
     with pytest.warns(OlderNames) as seen:
         recipe = load_recipe(path, ["--model.sound.channels", "64", "--loss.direction", "audio"])
+    assert isinstance(recipe.model.audio, SmallCnn)
     assert (recipe.model.audio.channels, recipe.loss.direction) == (64, "audio-to-image")
     assert len(seen) == 2, "one for each word"
 

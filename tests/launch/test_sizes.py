@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from cacl.errors import UserError
 from launch.jobs.recipe import DataOptions, Recipe
 from launch.jobs.sizes import check_sizes
 from shards.order import ClassAware, Lanes
+from tests.helpers.text import match_in
 
 EMPTY = Recipe(DataOptions(train="x"))
 CLIPS = np.arange(2000, dtype=np.int64)
@@ -60,7 +60,7 @@ def test_the_batch_size_that_is_proposed_fits(batch, lanes):
     said = refusal(batch, 1, Lanes(lanes=lanes), 1)
     assert bool(said) == bool(batch % lanes)
     if said:
-        proposed = int(re.search(r"use (\d+), or other lanes$", said)[1])
+        proposed = int(match_in(said, r"use (\d+), or other lanes$")[1])
         assert batch < proposed < batch + lanes
         assert proposed % lanes == 0 and refusal(proposed, 1, Lanes(lanes=lanes), 1) == ""
 

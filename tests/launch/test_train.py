@@ -100,6 +100,7 @@ def test_cacl_train_starts_ranks_passes_signals_on_and_resumes(tmp_path, recipe)
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None and process.stderr is not None, "they are pipes"
     while not (run / "train.jsonl").exists() or len((run / "train.jsonl").read_text().splitlines()) < 3:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
@@ -111,7 +112,8 @@ def test_cacl_train_starts_ranks_passes_signals_on_and_resumes(tmp_path, recipe)
     assert f"weights from {given}; " in said and "not in the file: nothing" in said
     assert f"stopped on a signal; go on with --resume --run-dir {run}" in said
     record = json.loads((run / "train.jsonl").read_text().splitlines()[-1])
-    assert latest_valid(run / "checkpoints").name == f"step-{record['step']}"
+    newest = latest_valid(run / "checkpoints")
+    assert newest is not None and newest.name == f"step-{record['step']}"
     assert record["world_size"] == 2
     wanted = {
         "step",

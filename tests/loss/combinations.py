@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
+from typing import Any, get_args
 
 from cacl.errors import UserError
 from cacl.loss import LossOptions
 from cacl.loss.objectives import Contrast, InfoNCE, MarginNCE, Sigmoid, SupCon
+from cacl.loss.options import Direction, ObjectiveOptions, PositivesOptions, SimilarityOptions
 from cacl.loss.positives import (
     ConfidenceWeighted,
     Confident,
@@ -24,7 +27,7 @@ from cacl.loss.similarities import (
     TriMapSimilarity,
 )
 
-SIMILARITIES = {
+SIMILARITIES: dict[str, SimilarityOptions] = {
     "mean": MeanSimilarity(),
     "max": MaxSimilarity(),
     "log-sum-exp": LogSumExpSimilarity(sharpness=5.0),
@@ -32,7 +35,7 @@ SIMILARITIES = {
     "tri-map": TriMapSimilarity(softness=0.2),
     "tri-map with its quirk": TriMapSimilarity(softness=0.2, diagonal="times-minus-99"),
 }
-POSITIVES = [
+POSITIVES: list[PositivesOptions] = [
     OwnClip(),
     SameClass(),
     SameClass(number_of_classes=3),
@@ -43,7 +46,7 @@ POSITIVES = [
     FalseNegatives(top=2, above=-0.1),
     FalseNegatives(top=3, above=-1.0, mode="attract", from_step=1),
 ]
-OBJECTIVES = [
+OBJECTIVES: list[ObjectiveOptions] = [
     Contrast(),
     InfoNCE(),
     MarginNCE(margin=-0.3),
@@ -52,11 +55,10 @@ OBJECTIVES = [
     Sigmoid(bias=-1.0),
 ]
 
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
-DIRECTIONS = ("image-to-audio", "audio-to-image", "both")
 
-
-def combinations(similarity: str, every_direction: bool, **common: object) -> dict[str, LossOptions]:
+def combinations(similarity: str, every_direction: bool, **common: Any) -> dict[str, LossOptions]:
     """LossOptions with one of the SIMILARITIES, all positives and objectives, in every direction or one each.
 
     What is refused in its direction stands in direction image-to-audio.
@@ -64,7 +66,7 @@ def combinations(similarity: str, every_direction: bool, **common: object) -> di
     found = {}
     for (p, positives), (o, objective) in product(enumerate(POSITIVES), enumerate(OBJECTIVES)):
         for direction in DIRECTIONS if every_direction else (DIRECTIONS[(p + o) % 3],):
-            parts = {
+            parts: dict[str, Any] = {
                 "similarity": SIMILARITIES[similarity],
                 "positives": positives,
                 "objective": objective,
@@ -78,7 +80,7 @@ def combinations(similarity: str, every_direction: bool, **common: object) -> di
     return found
 
 
-def every_part(similarity: str, **common: object) -> dict[str, LossOptions]:
+def every_part(similarity: str, **common: Any) -> dict[str, LossOptions]:
     """Few of the `combinations`, in which all positives, objectives and directions stand."""
     every = list(combinations(similarity, False, **common).items())
     count = len(OBJECTIVES)
@@ -87,5 +89,11 @@ def every_part(similarity: str, **common: object) -> dict[str, LossOptions]:
 
 def heads_of(options: LossOptions) -> int:
     """Heads that a loss is tested with."""
-    needed = {part.heads for part in (options.similarity, options.objective, *options.regularizers)} - {None}
+    parts = (options.similarity, options.objective, *options.regularizers)
+    needed = {part.heads for part in parts if part.heads is not None}
     return needed.pop() if needed else 2
+
+
+def named(name: str) -> Callable[[str], str]:
+    """For `assert_close`: what it says, after the name of the combination."""
+    return lambda message: f"{name}: {message}"

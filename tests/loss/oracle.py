@@ -19,7 +19,7 @@ def oracle(embeddings: Embeddings, clips: ClipLabels, options: LossOptions, step
     views = [(embeddings.image, embeddings.audio)]
     if targets is not None:
         views = [(embeddings.image, targets.audio), (targets.image, embeddings.audio)]
-    total = 0
+    total = torch.zeros((), dtype=embeddings.image.dtype)
     for maps, audio in views:
         score, extra, scale_left = SIMILARITY[options.similarity.name](
             maps, audio, clips, scale, options.similarity

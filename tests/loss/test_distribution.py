@@ -18,12 +18,13 @@ from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity
 from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
+from tests.helpers.gradients import gradient_of
 from tests.helpers.memory import peak_memory
 from tests.helpers.ranks import run_ranks
 from tests.helpers.waiting import NeverWaits
 from tests.loss.batches import embed, random_clips, random_parameters, take
 from tests.loss.cases import N
-from tests.loss.combinations import SIMILARITIES, combinations, every_part, heads_of
+from tests.loss.combinations import DIRECTIONS, SIMILARITIES, Direction, combinations, every_part, heads_of
 
 
 def leaves(options: LossOptions, n: int = N, dtype=torch.float64) -> Embeddings:
@@ -84,7 +85,7 @@ TRAFFIC = [
         SameClass(number_of_classes=8),
         SoftOverlap(),
     )
-    for direction in ("image-to-audio", "audio-to-image", "both")
+    for direction in DIRECTIONS
 ] + [LossOptions(objective=Sigmoid())]
 
 
@@ -96,6 +97,7 @@ def traffic_by_kind(world: World, every: list[LossOptions]) -> list[dict[str, in
     """Bytes that this rank receives by each collective, for a loss and its backward."""
     n = N // world.size
     clips = take(random_clips(N), slice(world.rank * n, (world.rank + 1) * n))
+    assert clips.soft is not None
     clips = replace(clips, soft=clips.soft.float())
     found = []
     for options in every:
@@ -120,7 +122,7 @@ def test_class_sums_travel_where_they_are_fewer_than_the_clips_in_all_directions
     all_audio, columns, sums = 12 * 10 * 4, 12 * 6 * 4, 2 * (9 * 10 * 4) // 2  # 8 classes and the clips alone
     gathered = {"all_gather": clips + all_audio, "reduce_scatter": all_audio, "all_reduce": logged}
     with_columns = {"all_gather": clips + all_audio + columns, "reduce_scatter": all_audio + columns}
-    expected = {
+    expected: dict[tuple[Direction, int], dict[str, int]] = {
         # one sum of classes is moved twice, forward and again backward: 2 * 9 < 24
         ("image-to-audio", 8): {"all_gather": clips, "all_reduce": 2 * sums + logged},
         ("audio-to-image", 8): {"all_gather": clips, "all_reduce": 2 * sums + logged},
@@ -172,8 +174,8 @@ def test_under_bf16_autocast_reductions_stay_in_float32(similarity: str) -> None
         wanted.loss.backward()
         assert found.per_clip.dtype == torch.float32
         assert torch.equal(found.per_clip, wanted.per_clip)
-        assert torch.equal(half.image.grad, single.image.grad.bfloat16())
-        assert torch.equal(half.audio.grad, single.audio.grad.bfloat16())
+        assert torch.equal(gradient_of(half.image), gradient_of(single.image).bfloat16())
+        assert torch.equal(gradient_of(half.audio), gradient_of(single.audio).bfloat16())
 
 
 def peak_of(options: LossOptions, n: int, pixels: int = 9) -> int:

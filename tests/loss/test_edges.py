@@ -16,7 +16,7 @@ from cacl.loss.similarities import MaxSimilarity, TriMapSimilarity
 from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 from tests.loss.batches import embed, random_clips, random_parameters
-from tests.loss.combinations import SIMILARITIES, combinations, every_part, heads_of
+from tests.loss.combinations import SIMILARITIES, combinations, every_part, heads_of, named
 
 N = 6
 RANDOM = random_clips(N)
@@ -42,9 +42,9 @@ def loss_of(clips: ClipLabels, vectors: str, options: LossOptions, dtype=torch.f
     scalars = {
         name: torch.tensor(v, dtype=dtype, requires_grad=True) for name, v in options.scalars().items()
     }
-    leaves = [units.image.to(dtype).requires_grad_(), units.audio.to(dtype).requires_grad_()]
-    terms = global_loss(Embeddings(*leaves, scalars), clips, options, World(), step=1)
-    gradients = torch.autograd.grad(terms.loss, [*leaves, *scalars.values()], allow_unused=True)
+    image, audio = units.image.to(dtype).requires_grad_(), units.audio.to(dtype).requires_grad_()
+    terms = global_loss(Embeddings(image, audio, scalars), clips, options, World(), step=1)
+    gradients = torch.autograd.grad(terms.loss, [image, audio, *scalars.values()], allow_unused=True)
     return terms, [gradient for gradient in gradients if gradient is not None]
 
 
@@ -70,7 +70,7 @@ def test_far_logits_are_those_of_float64() -> None:
         double, _ = loss_of(RANDOM, "any", options, torch.float64)
         # Logits of 1000 in float32 carry errors of 1000 * 2^-23; the sigmoid's sum has N of them.
         torch.testing.assert_close(
-            single.per_clip.double(), double.per_clip, rtol=1e-3, atol=1e-3, msg=lambda m, k=name: f"{k}: {m}"
+            single.per_clip.double(), double.per_clip, rtol=1e-3, atol=1e-3, msg=named(name)
         )
 
 
@@ -111,6 +111,7 @@ def test_a_temperature_at_its_bound_can_leave_it(bound: float) -> None:
 
     def gradient() -> float:
         scale = options.scale(scalars)
+        assert isinstance(scale, torch.Tensor), "a learned scale is a tensor"
         assert scale.item() <= 1 / bound * (1 + 1e-6)
         return float(torch.autograd.grad(scale, scalars["logit_scale"])[0])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cacl.loss import LossOptions, global_loss
 from cacl.loss.objectives import InfoNCE
+from cacl.loss.options import SimilarityOptions
 from cacl.loss.positives import OwnClip
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity, MeanSimilarity
@@ -55,7 +56,7 @@ def fnac_by_loop(embeddings: Embeddings, valid: list[bool], pool) -> Tensor:
     maps, audio = embeddings.image[:, 0], embeddings.audio[:, 0]
     there = [i for i in range(len(valid)) if valid[i]]
     front = {i: foreground(maps[i], audio[i]) for i in there}
-    whole = {i: sum(maps[i]) / len(maps[i]) for i in there}
+    whole = {i: maps[i].sum(0) / len(maps[i]) for i in there}
     total = torch.zeros((), dtype=torch.float64)
     for i in there:
         pair = shares_of([pool([pixel @ audio[j] for pixel in maps[i]]) / TEMPERATURE for j in there])
@@ -68,7 +69,7 @@ def fnac_by_loop(embeddings: Embeddings, valid: list[bool], pool) -> Tensor:
     return total / len(there)
 
 
-POOLS = {
+POOLS: dict[str, tuple[SimilarityOptions, Callable[[list[Tensor]], Tensor]]] = {
     "max": (MaxSimilarity(), lambda cosines: torch.stack(cosines).max()),
     "mean": (MeanSimilarity(), lambda cosines: torch.stack(cosines).mean()),
 }

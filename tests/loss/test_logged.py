@@ -82,7 +82,7 @@ def plain_counts(options: LossOptions) -> dict[str, float]:
     clips = inputs(options)[1]
     label = clips.label.tolist()
     there = [i for i in range(N) if clips.valid[i]]
-    without = {"positives": set(), "negatives": set()}
+    without: dict[str, set[int]] = {"positives": set(), "negatives": set()}
     weight, similarity = {"positives": 0.0, "negatives": 0.0}, {"positives": 0.0, "negatives": 0.0}
     for score, *related in directions(options):
         for kind, weight_of in zip(("positives", "negatives"), related, strict=True):
@@ -147,11 +147,12 @@ def test_what_is_logged_on_three_ranks_is_a_plain_count_over_all() -> None:
 
 
 def test_own_pairs_that_are_predicted_have_no_negatives() -> None:
-    """SSPL: the similarity is that of the attended image and the own_audio, of valid clips."""
+    """SSPL: the similarity is that of the attended image and the own sound, of valid clips."""
     options = LossOptions(positives=OwnClip(), objective=Sspl())
     maps, audio, _ = random_parameters(N, channels=4)
-    head = options.head(4).double().eval()
-    embeddings, clips = head(embed(maps, audio)), random_clips(N, invalid=INVALID)
+    head = options.head(4)
+    assert head is not None, "SSPL learns a predictor"
+    embeddings, clips = head.double().eval()(embed(maps, audio)), random_clips(N, invalid=INVALID)
     counts = global_loss(embeddings, clips, options, World()).logged
     there = [i for i in range(N) if i not in INVALID]
     image, own_audio = embeddings.extra["image"], embeddings.audio[:, 0]

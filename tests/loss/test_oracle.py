@@ -13,7 +13,7 @@ from cacl.loss.positives import Curriculum, FalseNegatives, OwnClip, SameClass
 from cacl.types import Embeddings
 from cacl.world import World
 from tests.loss.batches import embed, random_clips, random_parameters
-from tests.loss.combinations import SIMILARITIES, combinations, heads_of
+from tests.loss.combinations import SIMILARITIES, combinations, heads_of, named
 from tests.loss.oracle import oracle
 
 N = 7
@@ -50,9 +50,7 @@ def check(similarity: str, every_direction: bool, targets: list[bool]) -> None:
                     target,
                 )
                 # float64; logits reach 30, so that sums of exponentials agree to about 1e-13 relatively.
-                torch.testing.assert_close(
-                    found, expected, rtol=1e-10, atol=1e-10, msg=lambda m, k=name: f"{k}: {m}"
-                )
+                torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10, msg=named(name))
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)

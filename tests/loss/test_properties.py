@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Literal
 
 import hypothesis.strategies as st
 import pytest
@@ -111,7 +112,7 @@ def test_log_sum_exp_tends_to_mean_and_to_max() -> None:
 
 
 @pytest.mark.parametrize("average", ["out", "in"])
-def test_supcon_with_one_positive_is_infonce(average: str) -> None:
+def test_supcon_with_one_positive_is_infonce(average: Literal["out", "in"]) -> None:
     def loss(objective):
         options = LossOptions(positives=OwnClip(), objective=objective, direction="both")
         return per_clip(inputs(options, 1), random_clips(N), options)
@@ -136,7 +137,7 @@ def test_one_class_and_a_class_for_every_clip_are_the_ends_of_same_class() -> No
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_gradcheck_of_every_part(similarity: str) -> None:
     clips = random_clips(5, invalid=(1,))
-    common = {"temperature": 0.5, "learn_temperature": True, "memory_mib": 0.0005}
+    common: dict[str, Any] = {"temperature": 0.5, "learn_temperature": True, "memory_mib": 0.0005}
     every = every_part(similarity, **common)
     if SIMILARITIES[similarity].heads != 2:
         every["fnac"] = LossOptions(similarity=SIMILARITIES[similarity], regularizers=(Fnac(),), **common)
@@ -153,8 +154,8 @@ def test_gradcheck_of_every_part(similarity: str) -> None:
         assert torch.autograd.gradcheck(loss, (maps.requires_grad_(), audio.requires_grad_(), *values)), name
 
 
-SSPL = {"objective": Sspl(), "positives": OwnClip()}
-REFUSED = {
+SSPL: dict[str, Any] = {"objective": Sspl(), "positives": OwnClip()}
+REFUSED: dict[str, dict[str, Any]] = {
     "objective sigmoid has no directions": {"objective": Sigmoid(), "direction": "both"},
     "sspl compares own pairs only: similarity": {**SSPL, "similarity": MaxSimilarity()},
     "sspl compares own pairs only: positives": {"objective": Sspl()},

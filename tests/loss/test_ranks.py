@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -17,7 +18,7 @@ from cacl.loss.similarities import MaxSimilarity
 from cacl.world import World
 from tests.helpers.ranks import run_ranks
 from tests.loss.cases import Case, sgd_step
-from tests.loss.combinations import SIMILARITIES, combinations
+from tests.loss.combinations import SIMILARITIES, combinations, named
 
 SHARES = {2: (10, 14), 3: (7, 9, 8), 4: (5, 8, 2, 9)}
 
@@ -32,12 +33,10 @@ def check(cases: dict[str, Case], size: int, shares: Sequence[int] | None) -> No
     for result in run_ranks(size, steps, list(cases.values()), shares):
         for name, found, wanted in zip(cases, result, expected, strict=True):
             # Only the order of sums differs in float64, of a few hundred terms of size 1.
-            torch.testing.assert_close(
-                found, wanted, rtol=1e-10, atol=1e-10, msg=lambda m, k=name: f"{k}: {m}"
-            )
+            torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10, msg=named(name))
 
 
-COMMON = {"temperature": 0.2, "learn_temperature": True}
+COMMON: dict[str, Any] = {"temperature": 0.2, "learn_temperature": True}
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 
 from cacl.loss import LossOptions, global_loss
 from cacl.loss.positives import OwnClip
-from cacl.loss.sspl import Sspl
+from cacl.loss.sspl import Predictor, Sspl
 from cacl.world import World
+from tests.helpers.gradients import gradient_of
 from tests.helpers.ranks import run_ranks
 from tests.loss.batches import embed, random_clips, random_parameters, take
 
@@ -16,10 +17,10 @@ OPTIONS = LossOptions(positives=OwnClip(), objective=Sspl(attention_temperature=
 N, CHANNELS = 6, 5
 
 
-def predictor() -> torch.nn.Module:
+def predictor() -> Predictor:
     torch.manual_seed(0)
     head = OPTIONS.head(CHANNELS)
-    assert head is not None
+    assert isinstance(head, Predictor)
     return head.double().eval()
 
 
@@ -32,7 +33,7 @@ def step(world: World) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     clips = take(random_clips(N, invalid=(1,)), rows)
     terms = global_loss(head(embed(maps[rows], audio[rows])), clips, OPTIONS, world)
     terms.loss.backward()
-    gradients = {name: world.sum(p.grad) / world.size for name, p in head.named_parameters()}
+    gradients = {name: world.sum(gradient_of(p)) / world.size for name, p in head.named_parameters()}
     return world.gather_rows(terms.per_clip.detach()), gradients
 
 

@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from cacl.loss import LossOptions, distributed, global_loss, sums
 from cacl.loss.batch import GlobalBatch
@@ -75,7 +76,7 @@ def trapped_step(world: World, trap: str | None, options: LossOptions):
     """`sgd_step` as another code would take it."""
     if trap == "plain gather":
         world = PlainGather(world.rank, world.size)
-    with TRAPS.get(trap, contextlib.nullcontext)():
+    with TRAPS[trap]() if trap in TRAPS else contextlib.nullcontext():
         return sgd_step(world, Case(options))
 
 
@@ -122,23 +123,24 @@ def bytes_reduced(world: World, in_every_micro_batch: bool) -> tuple[int, int]:
         exchanged.append(bucket.buffer().nbytes)
         return allreduce_hook(world.group, bucket)
 
+    assert isinstance(engine.wrapped, DistributedDataParallel)
     engine.wrapped.register_comm_hook(None, counted)
-    if in_every_micro_batch:
-        engine.synchronizing = lambda wanted: contextlib.nullcontext()
+    always = mock.patch.object(engine, "synchronizing", lambda wanted: contextlib.nullcontext())
     images, all_audio, clips = inputs()
     share = len(images) // world.size
     rows = slice(world.rank * share, (world.rank + 1) * share)
     micro_batches = list(zip(images[rows].split(2), all_audio[rows].split(2), strict=True))
     options = LossOptions(learn_temperature=True)
-    train_step(
-        engine,
-        micro_batches,
-        rows_of(clips, rows),
-        lambda embeddings, own: global_loss(embeddings, own, options, world),
-        seed=0,
-        step=0,
-        learning_rate_factor=1.0,
-    )
+    with always if in_every_micro_batch else contextlib.nullcontext():
+        train_step(
+            engine,
+            micro_batches,
+            rows_of(clips, rows),
+            lambda embeddings, own: global_loss(embeddings, own, options, world),
+            seed=0,
+            step=0,
+            learning_rate_factor=1.0,
+        )
     return sum(exchanged), sum(parameter.nbytes for parameter in engine.parameters)
 
 

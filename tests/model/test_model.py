@@ -1,6 +1,7 @@
 """The localizer: shapes, what is frozen, what is learned, and that a seed decides the weights alone."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,9 +134,13 @@ def test_every_head_sees_the_same_features_and_writes_its_own_vectors():
     features, heard = model.image_trunk(pixels), model.audio_trunk(spectrograms)
     embeddings = model(pixels, spectrograms)
     for h in range(3):
-        maps = torch.einsum("nchw,dc->nhwd", features, model.image_heads[h].weight[:, :, 0, 0])
-        maps = (maps + model.image_heads[h].bias).flatten(1, 2)
-        vectors = heard @ model.audio_heads[h].weight.T + model.audio_heads[h].bias
+        (seen, of_image), (weight, of_audio) = (
+            (head.get_parameter("weight"), head.get_parameter("bias"))
+            for head in (model.image_heads[h], model.audio_heads[h])
+        )
+        maps = torch.einsum("nchw,dc->nhwd", features, seen[:, :, 0, 0])
+        maps = (maps + of_image).flatten(1, 2)
+        vectors = heard @ weight.T + of_audio
         # float32; vectors of length 1.
         torch.testing.assert_close(
             embeddings.image[:, h], functional.normalize(maps, dim=-1), atol=1e-5, rtol=0
@@ -148,6 +153,7 @@ def test_every_head_sees_the_same_features_and_writes_its_own_vectors():
 def test_the_small_sound_trunk_gives_mean_and_maximum_of_what_its_convolutions_leave():
     trunk = audio.SmallCnn(channels=16).build().eval()
     spectrograms = torch.randn(2, 1, 64, 101, generator=torch.Generator().manual_seed(0))
+    assert isinstance(trunk.body, torch.nn.Sequential)
     left = trunk.body[:-1](spectrograms).flatten(2)
     assert left.shape[2] > 1
     torch.testing.assert_close(trunk(spectrograms), torch.cat([left.mean(2), left.amax(2)], 1))
@@ -174,6 +180,7 @@ def test_the_papers_sound_trunk_is_torchvisions_resnet_with_a_maximum_over_place
 def test_timms_networks_get_pixels_as_timm_says_that_they_were_trained(name):
     trunk = image.Timm(model=name).build()
     configuration = timm.get_pretrained_cfg(name)
+    assert configuration is not None
     images = torch.arange(256).to(torch.uint8).repeat(3, 2, 1)[None]
     for channel in range(3):
         expected = (images[0, channel] / 255 - configuration.mean[channel]) / configuration.std[channel]
@@ -181,7 +188,7 @@ def test_timms_networks_get_pixels_as_timm_says_that_they_were_trained(name):
 
 
 def test_the_frozen_efficientnet_is_timms_up_to_its_fifth_stage():
-    network = timm.create_model("tf_efficientnet_lite0").eval()
+    network: Any = timm.create_model("tf_efficientnet_lite0").eval()
     state = torch.load(efficientnet_file(), weights_only=True)
     network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)))
     images, waveforms = inputs(6, 224)
@@ -262,9 +269,9 @@ def test_golden_slavc_map(golden_dir):
         # SLAVC evaluates with the moving average of its weights: the targets of training.
         maps = torch.stack([golden["target_img1"], golden["target_img2"]], dim=1)
         audio = torch.stack([golden["target_aud1"], golden["target_aud2"]], dim=1)
-        grid = tuple(maps.shape[-2:])
+        height, width = maps.shape[-2:]
         maps = functional.normalize(maps.flatten(3).transpose(2, 3), dim=-1)
-        found = localization_map(maps, functional.normalize(audio, dim=-1), grid) / golden["tau"]
+        found = localization_map(maps, functional.normalize(audio, dim=-1), (height, width)) / golden["tau"]
         torch.testing.assert_close(found, golden["savl"], atol=1e-4, rtol=1e-5)
 
 

@@ -20,7 +20,7 @@ def test_golden_slavc_checkpoint_keys(golden_dir):
         }
         model.load_state_dict(half)
         expected = checkpoint[f"module.{prefix}img_proj2.bias"]
-        assert torch.equal(model.image_heads[1].bias, expected)
+        assert torch.equal(model.image_heads[1].get_parameter("bias"), expected)
         expected = checkpoint[f"module.{prefix}audnet.layer4.1.conv2.weight"]
         assert torch.equal(model.state_dict()["audio_trunk.body.layer4.1.conv2.weight"], expected)
 

@@ -94,7 +94,7 @@ def test_kernels_lie_with_channels_innermost_where_that_is_wanted(wanted):
     model = Localizer(SMALL, seed=1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     speed_up(model, False, wanted, False)
-    kernel = model.image_trunk.body[3].weight
+    kernel = model.image_trunk.body.get_parameter("3.weight")
     assert kernel.is_contiguous(memory_format=torch.channels_last) == wanted
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -103,6 +103,7 @@ def test_kernels_lie_with_channels_innermost_where_that_is_wanted(wanted):
 def test_a_moving_average_does_not_compute_through_the_model_it_was_copied_from(option):
     model = model_of(SMALL, **{option: True})
     average = Ema(model, 0.9).module
+    assert isinstance(average, Localizer)
     prepared = average.prepare(*inputs())
     before = average.image_trunk.forward(prepared[0])
     with torch.no_grad():

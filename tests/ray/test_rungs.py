@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from cacl.errors import UserError
@@ -35,11 +37,12 @@ def test_decisions_are_those_of_rays_asha(
     if sorted(ours.scores) != theirs:  # a logarithm rounded down: Ray lacks the rung at the very end
         assert sorted(ours.scores)[:-1] == theirs and sorted(ours.scores)[-1] == last
         return
-    trials = {name: SimpleNamespace(trial_id=name) for name in "abcdefgh"}
+    controller = mock.Mock(spec=TuneController)
+    trials = {name: mock.Mock(spec=Trial, trial_id=name) for name in "abcdefgh"}
     for trial in trials.values():
-        ray.on_trial_add(None, trial)
+        ray.on_trial_add(controller, trial)
     for name, step, score in reports:
-        decision = ray.on_trial_result(None, trials[name], {"step": step, "score": score})
+        decision = ray.on_trial_result(controller, trials[name], {"step": step, "score": score})
         assert ours.enter(name, step, score) == (decision == TrialScheduler.CONTINUE)
 
 

@@ -167,7 +167,8 @@ def test_another_space_is_refused(swept: Swept) -> None:
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
     """Start the sweep on two processors."""
-    words = [CACL, "sweep", "tiny.yaml", "--space", "space.yaml", "--out", "sweep", "--cpus", "2", *more]
+    words: list[str | Path] = [CACL, "sweep", "tiny.yaml", "--space", "space.yaml", "--out", "sweep"]
+    words += ["--cpus", "2", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

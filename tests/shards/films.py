@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
 
 
 def bunny() -> Path:
@@ -37,12 +38,11 @@ def film(
         audio = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 16000)) / 16000)
     with av.open(str(path), "w") as container:
         if picture:
-            video = container.add_stream(
-                codec, rate=fps, options={"g": str(gop), "bf": "2"} if codec == "h264" else {}
-            )
+            options = {"g": str(gop), "bf": "2"} if codec == "h264" else {}
+            video = _video(container, codec, fps, options)
             video.width, video.height, video.pix_fmt = *size, "yuv420p"
         if not silent:
-            audio_stream = container.add_stream(audio_codec, rate=16000, layout="mono")
+            audio_stream = _audio(container, audio_codec)
         if picture:
             for number in range(round(seconds * fps)):
                 image = np.zeros((size[1], size[0], 3), np.uint8)
@@ -54,8 +54,20 @@ def film(
         if not silent:
             for at in range(0, len(audio), 1024):
                 part = audio[at : at + 1024].astype(np.float32)[None]
-                frame = av.AudioFrame.from_ndarray(part, format="flt", layout="mono")
-                frame.sample_rate, frame.pts, frame.time_base = 16000, at, Fraction(1, 16000)
-                container.mux(audio_stream.encode(frame))
+                samples = av.AudioFrame.from_ndarray(part, format="flt", layout="mono")
+                samples.sample_rate, samples.pts, samples.time_base = 16000, at, Fraction(1, 16000)
+                container.mux(audio_stream.encode(samples))
             container.mux(audio_stream.encode(None))
     return path
+
+
+def _video(container: OutputContainer, codec: str, fps: int, options: dict[str, str]) -> av.VideoStream:
+    stream = container.add_stream(codec, rate=fps, options=options)
+    assert isinstance(stream, av.VideoStream), f"{codec} encodes no pictures"
+    return stream
+
+
+def _audio(container: OutputContainer, codec: str) -> av.AudioStream:
+    stream = container.add_stream(codec, rate=16000, layout="mono")
+    assert isinstance(stream, av.AudioStream), f"{codec} encodes no sound"
+    return stream

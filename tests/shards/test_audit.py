@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from launch.main import main
 from shards import manifest as manifests
 from shards.audit import find_leak, read_ids, validation_split, video
-from shards.clip import encode_mask, encode_wav, members
+from shards.clip import Clip, encode_mask, encode_wav, members
 from shards.manifest import Shard
 from shards.pack import merge, pack
 from shards.plan import make_plan
@@ -126,6 +126,7 @@ def _problems_of_a_shard(out: Path, changed: dict[str, bytes]) -> list[str]:
     with TarWriter(out / manifests.shard_name(0)) as tar:
         for index, id in enumerate(plan.ids):
             clip = plan.source.read(id)
+            assert isinstance(clip, Clip), "none of them is broken"
             mask = np.ones(clip.frame.shape[:2], bool)
             clip = dataclasses.replace(clip, mask=mask, other_mask=mask, other_audio=clip.audio)
             found = members(clip, index, plan.source.storage)

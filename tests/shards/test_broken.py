@@ -100,7 +100,8 @@ def test_every_broken_video(tmp_path: Path) -> None:
         "half": ("half.mp4", "undecodable video"),
     }
     more.write_text("gone too")
-    lists, listed_out = ["--list", parts, "--list", more], tmp_path / "listed"
+    listed_out = tmp_path / "listed"
+    lists: list[str | Path] = ["--list", parts, "--list", more]
     listed = pack("videos", "--root", root, "--out", listed_out, *lists, "--max-rejected", "1")
     assert listed.returncode == 0, listed.stderr
     found = rejected(listed_out)

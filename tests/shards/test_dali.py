@@ -17,7 +17,7 @@ from shards.decoders.dali import DaliDecoder
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches, training_batches
 from shards.order import LaneOrder
-from tests.shards.tiny import smooth_picture, tiny_store
+from tests.shards.tiny import notes_of, smooth_picture, tiny_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
 
@@ -82,8 +82,8 @@ def test_both_decoders_deliver_the_same_evaluation_batches():
     assert [len(batch.index) for batch in ours] == [16, 16, 5]
     for one, other in zip(ours, torchs, strict=True):
         assert_agree(one, other)
-        assert [note["id"] for note in one.annotations] == [note["id"] for note in other.annotations]
-        assert all((note["mask"] == 255).sum() == 200 for note in one.annotations)
+        assert [note["id"] for note in notes_of(one)] == [note["id"] for note in notes_of(other)]
+        assert all((note["mask"] == 255).sum() == 200 for note in notes_of(one))
 
 
 @pytest.mark.parametrize(("size", "threads"), [(1, 2), (2, 1), (3, 1), (4, 2), (8, 1)])

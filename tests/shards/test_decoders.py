@@ -10,6 +10,7 @@ import struct
 import time
 import wave
 import zlib
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from shards.decoders.augmentation import MIDDLE, Augmentation, ClipView, corner,
 from shards.decoders.clip import DecodeSpec, Request, frame_size
 from shards.decoders.dali import DaliDecoder
 from shards.decoders.torch import TorchDecoder, decode
-from tests.shards.tiny import jpg, smooth_picture, tiny_store, wav
+from tests.shards.tiny import jpg, notes_of, smooth_picture, tiny_store, wav
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
 
@@ -246,9 +247,9 @@ def test_a_cut_member_is_a_broken_clip_wherever_it_is_cut(name, share):
     members = store.clips[1]
     members[name] = members[name][: int(share * len(members[name]))]
     batch = decode(store, Request(np.arange(3), None), DecodeSpec(SMALL, policy="mask", annotated=True))
-    assert [note["index"] for note in batch.annotations] == [0, 1, 2]
+    assert [note["index"] for note in notes_of(batch)] == [0, 1, 2]
     if name == "mask.png" and batch.valid.all():  # only what stands behind a PNG's pixels was cut off
-        assert (batch.annotations[1]["mask"] == batch.annotations[0]["mask"]).all()
+        assert (notes_of(batch)[1]["mask"] == notes_of(batch)[0]["mask"]).all()
     else:
         assert batch.valid.tolist() == [True, False, True]
 
@@ -276,7 +277,7 @@ def test_annotations_carry_decoded_masks_and_the_other_sound():
     store.clips[4]["other.mask.png"] = store.clips[4]["mask.png"]
     request = Request(np.array([4]), None)
     batch = decode(store, request, DecodeSpec(SMALL, annotated=True))
-    (annotation,) = batch.annotations
+    (annotation,) = notes_of(batch)
     assert annotation["id"] == "clip4"
     for name in ("mask", "other_mask"):
         assert annotation[name].shape == (48, 64) and annotation[name].dtype == np.uint8
@@ -293,9 +294,14 @@ def test_the_masks_of_both_objects_are_not_mistaken_for_each_other():
     Image.fromarray(other).save(buffer, "PNG")
     store.clips[4]["other.mask.png"] = buffer.getvalue()
     batch = decode(store, Request(np.array([4]), None), DecodeSpec(SMALL, annotated=True))
-    (annotation,) = batch.annotations
+    (annotation,) = notes_of(batch)
     assert (annotation["other_mask"] == other).all()
     assert annotation["mask"][:10, :20].min() == 255 and (annotation["mask"] == 255).sum() == 200
+
+
+def pid_of(child: BaseProcess) -> int:
+    assert child.pid is not None, "it was started"
+    return child.pid
 
 
 def test_workers_leave_signals_to_the_trainer_and_no_random_state_moves():
@@ -307,7 +313,7 @@ def test_workers_leave_signals_to_the_trainer_and_no_random_state_moves():
     first = next(stream)
     for child in set(torch.multiprocessing.active_children()) - others:
         for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
-            os.kill(child.pid, number)
+            os.kill(pid_of(child), number)
     assert [first.index.item(), *(batch.index.item() for batch in stream)] == list(range(20))
     assert torch.equal(before, torch.get_rng_state())
 
@@ -317,7 +323,9 @@ def _decode_until_killed(answer) -> None:
     stream = TorchDecoder().stream(tiny_store(), requests, DecodeSpec(SMALL), 1)
     next(stream)
     (worker,) = torch.multiprocessing.active_children()
-    os.kill(worker.pid, signal.SIGSTOP)  # it looks for its trainer no more than one that waits to hand over
+    os.kill(
+        pid_of(worker), signal.SIGSTOP
+    )  # it looks for its trainer no more than one that waits to hand over
     answer.send(worker.pid)
     time.sleep(600)
 

@@ -16,7 +16,7 @@ from shards.decoders.augmentation import Augmentation, corner, draw, fit_short_s
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches, training_batches
 from shards.order import LaneOrder
-from tests.shards.tiny import tiny_store
+from tests.shards.tiny import notes_of, tiny_store
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning"),
@@ -103,8 +103,8 @@ def test_a_stream_cuts_each_clip_as_its_seed_and_epoch_say():
     for index, image, audio in zip(batch.index.tolist(), batch.images, batch.waveforms, strict=True):
         view = draw(SMALL, 3, 1, index)
         y, x = corner(SMALL, view, height, width)
-        picture = Image.open(io.BytesIO(STORE.clips[index]["jpg"]))
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC).crop((x, y, x + 32, y + 32))
+        stored_frame = Image.open(io.BytesIO(STORE.clips[index]["jpg"]))
+        picture = stored_frame.resize((width, height), Image.Resampling.BICUBIC).crop((x, y, x + 32, y + 32))
         if view.mirrored:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         # Two 8-bit rounding steps in both libraries.
@@ -162,8 +162,8 @@ def test_evaluation_delivers_each_clip_once(workers, size):
     ]
     indices = [int(index) for batch in batches for index in batch.index]
     assert sorted(indices) == STORE.indices.tolist()
-    assert [note["index"] for batch in batches for note in batch.annotations] == indices
-    assert all(note["mask"].shape == (48, 64) for batch in batches for note in batch.annotations)
+    assert [note["index"] for batch in batches for note in notes_of(batch)] == indices
+    assert all(note["mask"].shape == (48, 64) for batch in batches for note in notes_of(batch))
 
 
 def test_evaluation_hears_the_silent_object_on_request():

@@ -186,9 +186,9 @@ def test_damage_is_found(once: Path, tmp_path: Path) -> None:
     for name, data in contents(once).items():
         (tmp_path / name).write_bytes(data)
     shard = tmp_path / "shard-000003.tar"
-    data = bytearray(shard.read_bytes())
-    data[5000] ^= 1
-    shard.write_bytes(data)
+    damaged = bytearray(shard.read_bytes())
+    damaged[5000] ^= 1
+    shard.write_bytes(damaged)
     with pytest.raises(UserError, match=r"shard-000003.tar: is damaged"):
         check_packed(plan, tmp_path)
 

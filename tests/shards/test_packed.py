@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import webdataset
 
 from cacl.errors import UserError
 from shards.cache import Cache
+from shards.decoders import DecoderOptions
 from shards.decoders.augmentation import Augmentation
 from shards.decoders.dali import DaliDecoder
 from shards.decoders.torch import TorchDecoder
@@ -25,13 +27,14 @@ from shards.remote import RemoteFiles
 from shards.sources.generated import Generated
 from shards.store import Store, open_store
 from tests.shards.servers import MEGABYTE
+from tests.shards.tiny import notes_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),
 ]
 
-DECODERS = {"torch": TorchDecoder(), "dali": DaliDecoder(device="cpu")}
+DECODERS: dict[str, DecoderOptions] = {"torch": TorchDecoder(), "dali": DaliDecoder(device="cpu")}
 WHOLE, EACH = 48, 24
 
 
@@ -166,7 +169,7 @@ def test_evaluation_of_packed_clips(folder, decoder):
         note
         for rank in range(3)
         for batch in evaluation_batches(store, store.indices[rank::3], 8, DECODERS[decoder], 0)
-        for note in batch.annotations
+        for note in notes_of(batch)
     ]
     assert sorted(note["index"] for note in notes) == store.indices.tolist()
     for note in notes:
@@ -218,7 +221,7 @@ def stock_dali(folder: Path, extensions: list[str], **options):
             name="reader",
             **options,
         )
-        pipeline.set_outputs(*(parts if len(extensions) > 1 else [parts]))
+        pipeline.set_outputs(*(parts if isinstance(parts, Sequence) else [parts]))
     pipeline.build()
     for _ in range(pipeline.epoch_size("reader")):
         found = pipeline.run()

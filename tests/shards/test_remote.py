@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import pickle
 import re
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -168,7 +167,7 @@ def test_a_killed_download_is_continued(server, files, monkeypatch):
     child = multiprocessing.get_context("fork").Process(target=files.local, args=wanted)
     child.start()
     assert server.held.wait(60)
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     child.join()
     server.hold_from = None
     server.release.set()

@@ -10,6 +10,7 @@ import shutil
 import wave
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -216,7 +217,7 @@ def test_the_sound_of_a_part_is_that_of_the_whole_at_its_place() -> None:
     )
 
 
-BROKEN_FILMS = {
+BROKEN_FILMS: dict[str, tuple[str, dict[str, Any]]] = {
     "still": ("still frames", {"still": True}),
     "no-sound": ("no sound", {"silent": True}),
     "no-picture": ("no video", {"picture": False}),
@@ -373,7 +374,7 @@ def test_flickr_reads_the_boxes_of_several_annotators(tmp_path: Path) -> None:
     (tmp_path / "2.xml").write_text(XML[:40])
     source = Flickr(root=tmp_path, boxes=tmp_path, storage=STORAGE)
     assert len(whole(source.read("1")).annotation["boxes"]) == 2
-    assert source.read("2").reason.startswith("unreadable XML:")
+    assert reason(source.read("2")).startswith("unreadable XML:")
     assert source.read("3") == Rejection("3", "missing: there is no such file", "3.xml")
 
 

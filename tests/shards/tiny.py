@@ -6,9 +6,12 @@ import io
 import json
 import wave
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from cacl.types import Batch
 
 
 @dataclass
@@ -80,3 +83,9 @@ def _image(pixels: np.ndarray, form: str, **options) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, form, **options)
     return buffer.getvalue()
+
+
+def notes_of(batch: Batch) -> list[dict[str, Any]]:
+    """The annotations of a batch that is decoded for an evaluation."""
+    assert batch.annotations is not None, "the batch was decoded without annotations"
+    return batch.annotations

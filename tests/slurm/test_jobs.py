@@ -181,7 +181,7 @@ def test_what_the_cluster_cannot_do_is_one_sentence(cluster, shards, words, sent
 def test_what_sbatch_refuses_is_one_sentence(cluster: Cluster, shards: Path) -> None:
     site = cluster.workspace / "site.sh"
     site.write_text(f"source {SCRIPTS}/site.sh\nexport SBATCH_CONSTRAINT=unheard-of\n")
-    words = ["submit", "train", "tiny.yaml", *ONE_RANK_A_NODE, "--site", site]
+    words = ["submit", "train", "tiny.yaml", *ONE_RANK_A_NODE, "--site", str(site)]
     done = cluster.attempt(CACL, *words)
     assert done.returncode == 2
     assert "sbatch refused the job" in done.stderr and done.stderr.count("\n") == 1, done.stderr

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from cacl.runs.directory import Run
+from tests.helpers.text import match_in
 from tests.slurm.cluster import Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(5000)]
@@ -38,7 +39,7 @@ def test_a_sweep_over_two_nodes_is_warned_and_goes_on_to_its_report(networked_cl
     (cluster.workspace / "space.yaml").write_text(SPACE)
     words = ["tiny.yaml", "--space", "space.yaml", "--out", "sweep", "--nodes", "2", "--gpus-per-node", "3"]
     printed = cluster.cacl("submit", "sweep", *words)
-    job = int(re.search(r"^sweep: job (\d+)", printed, re.M)[1])
+    job = int(match_in(printed, r"^sweep: job (\d+)", re.M)[1])
     sweep = cluster.workspace / "sweep"
     trials = [Run(sweep / "trials" / name) for name in NAMES]
 

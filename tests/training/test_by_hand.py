@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -36,6 +36,7 @@ from cacl.training.options import TrainingOptions
 from cacl.training.trainer import Plan, Training, newest_checkpoint, resume, train
 from cacl.types import Batch, ClipLabels
 from cacl.world import World
+from tests.helpers.gradients import gradient_of
 from tests.helpers.ranks import run_ranks
 from tests.training.events import numbers_in
 
@@ -83,6 +84,11 @@ def global_batch(step: int) -> Batch:
 # -- by hand ----------------------------------------------------------------------------------------------------
 
 
+def affine(head: nn.Module) -> tuple[Tensor, Tensor]:
+    """A head's weight and bias."""
+    return head.get_parameter("weight"), head.get_parameter("bias")
+
+
 def embed(model: Localizer, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
     """Maps [n, H, P, D] and sounds [n, H, D], from what a loader delivers."""
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
@@ -92,9 +98,9 @@ def embed(model: Localizer, images: Tensor, waveforms: Tensor) -> tuple[Tensor, 
     pixels = images.double().contiguous(memory_format=torch.channels_last)
     seen = model.image_trunk.body((pixels / 255 - mean) / std)
     seen, heard = functional.dropout(seen, 0.5, training=model.training), model.audio_trunk.body(spectrograms)
-    maps = [functional.conv2d(seen, head.weight, head.bias).flatten(2).mT for head in model.image_heads]
-    audio = [functional.linear(heard, head.weight, head.bias) for head in model.audio_heads]
-    maps, audio = torch.stack(maps, 1), torch.stack(audio, 1)
+    of_images = [functional.conv2d(seen, *affine(head)).flatten(2).mT for head in model.image_heads]
+    of_audio = [functional.linear(heard, *affine(head)) for head in model.audio_heads]
+    maps, audio = torch.stack(of_images, 1), torch.stack(of_audio, 1)
     return maps / maps.norm(dim=-1, keepdim=True), audio / audio.norm(dim=-1, keepdim=True)
 
 
@@ -173,32 +179,32 @@ def train_by_hand(optimizer: AdamW | SGD, micro: int) -> Trained:
         model.zero_grad()
         loss.backward()
 
-        norm = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters()))
+        norm = math.sqrt(sum(float(gradient_of(p).square().sum()) for p in model.parameters()))
         assert norm > CLIPPED_TO, "clipping is at work"
         rate = optimizer.learning_rate * rate_factor(optimizer, step)
         line = {"step": step + 1, "epoch": step // PER_EPOCH, "loss": loss.item(), "gradient_norm": norm}
         lines.append({**line, "learning_rate": rate, "logit_scale": logit_scale.item(), **counts})
         with torch.no_grad():
             for p in model.parameters():
-                gradient = p.grad * CLIPPED_TO / (norm + 1e-6)
+                gradient = gradient_of(p) * CLIPPED_TO / (norm + 1e-6)
                 decay = optimizer.weight_decay if p.ndim >= 2 else 0.0
                 first, second = state[p]
                 if optimizer is ADAMW:
                     first = 0.8 * first + 0.2 * gradient
                     second = 0.95 * second + 0.05 * gradient.square()
-                    p -= rate * decay * p
+                    p.sub_(rate * decay * p)
                     deviation = (second / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8
-                    p -= rate * first / (1 - 0.8 ** (step + 1)) / deviation
+                    p.sub_(rate * first / (1 - 0.8 ** (step + 1)) / deviation)
                 else:
                     first = 0.7 * first + gradient + decay * p
-                    p -= rate * first
+                    p.sub_(rate * first)
                 state[p] = [first, second]
             for module, inputs in moments.items():
                 means = sum(x.mean((0, 2, 3)) for x in inputs) / len(inputs)
                 variances = sum(x.var((0, 2, 3)) for x in inputs) / len(inputs)
-                module.running_mean.mul_(0.9).add_(0.1 * means)
-                module.running_var.mul_(0.9).add_(0.1 * variances)
-                module.num_batches_tracked.fill_(step + 1)
+                module.get_buffer("running_mean").mul_(0.9).add_(0.1 * means)
+                module.get_buffer("running_var").mul_(0.9).add_(0.1 * variances)
+                module.get_buffer("num_batches_tracked").fill_(step + 1)
             online = model.state_dict()
             for name, value in average.state_dict().items():
                 counter = not value.is_floating_point()
@@ -235,7 +241,7 @@ def train_part(
     micro: int,
     last_step: int,
     stop_at: int | None = None,
-    log: tuple[str, ...] = (),
+    log: tuple[Literal["tensorboard", "wandb"], ...] = (),
 ) -> str:
     """Be one rank of a training, which continues where the run has a checkpoint; return how it ended.
 
@@ -243,6 +249,7 @@ def train_part(
     """
     steps = iter(range(1, STEPS + 1))
     run, engine = Run(folder), engine_of(world, optimizer)
+    assert TRAINING.ema_decay is not None
     average = Ema(engine.module, TRAINING.ema_decay)
     found = newest_checkpoint(run, world)
     first_step = resume(engine, average, found, IDENTITY) if found else 0

@@ -98,7 +98,10 @@ def validate(world, zero):
     spectrograms = torch.randn(10, 8000, generator=draw)
     mine = torch.arange(10)[: 6 if world.is_main else 4].split(2)
     batches = (Batch(i, images[i], spectrograms[i], torch.ones(2, dtype=torch.bool)) for i in mine)
-    join = lambda index, valid: ClipLabels(index, index, torch.ones(len(index)), valid)  # noqa: E731
+
+    def join(index: torch.Tensor, valid: torch.Tensor) -> ClipLabels:
+        return ClipLabels(index, index, torch.ones(len(index)), valid)
+
     with engine.evaluating() as embed:
         assert not engine.module.training
         found = retrieval(embed, batches, join, loss, world)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tests.training.jobs import steps
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory, data) -> str:
-    changes = {"data": {"validation": str(data)}, "training": {"ema_decay": 0.9}}
+    changes: dict[str, Any] = {"data": {"validation": str(data)}, "training": {"ema_decay": 0.9}}
     return str(write_recipe(tmp_path_factory.mktemp("recipe"), data, **changes))
 
 
@@ -65,24 +66,6 @@ def test_two_ranks_one_rank_four_ranks_in_the_middle_of_an_epoch(tmp_path, data)
     # float32 sums in another order, amplified by ten steps of Adam.
     assert steps(tmp_path / "run") == pytest.approx(steps(tmp_path / "whole"), rel=2e-4)
     assert [line["world_size"] for line in Run(tmp_path / "run").records()] == [2] * 4 + [1] * 3 + [4] * 3
-
-
-CHANGES = {
-    "model": ("--model.dimension", "8", "model.dimension 16 → 8"),
-    "loss": ("--loss.temperature", "0.5", "loss.temperature 0.07 → 0.5"),
-    "order": ("--data.order.lanes", "12", "data.order.lanes 6 → 12"),
-    "optimizer": ("--optimizer", "sgd", "optimizer.name adamw → sgd"),
-    "engine": ("--engine", "deepspeed", "engine.name ddp → deepspeed"),
-    "seed": ("--training.seed", "1", "training.seed 0 → 1"),
-    "average": ("--training.ema-decay", "null", "training.ema_decay 0.9 → None"),
-}
-
-
-@pytest.mark.parametrize(("key", "value", "said"), CHANGES.values(), ids=CHANGES.keys())
-def test_a_recipe_of_another_training_is_refused(trained, recipe, key, value, said):
-    with pytest.raises(UserError, match="was trained with another recipe") as refusal:
-        check_changes(Run(trained), load_recipe(recipe, [key, value]))
-    assert said in str(refusal.value) and "--init-from" in str(refusal.value)
 
 
 def test_a_change_that_the_state_does_not_hang_on_is_taken_and_said(trained, recipe):
@@ -143,6 +126,7 @@ def test_two_trainings_do_not_write_in_one_folder(tmp_path):
     folder = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE) as holder:
         try:
+            assert holder.stdout is not None, "it is a pipe"
             assert holder.stdout.readline() == b"held\n"
             with pytest.raises(
                 UserError, match=rf"another training writes here \(host .*, process {holder.pid}\)"

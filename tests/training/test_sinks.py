@@ -79,8 +79,8 @@ logbook.close()
 """
 
 
-def show(folder: Path, **streams: int) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", SHOW, str(folder)], **streams)
+def show(folder: Path, stderr: int, stdout: int | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SHOW, str(folder)], stdout=stdout, stderr=stderr)
 
 
 def test_a_terminal_sees_a_bar(run):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from torch import Tensor
@@ -64,22 +66,22 @@ def test_a_single_micro_batch_is_computed_once_and_of_several_no_graph_is_kept(m
     """What each forward is: with a graph, whose memory lasts until its backward, or without."""
     engine, loss = engine_of(World()), parse(LossOptions, LOSS, "test")
     images, spectrograms, clips = inputs()
-    forward, seen = engine.forward, []
+    forward, seen = engine.forward, list[bool]()
 
     def watched(*prepared: Tensor) -> Embeddings:
         seen.append(torch.is_grad_enabled())
         return forward(*prepared)
 
-    engine.forward = watched
-    train_step(
-        engine,
-        list(zip(images.split(micro), spectrograms.split(micro), strict=True)),
-        clips,
-        lambda embeddings, own: global_loss(embeddings, own, loss, World()),
-        seed=0,
-        step=0,
-        learning_rate_factor=1.0,
-    )
+    with mock.patch.object(engine, "forward", watched):
+        train_step(
+            engine,
+            list(zip(images.split(micro), spectrograms.split(micro), strict=True)),
+            clips,
+            lambda embeddings, own: global_loss(embeddings, own, loss, World()),
+            seed=0,
+            step=0,
+            learning_rate_factor=1.0,
+        )
     assert seen == with_graph
 
 

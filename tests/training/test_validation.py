@@ -33,6 +33,14 @@ def label(index: torch.Tensor) -> torch.Tensor:
     return torch.where(index % 5 == 0, -1, index % 3)
 
 
+def join_labels(index: torch.Tensor, valid: torch.Tensor) -> ClipLabels:
+    return ClipLabels(index, label(index), torch.ones(len(index)), valid)
+
+
+def all_valid(index: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(index), dtype=torch.bool)
+
+
 def batches(indices: range, size: int = 4):
     for start in range(0, len(indices), size):
         index = torch.tensor(list(indices[start : start + size]))
@@ -42,11 +50,11 @@ def batches(indices: range, size: int = 4):
 
 def measure(world: World, name: str, stop=lambda: False) -> dict[str, float] | None:
     share = range(world.rank * N // world.size, (world.rank + 1) * N // world.size)
-    similarity = {"max": MaxSimilarity(), "mean": MeanSimilarity()}[name]
-    join = lambda index, valid: ClipLabels(index, label(index), torch.ones(len(index)), valid)  # noqa: E731
+    loss = LossOptions(similarity=MaxSimilarity() if name == "max" else MeanSimilarity())
     model = Table()
-    embed = lambda batch: model(batch.images, batch.waveforms)  # noqa: E731
-    return retrieval(embed, batches(share), join, LossOptions(similarity=similarity), world, stop)
+    return retrieval(
+        lambda batch: model(batch.images, batch.waveforms), batches(share), join_labels, loss, world, stop
+    )
 
 
 def oracle(name: str) -> dict[str, float]:
@@ -89,15 +97,14 @@ def pointing(world: World, spectrograms: list[list[float]], images: list[list[fl
     """Retrieval among clips of one place each, this rank's share of them, two a batch."""
     n, scalars = len(spectrograms), {"logit_scale": torch.tensor(4.0)}
     share = torch.arange(n)[world.rank * n // world.size : (world.rank + 1) * n // world.size]
-    valid = lambda index: torch.ones(len(index), dtype=torch.bool)  # noqa: E731
     return retrieval(
         lambda batch: Embeddings(
             torch.tensor(images)[batch.index, None, None],
             torch.tensor(spectrograms)[batch.index, None],
             scalars,
         ),
-        (Batch(index, torch.zeros(len(index), 3, 2, 2), index, valid(index)) for index in share.split(2)),
-        lambda index, valid: ClipLabels(index, label(index), torch.ones(len(index)), valid),
+        (Batch(index, torch.zeros(len(index), 3, 2, 2), index, all_valid(index)) for index in share.split(2)),
+        join_labels,
         options,
         world,
     )
@@ -128,14 +135,14 @@ def test_a_similarity_that_uses_the_temperature_is_validated_with_the_learned_on
     found = {}
     for scale in (1.0, 20.0):
         scalars = {"logit_scale": torch.tensor(scale).double().log()}
-        join = lambda index, valid: ClipLabels(index, label(index), torch.ones(len(index)), valid)  # noqa: E731
         measured = retrieval(
             lambda batch: Embeddings(maps[batch.index], audio[batch.index], scalars),  # noqa: B023
-            [Batch(i, i, i, torch.ones(8, dtype=torch.bool)) for i in torch.arange(24).split(8)],
-            join,
+            [Batch(i, i, i, all_valid(i)) for i in torch.arange(24).split(8)],
+            join_labels,
             loss,
             World(),
         )
+        assert measured is not None, "nothing stopped it"
         first, second = (scale * torch.einsum("nhpd,mhd->nhpm", maps, audio)).exp().unbind(1)
         pair = (first / first.sum(2, keepdim=True) * second / second.sum(1, keepdim=True)).sum(1)
         places = torch.tensor([(row >= row[k]).sum() for k, row in enumerate(pair)])

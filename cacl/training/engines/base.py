@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from cacl.model.localizer import Localizer
@@ -15,6 +17,7 @@ from cacl.types import Batch, Embeddings
 from cacl.world import World
 
 MODEL_FILE = "model.safetensors"
+Precision = Literal["float32", "bfloat16"]
 
 
 class Engine(ABC):
@@ -27,6 +30,7 @@ class Engine(ABC):
     module: Localizer
     """The bare model."""
     world: World
+    precision: Precision
     has_parts = False
     """Whether a rank holds what no other does, which `save_parts` writes."""
     base_rates: list[float]
@@ -36,17 +40,27 @@ class Engine(ABC):
     def check(self, options: TrainingOptions) -> None:
         """Raise UserError if the engine cannot do what a recipe asks of the training."""
 
-    @abstractmethod
+    def autocast(self) -> torch.autocast:
+        """Return the context in which encoders compute at the engine's precision."""
+        device = self.world.device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
     def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Do on the device what needs no gradient (see `Localizer.prepare`)."""
+        device = self.world.device
+        with self.autocast():
+            return self.module.prepare(
+                images.to(device, non_blocking=True), waveforms.to(device, non_blocking=True)
+            )
 
     @abstractmethod
     def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
         """Embed one prepared micro-batch, with a graph where gradients are enabled."""
 
-    @abstractmethod
     def embed_by(self, module: nn.Module, images: Tensor, spectrograms: Tensor) -> Embeddings:
         """Embed one prepared micro-batch by another model of the same form, at the same precision."""
+        with self.autocast():
+            return module(images, spectrograms)
 
     @contextmanager
     def evaluating(self) -> Iterator[Callable[[Batch], Embeddings]]:

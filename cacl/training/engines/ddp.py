@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cacl.model.localizer import Localizer
 from cacl.options import Options
 from cacl.runs import checkpoint
-from cacl.training.engines.base import MODEL_FILE, Engine
+from cacl.training.engines.base import MODEL_FILE, Engine, Precision
 from cacl.training.optimization import OptimizerOptions
 from cacl.training.options import TrainingOptions
 from cacl.types import Embeddings
@@ -35,7 +35,7 @@ class DDP(Options):
         model: Localizer,
         optimizer: OptimizerOptions,
         world: World,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
         clip_gradient_norm: float | None = None,
     ) -> DDPEngine:
         """Move `model` to this rank's device and wrap it."""
@@ -50,7 +50,7 @@ class DDPEngine(Engine):
         model: Localizer,
         optimizer: OptimizerOptions,
         world: World,
-        precision: Literal["float32", "bfloat16"],
+        precision: Precision,
         clip_gradient_norm: float | None,
     ) -> None:
         self.module = model.to(world.device)
@@ -77,25 +77,9 @@ class DDPEngine(Engine):
     def check(self, options: TrainingOptions) -> None:
         """Nothing that a recipe can ask is beyond this engine."""
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.world.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
-        )
-
-    def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
-        device = self.world.device
-        with self._autocast():
-            return self.module.prepare(
-                images.to(device, non_blocking=True), waveforms.to(device, non_blocking=True)
-            )
-
     def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
-        with self._autocast():
+        with self.autocast():
             return self.wrapped(images, spectrograms)
-
-    def embed_by(self, module: nn.Module, images: Tensor, spectrograms: Tensor) -> Embeddings:
-        with self._autocast():
-            return module(images, spectrograms)
 
     def backward(self, scalar: Tensor) -> None:
         scalar.backward()

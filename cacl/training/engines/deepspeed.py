@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.model.localizer import Localizer
 from cacl.options import Options
 from cacl.runs import checkpoint
-from cacl.training.engines.base import MODEL_FILE, Engine
+from cacl.training.engines.base import MODEL_FILE, Engine, Precision
 from cacl.training.optimization import OptimizerOptions
 from cacl.training.options import TrainingOptions
 from cacl.types import Embeddings
@@ -45,7 +45,7 @@ class DeepSpeed(Options):
         model: Localizer,
         optimizer: OptimizerOptions,
         world: World,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
         clip_gradient_norm: float | None = None,
     ) -> DeepSpeedEngine:
         """Move `model` to this rank's device and hand it to DeepSpeed."""
@@ -131,7 +131,7 @@ class DeepSpeedEngine(Engine):
             model=model.to(world.device), optimizer=built, config=config, dist_init_required=False
         )
         self.module = self.engine.module
-        self.low = config["torch_autocast"]["enabled"]
+        self.precision = "bfloat16" if config["torch_autocast"]["enabled"] else "float32"
 
     def check(self, options: TrainingOptions) -> None:
         if options.non_finite == "skip":
@@ -147,22 +147,8 @@ class DeepSpeedEngine(Engine):
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, self._norm)
 
-    def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
-        device = self.world.device
-        with self._autocast():
-            return self.module.prepare(
-                images.to(device, non_blocking=True), waveforms.to(device, non_blocking=True)
-            )
-
     def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
         return self.engine(images, spectrograms)
-
-    def embed_by(self, module: nn.Module, images: Tensor, spectrograms: Tensor) -> Embeddings:
-        with self._autocast():
-            return module(images, spectrograms)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=self.low)
 
     def backward(self, scalar: Tensor) -> None:
         self.engine.backward(scalar, scale_wrt_gas=False)
