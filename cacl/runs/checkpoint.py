@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.files import sha256_file, sync_folder, write_json
-from cacl.runs.renamed import rename_tensors
+from cacl.runs.renamed import has_older_names, rename_tensors
 
 FORMAT_VERSION = 1
 
@@ -29,6 +30,12 @@ FORMAT_VERSION = 1
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; a model's tensors have today's names, whatever the version that wrote it."""
     return rename_tensors(load_file(path))
+
+
+def is_older(path: Path) -> bool:
+    """Say whether a model's file was written by a version that had other names."""
+    with safe_open(path, framework="pt") as file:
+        return has_older_names(file.keys())
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ def rename_override(dotted: str) -> str:
             warnings.warn(f"--{dotted}: {old} is {new} now", OlderNames, 2)
             return new + dotted.removeprefix(old)
     return dotted
+
+
+def has_older_names(names: Iterable[str]) -> bool:
+    """Say whether some of a model's tensors have names of an earlier version."""
+    return any(_rename_tensor(name) != name for name in names)
 
 
 def rename_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +12,16 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import cacl
+from cacl.errors import UserError
 from cacl.files import sha256_file, write_json
+from cacl.model import image
 from cacl.model.audio import SmallCnn
+from cacl.model.localizer import Localizer, ModelOptions
 from cacl.runs.directory import Run
 from cacl.runs.renamed import TENSORS, OlderNames, rename_keys
+from cacl.training.engines import DeepSpeed
+from cacl.training.optimization import SGD
+from cacl.world import World
 from launch.config import load_recipe
 from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import cacl as command
@@ -105,3 +112,17 @@ def test_a_run_of_an_earlier_version_is_resumed_to_the_same_end(tmp_path, data):
     ]
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def resume_by_deepspeed(world: World, folder: str) -> str:
+    engine = DeepSpeed(zero=0).build(Localizer(ModelOptions(image=image.SmallCnn())), SGD(), world)
+    with pytest.raises(UserError) as refusal:
+        engine.load(Path(folder))
+    return str(refusal.value)
+
+
+def test_deepspeeds_own_files_keep_older_names_and_the_sentence_says_what_to_do(tmp_path):
+    write_json(tmp_path / "state.json", {"world_size": 1})
+    save_file({"sound_trunk.body.0.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (sentence,) = run_ranks(1, resume_by_deepspeed, str(tmp_path))
+    assert "earlier version" in sentence and f"--init-from {tmp_path / 'model.safetensors'}" in sentence

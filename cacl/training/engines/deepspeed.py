@@ -193,6 +193,11 @@ class DeepSpeedEngine(Engine):
                 f"{folder}: was written by {written} rank(s) of DeepSpeed, and this job has "
                 f"{self.world.size}; resume on as many, or start anew with --init-from"
             )
+        if checkpoint.is_older(folder / MODEL_FILE):
+            raise UserError(
+                f"{folder}: was written by an earlier version of cacl, whose names DeepSpeed's own files "
+                f"keep; start anew with --init-from {folder / MODEL_FILE}"
+            )
         # DeepSpeed unpickles its own files: they are read only after their sha256 matched.
         found, _ = self.engine.load_checkpoint(str(shards), tag=_TAG)
         if found is None:
