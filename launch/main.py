@@ -14,6 +14,7 @@ import sys
 import warnings
 from typing import Any
 
+import cacl
 from cacl.errors import UserError
 from cacl.runs.renamed import OlderNames
 from launch.ranks import NAMES_SAID
@@ -55,7 +56,7 @@ def _help() -> str:
         "usage: cacl VERB [options]\n\n"
         "Class-aware contrastive learning for sound source localization.\n\n"
         f"verbs:\n{rows}\n\n"
-        "cacl VERB --help tells more of a verb."
+        "cacl VERB --help tells more of a verb, cacl --version which cacl this is."
     )
 
 
@@ -73,6 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
         return 0 if argv else 2
+    if argv == ["--version"]:
+        print(f"cacl {cacl.__version__}")
+        return 0
     verb = argv[0]
     if verb not in VERBS:
         print(f"cacl: there is no verb {verb!r}; the verbs are: {', '.join(VERBS)}", file=sys.stderr)

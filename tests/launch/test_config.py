@@ -9,6 +9,7 @@ import sys
 import pytest
 import yaml
 
+import cacl as library
 from cacl.errors import UserError
 from cacl.training.optimization import AdamW
 from launch.config import find, load_recipe, override, read_recipe
@@ -110,6 +111,11 @@ def test_help_is_there_in_under_a_second_without_torch():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert loaded.stdout.strip().endswith("False")
+
+
+def test_the_version_is_printed():
+    answer = cacl("--version")
+    assert answer.returncode == 0 and answer.stdout.split() == ["cacl", library.__version__]
 
 
 def test_config_prints_the_resolved_recipe(tmp_path):
