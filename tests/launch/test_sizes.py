@@ -37,6 +37,7 @@ small = st.integers(1, 12)
 
 @given(small, small, small, small, small, st.booleans())
 @example(2, 3, 4, 2, 3, False)
+@example(3, 4, 1, 3, 1, False)
 @example(1, 1, 1, 1, 5, True)
 def test_what_passes_can_be_dealt_and_what_can_be_dealt_passes(share, lanes, micro, ranks, more, class_aware):
     """The order itself is asked, of enough clips: its rows of every rank, and micro-batches that divide them."""
