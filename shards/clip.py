@@ -115,7 +115,7 @@ def encode_mask(mask: Array) -> bytes:
 
 
 def encode_wav(audio: Array, sample_rate: int) -> bytes:
-    """Return `sound` [T] float in -1..1 as a 16-bit mono WAV."""
+    """Return `audio` [T] float in -1..1 as a 16-bit mono WAV."""
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)
@@ -126,5 +126,5 @@ def encode_wav(audio: Array, sample_rate: int) -> bytes:
 
 
 def to_int16(audio: Array) -> Array:
-    """Return `sound` [T] float in -1..1 as little-endian 16-bit integers."""
+    """Return `audio` [T] float in -1..1 as little-endian 16-bit integers."""
     return np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")

@@ -64,7 +64,7 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Yield every clip of `indices` [N] int64 once, in their order, the last batch perhaps smaller.
 
-    Whole frames, the middle of the sound, and annotations with decoded masks. `sound` names the member to
+    Whole frames, the middle of the sound, and annotations with decoded masks. `audio` names the member to
     hear: "other.wav" is the silent object's. The caller deals `indices` to ranks.
     """
     if batch_size < 1:

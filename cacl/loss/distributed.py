@@ -57,7 +57,7 @@ def global_loss(
 ) -> LossTerms:
     """Compute the loss of the global batch from this rank's `n` clips.
 
-    All ranks call it together. `embeddings` are maps [n, H, P, D] and sounds [n, H, D] of unit vectors
+    All ranks call it together. `embeddings` are of images [n, H, P, D] and audio [n, H, D], unit vectors
     along D. `step` is the training step, for curricula. `shares` names how many clips each rank holds; None
     promises equal shares. Nothing here waits for the device. Raises UserError if shapes do not fit together,
     or the loss needs other heads.

@@ -59,7 +59,7 @@ def retrieval(
 
     `recall_at_1`, `recall_at_5`: share of images whose own sound is among the 1 or 5 best, ties counted
     against it. `class_recall_at_1`: share whose best sound has the image's label, over the clips with a label
-    (absent where none has one). `clips`: N. `clips_of(index [m], valid [m])` joins the labels. The maps of
+    (absent where none has one). `clips`: N. `join_labels(index [m], valid [m])` labels clips. The maps of
     this rank's share are kept on its device. `stop` is asked before every batch: once it is true on any rank,
     None is returned on all. Raises UserError for an empty split.
     """

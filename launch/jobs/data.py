@@ -55,7 +55,7 @@ class TrainingData:
 
 
 def label_joiner(labels: LabelTable | None, device: torch.device) -> Callable[[Tensor, Tensor], ClipLabels]:
-    """Return `(index [n], valid [n]) → Clips`; without a table every clip is a class of its own."""
+    """Return `(index [n], valid [n]) → ClipLabels`; without a table every clip is a class of its own."""
 
     def join(index: Tensor, valid: Tensor) -> ClipLabels:
         if labels is None:

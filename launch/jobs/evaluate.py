@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from cacl.resumable import discard
 from cacl.runs.directory import Run
 from cacl.runs.load import find_checkpoint
 from cacl.world import World
+from launch.jobs import Say
 from launch.jobs.baselines import (
     Alpha,
     Guidance,
@@ -26,9 +27,6 @@ from launch.jobs.baselines import (
     trained_and_untrained,
 )
 from launch.jobs.measuring import AnnotatedClips, Measurement, open_test, restrict_systems
-
-Say = Callable[[str], None]
-"""Takes a sentence for the user. Rank 0 alone calls it."""
 
 
 def evaluate(

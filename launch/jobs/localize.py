@@ -34,7 +34,7 @@ def localize(
     maps: str | None = None,
     weights: Literal["model", "ema"] = "model",
 ) -> Overlay:
-    """Write the overlay of a film, or of a picture and its `sound`, and return where it is.
+    """Write the overlay of a film, or of a picture and its sound `audio`, and return where it is.
 
     `run` is a run directory or an exported file, `out` is next to the file by default, and `maps` names an
     .npz for the raw maps. Raises UserError if a file cannot be read or would be overwritten.

@@ -19,13 +19,12 @@ from cacl.training.engines.base import Engine
 from cacl.training.trainer import Outcome, Plan, Training
 from cacl.types import Batch
 from cacl.world import World
+from launch.jobs import Say
 from launch.jobs.changes import check_changes
 from launch.jobs.data import TrainingData, open_data, validation_of
 from launch.jobs.environment import describe
 from launch.jobs.recipe import Recipe
 
-Say = Callable[[str], None]
-"""Takes a sentence for the user. Rank 0 alone calls it."""
 NewModel = Callable[[ModelOptions, LossOptions, int], Localizer]
 """From the options of model and loss and a seed to a model before its first step."""
 

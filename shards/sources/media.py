@@ -140,7 +140,7 @@ def _refuse_truncated(data: bytes) -> None:
 
 
 def fit_audio(audio: Array, rate: int, storage: Storage, shortest: float) -> Recording:
-    """Bring `sound` [t, channels] float to mono, the storage's rate and its exact length, from its start on.
+    """Bring `audio` [t, channels] float to mono, the storage's rate and its exact length, from its start on.
 
     Raises BrokenMedia when it is too short, silent or not finite.
     """

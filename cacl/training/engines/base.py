@@ -23,7 +23,7 @@ Precision = Literal["float32", "bfloat16"]
 class Engine(ABC):
     """A model on this rank's device, its optimizer, and their way between ranks.
 
-    Gradients are averaged over ranks; `LossTerms.backward_scalar` holds the factor that makes the average the
+    Gradients are averaged over ranks; `LossTerms.loss` holds the factor that makes the average the
     gradient of the global loss.
     """
 
