@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from cacl.evaluation.evaluator import Evaluator, evaluate
     from cacl.loss.module import AudioVisualContrast
-    from cacl.viewing.localize import SoundFinder
+    from cacl.viewing.finder import SoundFinder
     from cacl.world import World
     from launch.jobs.recipe import Recipe
 
@@ -58,15 +58,18 @@ def load(run: str | Path, which: Literal["model", "ema"] = "model") -> SoundFind
         cosines = finder.map(picture, sound)        # [h, w] in -1..1; sound at finder.sample_rate
 
     A picture is [H, W, 3] uint8, a sound [T] float32 in -1..1. `which` weights of a run are meant; a file
-    holds what was exported. Raises UserError where the run has no valid checkpoint, or the file is not an
+    holds what was exported. Raises MissingLibrary (a UserError) for a model of a network whose library is
+    not installed, and UserError where the run has no valid checkpoint, or the file is not an
     exported model or holds other weights than the ema that was asked for.
     """
+    from cacl.extras import named_extras
     from cacl.runs.export import open_export
     from cacl.runs.load import open_model
-    from cacl.viewing.localize import SoundFinder
+    from cacl.viewing.finder import SoundFinder
 
     path = Path(run)
-    model, recipe = open_export(path, which) if path.is_file() else open_model(path, which)
+    with named_extras():
+        model, recipe = open_export(path, which) if path.is_file() else open_model(path, which)
     heard = recipe["data"]["augmentation"]
     return SoundFinder(model, heard["size"], heard["sample_rate"], heard["duration"])
 
@@ -94,14 +97,17 @@ def train(
 
     Under torchrun or SLURM every process calls this, and is one rank; `world` names processes that have been
     joined already. Signals are the caller's. Raises UserError, one sentence, for a recipe that is wrong, or
-    that does not fit its data, and where the run directory is taken.
+    that does not fit its data, where the run directory is taken, and where a library is missing.
     """
-    from launch.config import complete_recipe
-    from launch.jobs.environment import joined_world
-    from launch.jobs.train import train
+    from cacl.extras import named_extras
+
+    with named_extras():
+        from launch.config import complete_recipe
+        from launch.jobs.environment import joined_world
+        from launch.jobs.train import train
 
     complete = complete_recipe(recipe, changes)
-    with joined_world(complete.training.distributed_timeout, world) as joined:
+    with named_extras(), joined_world(complete.training.distributed_timeout, world) as joined:
         return train(
             complete,
             run_dir,

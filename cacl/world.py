@@ -140,7 +140,9 @@ class World:
             padded = torch.cat([padded, x.new_zeros(longest - len(x), *x.shape[1:])])
         whole = x.new_empty(self.size * longest, *x.shape[1:])
         with self.clock("communication"):
-            dist.all_gather_single(whole, padded.contiguous(), group=self.group)
+            _single("all_gather_single", "all_gather_into_tensor")(
+                whole, padded.contiguous(), group=self.group
+            )
         self.count("all_gather", (self.size - 1) * padded.nbytes)
         if min(shares) == longest:
             return whole
@@ -156,13 +158,20 @@ class World:
                 part[: len(rows)] = rows
         mine = x.new_empty(longest, *x.shape[1:])
         with self.clock("communication"):
-            dist.reduce_scatter_single(mine, padded.contiguous(), group=self.group)
+            _single("reduce_scatter_single", "reduce_scatter_tensor")(
+                mine, padded.contiguous(), group=self.group
+            )
         self.count("reduce_scatter", (self.size - 1) * mine.nbytes)
         return mine[: shares[self.rank]]
 
     def count(self, kind: str, received: int) -> None:
         """Add bytes that this rank received."""
         self.traffic[kind] = self.traffic.get(kind, 0) + received
+
+
+def _single(name: str, before: str) -> Any:
+    """Return a collective by the name that the newest torch gives it, or by the one `before` it."""
+    return getattr(dist, name, None) or getattr(dist, before)
 
 
 class _GatherRows(torch.autograd.Function):

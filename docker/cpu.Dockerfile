@@ -1,9 +1,9 @@
 # cacl without a GPU: pack, label, evaluate, small trainings.
 #   docker build -f docker/cpu.Dockerfile -t cacl:cpu .
 #   docker run --rm -v "$PWD:/work" --shm-size 4g cacl:cpu cacl train RECIPE
-# BASE is any image with Python 3.11 and its venv module. EXTRAS are extras of pyproject.toml. PyTorch's own index of
+# BASE is any image with Python 3.11 to 3.13 and its venv module. EXTRAS are extras of pyproject.toml. PyTorch's own index of
 # CPU wheels makes the image much smaller:  --build-arg PIP_EXTRA_INDEX_URL=...
-ARG BASE=python:3.11-slim-bookworm
+ARG BASE=python:3.13-slim-trixie
 
 FROM ${BASE} AS build
 ARG EXTRAS=demo,ray,s3
@@ -12,7 +12,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/cacl/bin:$PATH
 WORKDIR /source
 RUN python3 -m venv /opt/cacl
 COPY . .
-RUN pip install --constraint constraints.txt ".[${EXTRAS}]"
+RUN pip install --constraint "constraints/$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt" ".[${EXTRAS}]"
 
 FROM ${BASE}
 ARG REVISION=unknown

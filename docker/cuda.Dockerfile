@@ -1,17 +1,17 @@
 # cacl on NVIDIA GPUs: everything, DALI and DeepSpeed included.
 #   docker build -f docker/cuda.Dockerfile -t cacl:cuda .
 #   docker run --rm --gpus all --ipc host -v "$PWD:/work" cacl:cuda cacl train RECIPE --nproc-per-node 8
-# PyTorch's wheels bring CUDA, cuDNN and NCCL along, so BASE needs Python 3.11 with its venv module and no CUDA; the
+# PyTorch's wheels bring CUDA, cuDNN and NCCL along, so BASE needs Python 3.11 to 3.13 with its venv module and no CUDA; the
 # machine needs NVIDIA's driver and container toolkit. gcc is for Triton, which compiles kernels as it runs.
-ARG BASE=python:3.11-slim-bookworm
+ARG BASE=python:3.13-slim-trixie
 
 FROM ${BASE} AS build
-ARG EXTRAS=all
+ARG EXTRAS=user
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/cacl/bin:$PATH
 WORKDIR /source
 RUN python3 -m venv /opt/cacl
 COPY . .
-RUN pip install --constraint constraints.txt ".[${EXTRAS}]"
+RUN pip install --constraint "constraints/$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt" ".[${EXTRAS}]"
 
 FROM ${BASE}
 ARG REVISION=unknown

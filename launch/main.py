@@ -16,6 +16,7 @@ from typing import Any
 
 import cacl
 from cacl.errors import UserError
+from cacl.extras import named_extras
 from cacl.runs.renamed import OlderNames
 from launch.ranks import NAMES_SAID
 
@@ -81,6 +82,18 @@ def main(argv: list[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"cacl: there is no verb {verb!r}; the verbs are: {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    try:
+        with named_extras():
+            return _run(verb, argv[1:])
+    except UserError as error:
+        print(f"cacl {verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"cacl {verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(verb: str, words: list[str]) -> int:
     module = importlib.import_module(f"launch.verbs.{VERBS[verb][0]}")
     parser = _Parser(
         prog=f"cacl {verb}",
@@ -89,19 +102,12 @@ def main(argv: list[str] | None = None) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    arguments, rest = parser.parse_known_args(argv[1:])
+    arguments, rest = parser.parse_known_args(words)
     if rest and not getattr(module, "TAKES_OVERRIDES", False):
         parser.error(f"unknown argument {rest[0]}")
     arguments.overrides = rest
     warnings.showwarning = _show_warning
-    try:
-        return module.main(arguments) or 0
-    except UserError as error:
-        print(f"cacl {verb}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"cacl {verb}: interrupted", file=sys.stderr)
-        return 130
+    return module.main(arguments) or 0
 
 
 if __name__ == "__main__":

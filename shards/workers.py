@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from cacl.errors import UserError
+from cacl.extras import named_extras
 
 Report = Callable[[int], None]
 Job = Callable[[int, dict[int, str], Report], Any]
@@ -143,7 +144,8 @@ def _serve(connection: Connection, job: Job) -> None:
         while True:
             number, crashed = connection.recv()
             try:
-                result = job(number, crashed, lambda index: connection.send(Reading(index)))
+                with named_extras():
+                    result = job(number, crashed, lambda index: connection.send(Reading(index)))
             except UserError as error:
                 connection.send(_Failed(str(error), True))
             except ConnectionError:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(os.environ.get("CACL_GOLDEN_DIR") or Path(__file__).parent / "golden")
-_ALLOWED = Path(__file__).parent / "allowed_skips.txt"
+_ALLOWED = Path(os.environ.get("CACL_ALLOWED_SKIPS") or Path(__file__).parent / "allowed_skips.txt")
 _skipped: list[tuple[str, str]] = []
 
 
@@ -24,6 +24,15 @@ def lists_dir() -> Path:
     folder = os.environ.get("CACL_LISTS_DIR")
     if not folder:
         pytest.skip("CACL_LISTS_DIR is not set: the public lists are not redistributed")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_dir() -> Path:
+    """Folder of real photographs, sounds and films; skips where `CACL_REAL_DIR` does not name one."""
+    folder = os.environ.get("CACL_REAL_DIR")
+    if not folder:
+        pytest.skip("CACL_REAL_DIR is not set: real media are not redistributed")
     return Path(folder)
 
 

@@ -1,4 +1,4 @@
-"""Passes over every pixel of a batch of maps: in PyTorch on any device, compiled on a CPU.
+"""Passes over every pixel of a batch of maps: in PyTorch on any device, compiled on a CPU that has numba.
 
 `passes` is the one place that asks where the maps lie; both forms return the same numbers.
 
@@ -8,12 +8,17 @@ Axes: `n` clips, `k` limits, `P` pixels of a map.
 from __future__ import annotations
 
 import typing
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.evaluation import kernels
+kernels: Any
+try:
+    from cacl.evaluation import kernels
+except ImportError:  # numba only makes this faster, and may be absent or not take this NumPy
+    kernels = None
 
 
 class Passes(typing.Protocol):
@@ -89,4 +94,4 @@ class CompiledPasses:
 
 def passes(maps: Tensor) -> Passes:
     """Return the form for the device of `maps`."""
-    return CompiledPasses() if maps.device.type == "cpu" else TorchPasses()
+    return CompiledPasses() if maps.device.type == "cpu" and kernels is not None else TorchPasses()

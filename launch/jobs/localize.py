@@ -11,7 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 import cacl
 from cacl.errors import UserError
-from cacl.viewing.localize import SoundFinder, localize_film, localize_picture, read_recording
+from cacl.viewing.finder import SoundFinder
+from cacl.viewing.localize import localize_film, localize_picture, read_recording
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 

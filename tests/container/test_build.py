@@ -19,7 +19,7 @@ import pytest
 pytestmark = [pytest.mark.container, pytest.mark.timeout(3000)]
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-BASE = "docker.io/library/python:3.11-slim-bookworm"
+BASE = "docker.io/library/python:3.13-slim-trixie"
 CACHE = Path(os.environ.get("CACL_CACHE") or ROOT / ".cache")
 
 
@@ -45,12 +45,14 @@ class Images:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
     """A store that holds the stand-in for the base image and the CPU image."""
-    if os.geteuid() != 0 or not shutil.which("buildah") or not shutil.which("mmdebstrap"):
-        pytest.skip("building images needs root and Debian's buildah and mmdebstrap (make test-container)")
+    require_builders()
     folder = tmp_path_factory.mktemp("images")
     store = Images(folder)
-    tar = CACHE / "container" / "bookworm-python.tar"
-    subprocess.run(["bash", HERE / "stand_in.sh", folder, tar, BASE], check=True)
+    tar = CACHE / "container" / "trixie-python.tar"
+    subprocess.run(
+        ["bash", HERE / "stand_in.sh", folder, tar, BASE, "python3,python3-venv,ca-certificates,passwd"],
+        check=True,
+    )
     store.buildah(
         "build", "--isolation", "chroot", "--pull-never", "--format", "docker", "--file", ROOT / "docker/cpu.Dockerfile",
         "--build-arg", "REVISION=tested", "--tag", "cacl:cpu", *pip_mounts(folder), ROOT,
@@ -58,6 +60,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
     yield store
     store.buildah("rm", "--all")
     store.buildah("rmi", "--all", "--force")
+
+
+def require_builders() -> None:
+    """Skip where no image can be built."""
+    if os.geteuid() != 0 or not shutil.which("buildah") or not shutil.which("mmdebstrap"):
+        pytest.skip("building images needs root and Debian's buildah and mmdebstrap (make test-container)")
 
 
 @pytest.fixture

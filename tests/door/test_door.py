@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ import torch
 
 import cacl
 from cacl.errors import UserError
+from cacl.extras import EXTRA_OF
 from cacl.world import World
 from tests.helpers.ranks import run_ranks
+from tests.shards.films import bunny
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +39,37 @@ def blocks_of(page: str, heading: str) -> list[str]:
     """Return the fenced Python blocks of a section."""
     text = (ROOT / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the libraries whose modules a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def names_in(requirements: list[str]) -> set[str]:
+    """Return the names of the packages that are asked for."""
+    return {normalized(re.split(r"[\[<>=!~; ]", line)[0]) for line in requirements}
+
+
+def extra_of(project: dict[str, Any], extra: str) -> set[str]:
+    """Return the packages that an extra brings, those of its own extras included."""
+    found = set()
+    for line in project["optional-dependencies"][extra]:
+        if line.startswith("cacl["):
+            found |= {name for inner in line[5:-1].split(",") for name in extra_of(project, inner)}
+        else:
+            found |= names_in([line])
+    return found
 
 
 def block_with(word: str) -> str:
@@ -76,11 +112,11 @@ def test_the_package_says_that_it_is_typed():
     assert "py.typed" in data and (ROOT / "cacl" / "py.typed").is_file()
 
 
-HIDDEN = """
+HIDE = """
 import sys
-for name in ("fcntl", "resource"):
+for name in sys.argv[2].split():
     assert name not in sys.modules
-    sys.modules[name] = None  # an import of it raises, as it does on Windows
+    sys.modules[name] = None  # an import of it raises, as it does where it is missing
 """
 USED = """
 import cacl, numpy as np, torch
@@ -91,10 +127,12 @@ assert 0 <= numbers["auc"] <= 1
 finder = cacl.load(sys.argv[1])
 picture, audio = np.zeros((60, 80, 3), np.uint8), np.random.rand(16000).astype("float32")
 assert finder.map(picture, audio).ndim == 2
+print("used")
+"""
+LOCALIZED = """
 from cacl.viewing.localize import localize_picture
 assert localize_picture(finder, picture, audio)[0].size[0] > 0
 from launch.jobs.localize import localize
-print("used")
 """
 
 
@@ -112,7 +150,64 @@ def run(tmp_path_factory, data):
 
 
 def test_loss_evaluator_load_and_localize_work_without_fcntl_and_resource(run):
-    assert run_python(HIDDEN + USED, str(run)).strip() == "used"
+    assert run_python(HIDE + USED + LOCALIZED, str(run), "fcntl resource").strip() == "used"
+
+
+def test_loss_evaluator_and_load_work_without_the_libraries_of_the_extras(run):
+    assert run_python(HIDE + USED, str(run), " ".join([*EXTRA_OF, "numba", "webdataset"])).strip() == "used"
+
+
+def test_every_import_is_of_the_standard_library_of_a_dependency_or_of_its_extra():
+    ours = {"cacl", "shards", "launch", "slurm"}
+    imported = {
+        library
+        for package in ours
+        for path in (ROOT / package).rglob("*.py")
+        for library in imports_of(path)
+        if library not in ours | set(sys.stdlib_module_names)
+    }
+    own = {name: set(distributions) for name, distributions in packages_distributions().items()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = names_in(project["dependencies"])
+    for library in imported:
+        extra = EXTRA_OF.get(library, "eval" if library == "numba" else None)
+        installed = needed if extra is None else extra_of(project, extra)
+        assert {normalized(name) for name in own[library]} & installed, (library, extra)
+    assert set(EXTRA_OF) <= imported | {"boto3", "pandas", "s3fs"}, "the last three are imported by libraries"
+
+
+def test_all_is_truly_all():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    every = {name for extra in project["optional-dependencies"] for name in extra_of(project, extra)}
+    assert extra_of(project, "all") == every
+
+
+@pytest.mark.parametrize(
+    ("library", "words", "sentence"),
+    [
+        (
+            "av",
+            ["pack", "videos", "--root", "FILMS", "--out", "OUT"],
+            "cacl pack: av is not installed; in cacl's folder: pip install '.[data]'\n",
+        ),
+        (
+            "wandb",
+            ["train", "RECIPE", "--run-dir", "OUT", "--training.log", "[wandb]"],
+            "training.log: wandb is not installed; in cacl's folder: pip install '.[wandb]'\n",
+        ),
+        ("timm", ["config", "demo"], ""),
+    ],
+)
+def test_a_missing_library_is_one_sentence_and_names_its_extra(library, words, sentence, run, tmp_path):
+    """Where nothing needs the library, nothing is said of it; a worker process tells its parent."""
+    missing = f"raise ModuleNotFoundError('No module named {library}', name={library!r})"
+    (tmp_path / f"{library}.py").write_text(missing)
+    places = {"OUT": tmp_path / "out", "RECIPE": run.parent / "tiny.yaml", "FILMS": bunny().parent}
+    command = [sys.executable, "-m", "launch.main", *(str(places.get(word, word)) for word in words)]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    assert answer.returncode == (2 if sentence else 0), answer.stderr
+    assert answer.stderr.endswith(sentence) and "Traceback" not in answer.stderr
 
 
 def test_train_takes_a_file_a_mapping_or_a_recipe_with_changes(run, data, tmp_path):

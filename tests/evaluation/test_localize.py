@@ -16,7 +16,8 @@ from cacl.model.localizer import Localizer, ModelOptions
 from cacl.types import Embeddings
 from cacl.viewing import localize
 from cacl.viewing.film import SlidingAudio, frames, open_film
-from cacl.viewing.localize import ColorScale, SoundFinder, localize_film, localize_picture, middle
+from cacl.viewing.finder import SoundFinder, middle
+from cacl.viewing.localize import ColorScale, localize_film, localize_picture
 from tests.shards.films import bunny
 
 RATE = 16000

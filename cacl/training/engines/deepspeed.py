@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cacl.errors import UserError
+from cacl.extras import named_extras
 from cacl.model.localizer import Localizer
 from cacl.options import Options
 from cacl.runs import checkpoint
@@ -107,12 +108,8 @@ class DeepSpeedEngine(Engine):
     ) -> None:
         os.environ.setdefault("DS_ACCELERATOR", world.device.type)
         os.environ.setdefault("LOCAL_RANK", str(world.device.index or 0))
-        try:
+        with named_extras("engine"):
             import deepspeed
-        except ImportError as error:
-            raise UserError(
-                "engine: deepspeed is not installed; in cacl's folder: pip install '.[deepspeed]'"
-            ) from error
 
         deepspeed.logger.setLevel("WARNING")
         if not dist.is_initialized():  # DeepSpeed wants a process group even for one process

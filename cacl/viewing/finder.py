@@ -1,0 +1,59 @@
+"""A trained model for pictures and sounds of any size and length.
+
+Axes: `H`, `W` pixels of a picture, `h`, `w` cells of a map, `n` pictures, `T` samples of sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cacl.evaluation.systems import maps_of
+from cacl.model.localizer import Localizer
+
+
+@dataclass(frozen=True)
+class SoundFinder:
+    """A trained model, ready for pictures and sounds of any size and length. See `cacl.load`."""
+
+    model: Localizer
+    image_size: int = 224
+    sample_rate: int = 16000
+    duration: float = 3.0
+    """Seconds of sound that the model hears at once."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of a window of sound, T."""
+        return round(self.duration * self.sample_rate)
+
+    def maps(self, pictures: list[np.ndarray], windows: list[np.ndarray]) -> Tensor:
+        """Return cosines [n, h, w] in -1..1 for frames [H, W, 3] uint8 and windows [T] float32 in -1..1."""
+        device = next(self.model.parameters()).device
+        resized = [self._resize(picture) for picture in pictures]
+        waveforms = torch.from_numpy(np.stack(windows)).float()
+        return maps_of(self.model)(torch.stack(resized).to(device), waveforms.to(device)).cpu()
+
+    def map(self, picture: np.ndarray, audio: np.ndarray) -> np.ndarray:
+        """Return the map [h, w] of one picture [H, W, 3] uint8 and its sound [T'] float32 of any length.
+
+        Of a longer sound the middle is heard; a shorter one is repeated.
+        """
+        return self.maps([picture], [middle(audio, self.samples)])[0].numpy()
+
+    def _resize(self, picture: np.ndarray) -> Tensor:
+        image = torch.tensor(picture).permute(2, 0, 1)
+        size = (self.image_size, self.image_size)
+        return F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
+
+
+def middle(audio: np.ndarray, samples: int) -> np.ndarray:
+    """Return the middle [T] of a sound, repeated where it is shorter."""
+    if len(audio) < samples:
+        return np.resize(audio, samples)
+    start = (len(audio) - samples) // 2
+    return audio[start : start + samples]
