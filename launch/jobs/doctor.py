@@ -13,7 +13,6 @@ from typing import Literal
 
 CORE = {
     "torch": "torch",
-    "torchaudio": "torchaudio",
     "numpy": "numpy",
     "scipy": "scipy",
     "pydantic": "pydantic",

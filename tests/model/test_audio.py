@@ -6,7 +6,7 @@ import scipy.signal
 import torch
 import torchaudio
 
-from cacl.model.spectrograms import LogMel, LogSpectrogram, log_mel, log_spectrogram
+from cacl.model.spectrograms import LogMel, LogSpectrogram, _mel_filters, log_mel, log_spectrogram
 
 
 def spectrogram_files(golden_dir):
@@ -42,6 +42,16 @@ def test_log_mel_is_torchaudios():
     window = torch.hann_window(640)
     expected = (mel(waveforms) / window.square().sum() + 1e-6).log()
     torch.testing.assert_close(log_mel(waveforms, 16000, 40), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "bands", "rate"), [(1024, 64, 16000), (1024, 40, 16000), (2048, 128, 44100)]
+)
+def test_mel_filters_are_torchaudios(size, bands, rate):
+    expected = torchaudio.functional.melscale_fbanks(size // 2 + 1, 0.0, rate / 2, bands, rate, norm="slaney")
+    filters = _mel_filters(size, bands, rate, torch.device("cpu"), torch.float64)
+    # torchaudio computes in float32: 1e-7 of its largest frequency, over a triangle's width in Hz
+    torch.testing.assert_close(filters.float(), expected.T, rtol=0, atol=2e-3 * float(expected.max()))
 
 
 def test_log_mel_features_forget_the_gain():
