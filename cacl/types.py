@@ -47,8 +47,8 @@ class ClipLabels:
     def to(self, device: torch.device) -> ClipLabels:
         """Return the same on another device."""
         parts = (self.index, self.label, self.confidence, self.valid)
-        index, label, confidence, valid = (part.to(device, non_blocking=True) for part in parts)
-        soft = None if self.soft is None else self.soft.to(device, non_blocking=True)
+        index, label, confidence, valid = (to_device(part, device) for part in parts)
+        soft = None if self.soft is None else to_device(self.soft, device)
         return ClipLabels(index, label, confidence, valid, soft)
 
 
@@ -66,3 +66,13 @@ class Embeddings:
     """The same clips through the moving average of the model, without gradient."""
     extra: dict[str, Tensor] = field(default_factory=dict)
     """[n, ...] each: what the loss's own head (`LossOptions.head`) adds, such as SSPL's predictions."""
+
+
+def to_device(value: Tensor, device: torch.device) -> Tensor:
+    """Return `value` on `device`; a GPU gets it in its turn, and the host goes on.
+
+    It travels from pinned memory: from any other, the host would wait for what the GPU was given before.
+    """
+    if device.type == "cuda" and not value.is_cuda and not value.is_pinned():
+        value = value.pin_memory()
+    return value.to(device, non_blocking=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cacl.training.host_copy import HostCopy
 from cacl.training.step import StepRecord
 from cacl.world import World
 
@@ -22,6 +23,9 @@ class PendingStep:
     step: int
     learning_rate: float
     record: StepRecord
+    figures: HostCopy
+    """Loss, gradient norm, and what is logged of the step beside them: those `names`."""
+    names: list[str]
     index: Tensor
     """[n] clips of this rank."""
     step_seconds: float
@@ -57,14 +61,17 @@ class Meter:
         elapsed, self._started = now - self._started, now
         exchanged = sum(self.world.traffic.values())
         received, self._exchanged = exchanged - self._exchanged, exchanged
-        return PendingStep(step, learning_rate, record, index, elapsed, self.world.clock.take(), received)
+        logged = {**record.terms.logged, **record.scalars}
+        values = [record.terms.mean, record.gradient_norm, *logged.values()]
+        figures = HostCopy(torch.stack([value.detach().double() for value in values]))
+        seconds = self.world.clock.take()
+        return PendingStep(
+            step, learning_rate, record, figures, list(logged), index, elapsed, seconds, received
+        )
 
     def read(self, pending: PendingStep) -> StepReport:
         """Wait for a step's numbers, and return them."""
-        terms, norm = pending.record.terms, pending.record.gradient_norm
-        logged = {**terms.logged, **pending.record.scalars}
-        values = [terms.mean, norm, *logged.values()]
-        loss, gradient_norm, *numbers = torch.stack([v.detach().double() for v in values]).tolist()
+        loss, gradient_norm, *numbers = pending.figures.read().tolist()
         is_finite = math.isfinite(loss) and math.isfinite(gradient_norm)
         clips = len(pending.index) * self.world.size
         seconds = pending.seconds()
@@ -75,7 +82,7 @@ class Meter:
             "world_size": self.world.size,
             "learning_rate": pending.learning_rate,
             "gradient_norm": gradient_norm,
-            **dict(zip(logged, numbers, strict=True)),
+            **dict(zip(pending.names, numbers, strict=True)),
             "clips_per_second": round(clips / pending.step_seconds, 3),
             "step_seconds": round(pending.step_seconds, 5),
             "data_wait_share": round(seconds.get("data", 0.0) / pending.step_seconds, 4),

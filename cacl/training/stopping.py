@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
+from cacl.training.host_copy import HostCopy
 from cacl.world import World
 
 
@@ -16,15 +16,15 @@ class StopFlag:
     def __init__(self, requested: Callable[[], bool], world: World) -> None:
         """`requested` says whether this rank was told to stop."""
         self.requested, self.world = requested, world
-        self._pending: Tensor | None = None
+        self._pending: HostCopy | None = None
 
     def exchange(self) -> bool:
         """Ask all ranks, and return what they had answered the last time. Nothing waits for the device."""
         before = self.read()
         mine = torch.full((1,), float(self.requested()), device=self.world.device)
-        self._pending = self.world.max(mine)
+        self._pending = HostCopy(self.world.max(mine))
         return before
 
     def read(self) -> bool:
         """Return what all ranks answered the last time; waits for the device if that was just now."""
-        return self._pending is not None and bool(self._pending)
+        return self._pending is not None and bool(self._pending.read())

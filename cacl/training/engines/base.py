@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cacl.model.localizer import Localizer
 from cacl.training.options import TrainingOptions
-from cacl.types import Batch, Embeddings
+from cacl.types import Batch, Embeddings, to_device
 from cacl.world import World
 
 MODEL_FILE = "model.safetensors"
@@ -49,9 +49,7 @@ class Engine(ABC):
         """Do on the device what needs no gradient (see `Localizer.prepare`)."""
         device = self.world.device
         with self.autocast():
-            return self.module.prepare(
-                images.to(device, non_blocking=True), waveforms.to(device, non_blocking=True)
-            )
+            return self.module.prepare(to_device(images, device), to_device(waveforms, device))
 
     @abstractmethod
     def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
