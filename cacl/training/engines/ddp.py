@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import warnings
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from cacl.types import Embeddings
 from cacl.world import World
 
 OPTIMIZER_FILE = "engine/optimizer.safetensors"
+_NAMES = ("forward_sync_buffers", "broadcast_buffers")
+_SYNC_BUFFERS = next(name for name in _NAMES if name in signature(DistributedDataParallel).parameters)
+"""What the newest torch, and those before it, call DDP's exchange of buffers in every forward."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,12 @@ class DDPEngine(Engine):
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             # find_unused_parameters keeps the buckets as they are: rebuilt after the first step, they would
             # add gradients in another order after a resume than before it.
+            sync_buffers: Any = {_SYNC_BUFFERS: False}
             self.wrapped = DistributedDataParallel(
                 self.module,
                 device_ids=[world.device] if world.device.type == "cuda" else None,
                 process_group=world.group,
-                forward_sync_buffers=False,
+                **sync_buffers,
                 find_unused_parameters=True,
             )
 
