@@ -93,7 +93,9 @@ class _PendingBatch:
 
     def complete(self, images: Tensor) -> Batch:
         """Return the batch with its images, [n, 3, S, S]; those of broken clips become zeros."""
-        images[~self.batch.valid.to(images.device)] = 0
+        broken = (~self.batch.valid).nonzero().flatten()
+        if len(broken):
+            images[broken.to(images.device)] = 0
         return replace(self.batch, images=images)
 
 
@@ -111,14 +113,16 @@ def _decode_images(
     pipeline = _pipeline(source, batch_size, augmentation, threads, mixed)
     from nvidia.dali.plugin.pytorch import feed_ndarray
 
+    # On the stream that computes: there the memory that torch hands out is free, and nobody waits.
+    stream = torch.cuda.current_stream() if mixed else None
     while True:
         try:
-            (output,) = pipeline.run()
+            (output,) = pipeline.run(stream)
         except StopIteration:
             return
         batch = output.as_tensor()
         images = torch.empty(batch.shape(), dtype=torch.uint8, device="cuda" if mixed else "cpu")
-        yield feed_ndarray(batch, images)
+        yield feed_ndarray(batch, images, stream)
 
 
 def _pipeline(
