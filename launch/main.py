@@ -39,6 +39,7 @@ VERBS = {
     "submit": ("submit", "send jobs to a SLURM cluster, or show them"),
     "sweep": ("sweep", "try settings of a recipe with Ray Tune"),
     "doctor": ("doctor", "say what this machine can do and what is missing"),
+    "wheels": ("wheels", "collect what a machine without a network lacks"),
     "demo": ("demo", "the whole way on real photographs and sounds"),
 }
 
