@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help demo demo-sweep test test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-ray test-container \
+.PHONY: help demo demo-sweep test test-gpu test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-ray test-container \
 	reproduce reproduce-labels bench-pack \
 	test-lowest test-debian13 constraints setup lint clean named-python
 
@@ -38,6 +38,9 @@ test-lowest: ## the same with the oldest libraries that pyproject.toml allows, t
 test-debian13: $(VENV)/.all ## `make demo` and `make test` on a bare Debian 13 (root: apt installs buildah and mmdebstrap)
 	@$(call apt,buildah mmdebstrap,buildah mmdebstrap)
 	@$(BIN)/python -m pytest -m debian13 -s
+
+test-gpu: ## every path of a GPU, by $(BIN)/python or python3 as it is: installs nothing, needs no network
+	@$(or $(wildcard $(BIN)/python),python3) -m pytest -m gpu tests/gpu
 
 test-slow: $(VENV)/.all ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow

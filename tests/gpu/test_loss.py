@@ -1,0 +1,114 @@
+"""Promise 5 on every device: the loss in single and half precision is the processor's in double."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from cacl.loss import LossOptions, global_loss
+from cacl.loss.module import AudioVisualContrast
+from cacl.loss.objectives import InfoNCE
+from cacl.loss.similarities import MaxSimilarity, MeanSimilarity
+from cacl.types import ClipLabels, Embeddings
+from cacl.world import World
+from tests.helpers.gradients import gradient_of
+from tests.helpers.memory import peak_memory
+from tests.loss.batches import embed, random_clips, random_parameters
+from tests.loss.combinations import SIMILARITIES, every_part, heads_of, named
+
+CPU = torch.device("cpu")
+N, PIXELS, CHANNELS = 48, 9, 16
+ONE_BLOCK, BLOCKS = 64.0, 0.05
+
+
+def vectors(options: LossOptions, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    maps, audio, _ = random_parameters(N, heads_of(options), PIXELS, CHANNELS)
+    units = embed(maps, audio)
+    return units.image.to(dtype), units.audio.to(dtype)
+
+
+def clips_of(dtype: torch.dtype, device: torch.device, n: int = N) -> ClipLabels:
+    clips = random_clips(n, invalid=(3, 10))
+    assert clips.soft is not None
+    return replace(clips, confidence=clips.confidence.to(dtype), soft=clips.soft.to(dtype)).to(device)
+
+
+def compute(
+    options: LossOptions, maps: Tensor, audio: Tensor, dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    """Terms and gradients of vectors that are brought to `device`, given back on the processor in double."""
+    maps, audio = (x.to(device).requires_grad_() for x in (maps, audio))
+    scalars = {
+        name: torch.tensor(value, dtype=dtype, device=device, requires_grad=True)
+        for name, value in options.scalars().items()
+    }
+    target = Embeddings(maps.detach(), audio.detach())
+    embeddings = Embeddings(maps, audio, scalars, target)
+    terms = global_loss(embeddings, clips_of(dtype, device), options, World(device=device), step=2)
+    terms.loss.backward()
+    found = {"per_clip": terms.per_clip, "mean": terms.mean, **terms.logged}
+    leaves = {"maps": maps, "audio": audio, **scalars}
+    found |= {f"gradient of {name}": gradient_of(leaf) for name, leaf in leaves.items()}
+    return {name: value.detach().double().cpu() for name, value in found.items()}
+
+
+@pytest.mark.parametrize("memory_mib", [ONE_BLOCK, BLOCKS], ids=["one block", "several"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_single_precision_is_double_precision_of_the_processor(device, similarity, memory_mib):
+    """Logits are 5 at most, so float32's 6e-8 is 1e-6 of a term; the sums have 48 terms."""
+    common = {"temperature": 0.2, "learn_temperature": True, "memory_mib": memory_mib}
+    for name, options in every_part(similarity, **common).items():
+        maps, audio = vectors(options, torch.float32)
+        expected = compute(options, maps.double(), audio.double(), torch.float64, CPU)
+        found = compute(options, maps, audio, torch.float32, device)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5, msg=named(name))
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_half_precision_vectors_are_taken_as_the_numbers_that_they_are(device, similarity):
+    """All is computed in float32; gradients alone are rounded to bfloat16, whose steps are 2^-8."""
+    for name, options in every_part(similarity, temperature=0.2).items():
+        maps, audio = vectors(options, torch.bfloat16)
+        expected = compute(options, maps.double(), audio.double(), torch.float64, CPU)
+        found = compute(options, maps, audio, torch.float32, device)
+        gradients = {key for key in expected if key.startswith("gradient")}
+        for key, value in expected.items():
+            rtol = 2**-7 if key in gradients else 1e-4
+            torch.testing.assert_close(found[key], value, rtol=rtol, atol=2e-5, msg=named(f"{name} {key}"))
+
+
+@pytest.mark.parametrize("similarity", [MaxSimilarity(), MeanSimilarity()], ids=lambda part: part.name)
+def test_memory_keeps_to_its_budget(device, similarity):
+    """One block's scores, and what is linear in the batch: the vectors' gradients and a few sums a clip."""
+    n, pixels, channels = 512, 16, 8
+    options = LossOptions(similarity=similarity, objective=InfoNCE(), direction="both", memory_mib=2)
+    maps, audio, _ = random_parameters(n, 1, pixels, channels)
+    units = embed(maps.float(), audio.float())
+    inputs = [x.to(device).requires_grad_() for x in (units.image, units.audio)]
+    clips = clips_of(torch.float32, device, n)
+
+    def loss(budget: float) -> Tensor:
+        chosen = replace(options, memory_mib=budget)
+        return global_loss(Embeddings(inputs[0], inputs[1]), clips, chosen, World(device=device)).loss
+
+    for budget in (2.0, 1024.0):
+        loss(budget).backward()  # libraries take their workspaces
+        for tensor in inputs:
+            tensor.grad = None
+    bounded, unbounded = (peak_memory(partial(loss, budget), inputs) for budget in (2.0, 1024.0))
+    linear = n * (pixels * channels + channels + 64) * 4
+    assert bounded <= 2 * 2**20 + 4 * linear, bounded
+    assert unbounded > 2 * bounded
+
+
+def test_the_loss_alone_makes_what_it_needs_on_its_inputs_device(device):
+    contrast = AudioVisualContrast(similarity="max", temperature=0.1, learn_temperature=True).to(device)
+    image, audio, _ = random_parameters(8, 1, 9, 5)
+    image, audio = image[:, 0].float().to(device).requires_grad_(), audio[:, 0].float().to(device)
+    value = contrast(image, audio, labels=torch.arange(8) % 3)
+    value.backward()
+    assert value.device == device and image.grad is not None and image.grad.device == device
