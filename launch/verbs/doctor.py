@@ -1,6 +1,7 @@
 """Say what this machine can do and what is missing.
 
     cacl doctor
+    cacl doctor --bench      # eight minutes on a GPU: step, loss, decoding, evaluation
 
 It fails only where something is broken that every job needs.
 """
@@ -12,12 +13,16 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
+    parser.add_argument("--bench", action="store_true", help="measure how fast training's parts are here")
+    parser.add_argument("--quick", action="store_true", help="with --bench: of everything little")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print what was found, one line each; return 1 if something that every job needs is broken."""
     from launch.jobs.doctor import examine
 
+    if arguments.bench:
+        return measure(arguments.quick)
     broken = []
     for finding in examine():
         print(f"{finding.state:<8} {finding.name:<20} {finding.text}")
@@ -27,3 +32,18 @@ def main(arguments: argparse.Namespace) -> int:
         f"broken, and needed by everything: {', '.join(broken)}" if broken else "what every job needs is here"
     )
     return 1 if broken else 0
+
+
+def measure(quick: bool) -> int:
+    """Print what is measured, one line each."""
+    import torch
+
+    from launch.jobs.bench import bench
+    from launch.jobs.timing import QUICK, Sizes
+
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    for rows in bench(device, QUICK if quick else Sizes()).values():
+        for row in rows():
+            found = row.more.get("why", "-") if row.value is None else f"{row.value:.4g} {row.unit}"
+            print(f"{row.name:<52} {found}", flush=True)
+    return 0
