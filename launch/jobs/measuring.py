@@ -88,7 +88,10 @@ class Measurement:
                 bar.update,
             )
         if world.is_main and not results:
-            raise UserError(f"{store.files.location}: holds no clip that could be decoded")
+            raise UserError(
+                f"{store.files.location}: holds no clip whose {protocol.audio} could be decoded, "
+                f"which {protocol.name} needs; give test clips with --data"
+            )
         return results
 
 
