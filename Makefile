@@ -12,7 +12,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
 .PHONY: help demo demo-sweep test test-gpu test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-ray test-container \
-	reproduce reproduce-labels bench-pack \
+	reproduce reproduce-labels bench-pack docs docs-links \
 	test-lowest test-debian13 constraints setup lint clean named-python
 
 help: ## show the targets
@@ -84,6 +84,13 @@ reproduce-labels: $(VENV)/.all ## trainings on labels of every kind: writes the 
 bench-pack: $(VENV)/.all ## packing against one ffmpeg process a clip (installs Debian's ffmpeg)
 	@command -v ffmpeg >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends ffmpeg; }
 	@$(BIN)/python -m benchmarks.pack --json
+
+# The notebook is executed, internal links are checked, and every warning is an error.
+docs: $(VENV)/.all ## the manual, into build/docs/html
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs/html && echo build/docs/html/index.html
+
+docs-links: $(VENV)/.all ## the links of the manual to other sites (needs the network)
+	@$(BIN)/python -m sphinx -q -b linkcheck -D nb_execution_mode=off docs build/docs/links
 
 lint: $(VENV)/.all ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

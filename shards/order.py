@@ -277,6 +277,7 @@ class Lanes(Options):
 
     name: Literal["lanes"] = "lanes"
     lanes: PositiveInt = 24
+    """Equal parts of the data set; a batch takes as many clips from each, and a rank owns some of them."""
 
     def parts(self, global_batch_size: int) -> int:
         """Return into how many equal parts a batch can be cut for ranks."""
@@ -295,6 +296,7 @@ class ClassAware(Options):
 
     name: Literal["class-aware"] = "class-aware"
     clips_per_class: PositiveInt = 2
+    """Clips of each class in a batch, a divisor of the global batch size."""
 
     def parts(self, global_batch_size: int) -> int:
         """Return into how many equal parts a batch can be cut for ranks: single clips."""

@@ -191,6 +191,7 @@ class MarginNCE(PairObjective):
 
     name: Literal["margin-nce"] = "margin-nce"
     margin: float = -0.2
+    """What is taken off the similarity of positives; a negative margin asks less of them."""
 
     linear_terms: ClassVar[int] = 0
     exponential_terms: ClassVar[int] = 2
@@ -227,6 +228,7 @@ class SupCon(PairObjective):
 
     name: Literal["supcon"] = "supcon"
     average: Literal["out", "in"] = "out"
+    """Average over positives outside of the logarithm, or inside."""
 
     linear_terms: ClassVar[int] = 1
     exponential_terms: ClassVar[int] = 2

@@ -271,7 +271,9 @@ class Curriculum(Positives):
 
     name: Literal["curriculum"] = "curriculum"
     start: float = 0.9
+    """Least confidence of both clips of a pair at step 0."""
     end: float = 0.0
+    """Least confidence from step `steps` on."""
     steps: int = 10_000
     """Training steps until the threshold stays at `end`."""
 
@@ -307,6 +309,7 @@ class FalseNegatives(Positives):
 
     name: Literal["false-negatives"] = "false-negatives"
     mode: Literal["eliminate", "attract"] = "eliminate"
+    """What suspects are: neither positive nor negative (`eliminate`), or positives (`attract`)."""
     top: int = 8
     """How many sounds of other clips an image may suspect; ties may add some."""
     above: float = 0.5

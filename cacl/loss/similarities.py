@@ -139,6 +139,7 @@ class LogSumExpSimilarity(Similarity):
 
     name: Literal["log-sum-exp"] = "log-sum-exp"
     sharpness: float = 10.0
+    """How close to the maximum: 0 is the mean over pixels, infinity the maximum."""
 
     floats_per_score: ClassVar[int] = 4
 
@@ -200,8 +201,11 @@ class TriMapSimilarity(Similarity):
 
     name: Literal["tri-map"] = "tri-map"
     positive_threshold: float = 0.65
+    """Cosine above which a pixel counts as lit by the sound."""
     negative_threshold: float = 0.4
+    """Cosine below which a pixel of the own pair counts as surely silent."""
     softness: float = 0.03
+    """Width in cosine of the transition at both thresholds."""
     diagonal: Literal["masked", "times-minus-99"] = "masked"
     """LVS means to mask the own pair among the negatives, but its code multiplies the pair by -99."""
 

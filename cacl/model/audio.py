@@ -33,7 +33,9 @@ class SmallCnn(Options):
 
     name: Literal["small-cnn"] = "small-cnn"
     channels: Annotated[int, Field(ge=8)] = 256
+    """Channels of the last convolution; the vector of a clip has twice as many."""
     norm: Literal["group", "batch"] = "group"
+    """How activations are normalized: `group` does not look at other clips, `batch` does."""
 
     def build(self) -> AudioTrunk:
         """Return the trunk, with random weights."""

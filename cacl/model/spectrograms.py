@@ -58,6 +58,7 @@ class LogMel(Options):
 
     name: Literal["log-mel"] = "log-mel"
     bands: PositiveInt = 64
+    """Mel bands, the height of the spectrogram."""
     rate: PositiveInt = 16000
     """Hz of the waveforms that the loader delivers."""
     hop: PositiveFloat = 0.01

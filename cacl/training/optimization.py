@@ -22,9 +22,13 @@ class AdamW(Options):
 
     name: Literal["adamw"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
+    """Its highest value; the schedule multiplies it."""
     weight_decay: NonNegativeFloat = 1e-4
+    """Decay of matrices and kernels; biases, norms and scalars are not decayed."""
     beta1: Fraction = 0.9
+    """How long gradients are averaged: over about 1 / (1 - beta1) steps."""
     beta2: Fraction = 0.999
+    """The same for their squares."""
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
@@ -38,8 +42,11 @@ class SGD(Options):
 
     name: Literal["sgd"] = "sgd"
     learning_rate: PositiveFloat = 1e-2
+    """Its highest value; the schedule multiplies it."""
     weight_decay: NonNegativeFloat = 0.0
+    """Decay of matrices and kernels; biases, norms and scalars are not decayed."""
     momentum: Fraction = 0.0
+    """Share of the last update that the next one keeps."""
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
@@ -68,6 +75,7 @@ class Constant(Options):
 
     name: Literal["constant"] = "constant"
     warmup_steps: NonNegativeInt = 0
+    """Steps in which the learning rate rises from near 0."""
 
     def factor(self, step: int, total_steps: int) -> float:
         """Return what the learning rate of `step` (from 0) is multiplied with."""
@@ -80,7 +88,9 @@ class Cosine(Options):
 
     name: Literal["cosine"] = "cosine"
     warmup_steps: NonNegativeInt = 0
+    """Steps in which the learning rate rises from near 0."""
     floor: Fraction = 0.0
+    """Share of the learning rate that is left at the end."""
 
     def factor(self, step: int, total_steps: int) -> float:
         """Return what the learning rate of `step` (from 0) is multiplied with."""

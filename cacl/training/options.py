@@ -21,9 +21,13 @@ class TrainingOptions(Options):
     micro_batch_size: PositiveInt = 60
     """Clips of one forward: the unit that BatchNorm and dropout see, whatever the number of ranks."""
     epochs: PositiveInt = 10
+    """How often the training clips are gone through."""
     seed: NonNegativeInt = 0
+    """Of the first weights, the order of the clips, their crops and dropout."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the encoders' arithmetic; weights, gradients and the loss are float32 in both."""
     clip_gradient_norm: PositiveFloat | None = None
+    """Scale a gradient that is longer than this down to it."""
     ema_decay: Fraction | None = None
     """Keep a moving average of the model, which also makes the targets of losses that have them."""
     checkpoint_every: PositiveInt = 100

@@ -95,7 +95,9 @@ class Random(Options):
 
     name: Literal["random"] = "random"
     samples: int = 20
+    """How many settings are drawn."""
     seed: int = 0
+    """Of the drawing; the same seed draws the same settings."""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -144,7 +146,9 @@ class SweepObjective(Options):
     """What is to be best: a key of the lines of train.jsonl, dots for keys within keys."""
 
     key: str = "validation.recall_at_1"
+    """Which number decides, such as `validation.recall_at_1` or `loss`."""
     best: Literal["max", "min"] = "max"
+    """Whether the highest or the lowest value wins."""
 
     def read(self, line: dict[str, Any]) -> float | None:
         """Return the objective in a line of train.jsonl, None where the line has none."""
@@ -159,6 +163,9 @@ class Space(Options):
     """A sweep."""
 
     vary: Annotated[Variations, PlainValidator(parse_variations)]
+    """Dotted keys of the recipe, each with a list of values, or for random search with a range
+    `{low, high, log}`.
+    """
     fixed: dict[str, Any] = field(default_factory=dict)
     """Dotted keys that every trial sets, such as a smaller number of epochs."""
     search: Annotated[Grid | Random, Field(discriminator="name")] = field(default_factory=Grid)

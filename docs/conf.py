@@ -1,0 +1,79 @@
+"""The manual: `make docs` builds it, with warnings as errors, into build/docs/html."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # the notebook's
+
+import cacl  # noqa: E402
+
+project = "cacl"
+author = "the cacl authors"
+version = release = cacl.__version__
+html_title = f"cacl {version}"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
+exclude_patterns = ["reference"]
+myst_enable_extensions = ["attrs_inline", "deflist"]
+myst_heading_anchors = 4
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_ipywidgets_js: dict[str, Any] = {}  # they would be fetched from a CDN
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 60
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["manual.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": True}
+
+# The project has no public address of its own: these are the ones that the pages name of others.
+linkcheck_timeout = 30
+linkcheck_anchors = False
+
+
+def fill(app: object, docname: str, source: list[str]) -> None:
+    """Put what is written from the code into the pages that leave a place for it."""
+    from docs.reference import commands, recipes
+    from launch.jobs.recipe import Recipe
+    from launch.sweeping.space import Space
+
+    written = {
+        "recipe": lambda: recipes.reference(Recipe),
+        "space": lambda: recipes.reference(Space, first=3),
+        "commands": commands.reference,
+    }
+    for name, write in written.items():
+        place = f"<!-- written from the code: {name} -->"
+        if place in source[0]:
+            source[0] = source[0].replace(place, write())
+
+
+def translate(app: object, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Make reStructuredText of a docstring, in place."""
+    from docs.reference.docstrings import to_rst
+
+    lines[:] = to_rst(lines)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Hook the two in."""
+    app.connect("source-read", fill)
+    app.connect("autodoc-process-docstring", translate)
+    return {"parallel_read_safe": True}
