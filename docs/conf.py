@@ -28,11 +28,12 @@ copybutton_prompt_is_regexp = True
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_output_stderr = "remove"  # progress bars
 nb_ipywidgets_js: dict[str, Any] = {}  # they would be fetched from a CDN
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_preserve_defaults = True
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
 maximum_signature_line_length = 60
 python_use_unqualified_type_names = True
 
@@ -41,6 +42,7 @@ html_static_path = ["static"]
 html_css_files = ["manual.css"]
 html_copy_source = False
 html_show_sourcelink = False
+html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
 
 # The project has no public address of its own: these are the ones that the pages name of others.

@@ -27,7 +27,12 @@ def _is_listing(line: str) -> bool:
 
 def _prose(line: str) -> str:
     """Return a line of prose: code marked as such, and everything else that means something escaped."""
-    parts = re.split(r"(`[^`]+`)", line)
-    return "".join(
-        f"`{part}`" if part.startswith("`") else re.sub(r"([*|_])", r"\\\1", part) for part in parts
-    )
+    parts = re.split(r"(`[^`]+`|\*\w[^*]*\w\*)", line)
+    return "".join(_span(part) for part in parts)
+
+
+def _span(part: str) -> str:
+    """Return code, emphasis, or plain words in which nothing means anything else."""
+    if part.startswith("`"):
+        return f"`{part}`"
+    return part if re.fullmatch(r"\*.*\*", part) else re.sub(r"([*|_])", r"\\\1", part)
