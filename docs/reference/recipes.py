@@ -73,7 +73,8 @@ def words(hint: Any) -> str:
     """Return a type as a reader of recipes says it."""
     if typing.get_origin(hint) is Annotated:
         kind, *notes = typing.get_args(hint)
-        return " ".join([words(kind), *filter(None, map(_bounds, notes))])
+        bounds = [_bounds(each) for note in notes for each in getattr(note, "metadata", [note])]
+        return " ".join([words(kind), *filter(None, bounds)])
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if _is_union(hint):
         return " or ".join(words(member) for member in inner)
