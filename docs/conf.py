@@ -41,6 +41,7 @@ html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["manual.css"]
 html_copy_source = False
+html_use_index = False
 html_show_sourcelink = False
 html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
