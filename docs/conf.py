@@ -27,7 +27,7 @@ copybutton_prompt_is_regexp = True
 
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 900  # seconds for a cell, on a machine that does other work too
 nb_output_stderr = "remove"  # progress bars
 nb_ipywidgets_js: dict[str, Any] = {}  # they would be fetched from a CDN
 
