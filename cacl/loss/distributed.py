@@ -19,7 +19,7 @@ from cacl.loss.batch import GlobalBatch, upcast
 from cacl.loss.class_sums import class_sums
 from cacl.loss.objectives import Direction, PairObjective
 from cacl.loss.options import LossOptions
-from cacl.loss.pairs import block_size, pair_sums
+from cacl.loss.pairs import block_size, pair_sums, room_to_keep
 from cacl.loss.regularizers import agreement
 from cacl.loss.sums import Counts, Partial
 from cacl.types import ClipLabels, Embeddings
@@ -85,7 +85,8 @@ def global_loss(
         per_clip = torch.stack([direction.per_clip for direction in directions]).sum(0)
         for regularizer in options.regularizers:
             rows = block_size(embeddings.image, len(batch.columns.label), options)
-            terms = agreement(regularizer, embeddings, batch, options.similarity, options.scale, rows)
+            similarity, room = options.similarity, room_to_keep(options)
+            terms = agreement(regularizer, embeddings, batch, similarity, options.scale, rows, room)
             per_clip = per_clip + terms
         return _collect(per_clip, directions, batch, 1 / options.scale(embeddings.scalars))
 

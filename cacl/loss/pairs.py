@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cacl.loss.batch import GlobalBatch, take_rows
-from cacl.loss.blocks import Shifts, sums_in_blocks
+from cacl.loss.blocks import BlockSums, Known, sums_in_blocks
 from cacl.loss.objectives import PairObjective
 from cacl.loss.options import LossOptions
 from cacl.loss.positives import Pairs, Relation
@@ -38,30 +38,31 @@ def pair_sums(
     """
     own = batch.own
 
-    def block(
-        where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], shifts: Shifts
-    ) -> tuple[Partial, Partial]:
+    def block(where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], known: Known) -> BlockSums:
         (images,), (all_audio, *learned) = rows, shared
         values = dict(zip(scalars, learned, strict=True))
         columns = Columns(own[where], batch.columns.valid)
-        scores = options.similarity.scores(images, all_audio, columns, options.scale(values))
+        scores = options.similarity.scores(images, all_audio, columns, options.scale(values), known.kept)
         pairs = Pairs(
             take_rows(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step
         )
         relation = options.positives.relation(pairs)
         by_row = by_column = Partial.nothing(scores.pair)
+        terms = objective.terms(scores.pair, relation, scores.scale, values)
         if options.by_row:
-            pair, extended = _append_extra(scores, relation, batch.clips.valid[where])
-            terms = objective.terms(pair, extended, scores.scale, values)
-            by_row = partial(pair, extended, terms, 1, shifts.rows)
+            row = (scores.pair, relation, terms)
+            if scores.extra_negative is not None:
+                pair, extended = _append_extra(scores, relation, batch.clips.valid[where])
+                row = (pair, extended, objective.terms(pair, extended, scores.scale, values))
+            by_row = partial(*row, 1, known.row_shift)
         if options.by_column:
-            terms = objective.terms(scores.pair, relation, scores.scale, values)
-            by_column = partial(scores.pair, relation, terms, 0, shifts.columns)
-        return by_row, by_column
+            by_column = partial(scores.pair, relation, terms, 0, known.column_shift)
+        return BlockSums(by_row, by_column, scores.kept)
 
     all_audio = batch.world.gather_rows(audio, batch.shares)
     prepared, shared = options.similarity.prepare(maps), [all_audio, *scalars.values()]
-    rows, columns = sums_in_blocks(block, [prepared], shared, block_size(maps, len(all_audio), options))
+    rows_per_block = block_size(maps, len(all_audio), options)
+    rows, columns = sums_in_blocks(block, [prepared], shared, rows_per_block, room_to_keep(options))
     if options.by_column:
         columns = merge_over_ranks(columns, batch, objective.exponential_terms)
     return rows, columns
@@ -70,7 +71,13 @@ def pair_sums(
 def block_size(maps: Tensor, columns: int, options: LossOptions) -> int:
     """Return how many rows of maps [n, H, P, D] fit the memory of a block's scores."""
     floats = options.similarity.floats_per_score * maps.shape[1] * maps.shape[2] + FLOATS_OF_OBJECTIVE
-    return max(1, int(options.memory_mib * 2**20 / (columns * floats * maps.itemsize)))
+    memory = options.memory_mib * 2**20 - room_to_keep(options)
+    return max(1, int(memory / (columns * floats * maps.itemsize)))
+
+
+def room_to_keep(options: LossOptions) -> float:
+    """Return the bytes of the memory that are for what blocks keep: half, if they keep anything."""
+    return options.memory_mib * 2**20 / 2 if options.similarity.keeps else 0
 
 
 def _append_extra(scores: Scores, relation: Relation, valid: Tensor) -> tuple[Tensor, Relation]:

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from cacl.loss.batch import GlobalBatch
-from cacl.loss.blocks import Shifts, sums_in_blocks
+from cacl.loss.blocks import BlockSums, Known, sums_in_blocks
 from cacl.loss.similarities import Columns, Similarity
 from cacl.loss.sums import Partial
 from cacl.options import Options
@@ -103,6 +103,7 @@ def agreement(
     similarity: Similarity,
     scale: Scale,
     rows_per_block: int,
+    room: float,
 ) -> Tensor:
     """Return a regularizer's weighted terms for each clip of this rank [n].
 
@@ -115,17 +116,15 @@ def agreement(
     views = [mine.audio, mine.foreground, mine.image]
     every = [batch.world.gather_rows(view, batch.shares) for view in views]
 
-    def block(
-        where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], shifts: Shifts
-    ) -> tuple[Partial, Partial]:
+    def block(where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], known: Known) -> BlockSums:
         images, *row_views = rows
         all_audio, foregrounds, pooled, *learned = shared
         factor = scale(dict(zip(names, learned, strict=True)))
-        scores = similarity.scores(images, all_audio[:, None], Columns(own[where], valid), factor)
+        scores = similarity.scores(images, all_audio[:, None], Columns(own[where], valid), factor, known.kept)
         logits, every_view = scores.pair * scores.scale, Views(all_audio, foregrounds, pooled)
         sums = regularizer.rows(logits, Views(*row_views), every_view, valid, factor)[:, None]
-        return Partial(sums, sums.new_zeros(sums.shape)), Partial.nothing(sums)
+        return BlockSums(Partial(sums, sums.new_zeros(sums.shape)), Partial.nothing(sums), scores.kept)
 
     shared = [*every, *embeddings.scalars.values()]
-    terms, _ = sums_in_blocks(block, [similarity.prepare(maps), *views], shared, rows_per_block)
+    terms, _ = sums_in_blocks(block, [similarity.prepare(maps), *views], shared, rows_per_block, room)
     return terms.sums[:, 0].where(batch.clips.valid, 0)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cacl.loss.best_pixel import BestPixel
 from cacl.loss.checks import require
 from cacl.loss.sums import LOWEST
 from cacl.options import Options
@@ -34,6 +35,8 @@ class Scores:
     """0-d, the inverse temperature, or 1 if the similarity has applied it already."""
     extra_negative: Tensor | None = None
     """[b, K], further negatives of each row, in the unit of `pair`."""
+    kept: tuple[Tensor, ...] = ()
+    """Without gradient: what makes the block cheap to score again."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Similarity(Options, abc.ABC):
     """How many heads it needs; None is any number."""
     is_linear: ClassVar[bool] = False
     """Whether a score is the product of the prepared image and the sound."""
+    keeps: ClassVar[bool] = False
+    """Whether its scores have something to keep."""
     floats_per_score: ClassVar[int]
     """Tensors of [b, P, N] that a block holds at once with its gradient, at most; 0 if none is built."""
 
@@ -61,10 +66,17 @@ class Similarity(Options, abc.ABC):
         return maps
 
     @abc.abstractmethod
-    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+    def scores(
+        self,
+        rows: Tensor,
+        audio: Tensor,
+        columns: Columns,
+        scale: Tensor | float,
+        kept: tuple[Tensor, ...] = (),
+    ) -> Scores:
         """Score a block of prepared maps [b, ...] against the sounds [N, H, D].
 
-        `scale` is 1 / temperature.
+        `scale` is 1 / temperature; `kept` is what the same block gave to keep, if it is scored again.
         """
 
 
@@ -92,7 +104,14 @@ class MeanSimilarity(Similarity):
         _, heads, pixels, _ = maps.shape
         return maps.sum(2) / (heads * pixels)  # mean(2) would divide its gradient after spreading it over P
 
-    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+    def scores(
+        self,
+        rows: Tensor,
+        audio: Tensor,
+        columns: Columns,
+        scale: Tensor | float,
+        kept: tuple[Tensor, ...] = (),
+    ) -> Scores:
         """Multiply pooled images [b, H, D] by sounds [N, H, D], heads side by side."""
         return Scores(rows.flatten(1) @ audio.flatten(1).T, scale)
 
@@ -112,14 +131,22 @@ class MaxSimilarity(Similarity):
 
     name: Literal["max"] = "max"
 
-    floats_per_score: ClassVar[int] = 3
+    keeps: ClassVar[bool] = True
+    floats_per_score: ClassVar[int] = 1
 
-    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
-        """Score maps [b, H, P, D] against sounds [N, H, D].
-
-        `amax` shares the gradient among equal pixels, whichever way the batch is cut.
-        """
-        return Scores(_mean([cosine.amax(1) for cosine in cosines(rows, audio)]), scale)
+    def scores(
+        self,
+        rows: Tensor,
+        audio: Tensor,
+        columns: Columns,
+        scale: Tensor | float,
+        kept: tuple[Tensor, ...] = (),
+    ) -> Scores:
+        """Score maps [b, H, P, D] against sounds [N, H, D]; keep each head's maxima and their pixels."""
+        heads = zip(rows.unbind(1), audio.unbind(1), strict=True)
+        found = [BestPixel.apply(*head, *kept[2 * h : 2 * h + 2]) for h, head in enumerate(heads)]
+        again = tuple(tensor.detach() for head in found for tensor in head)
+        return Scores(_mean([best for best, _ in found]), scale, kept=again)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +173,14 @@ class LogSumExpSimilarity(Similarity):
     def __post_init__(self) -> None:
         require(self.sharpness > 0, f"sharpness must be above 0, got {self.sharpness}")
 
-    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+    def scores(
+        self,
+        rows: Tensor,
+        audio: Tensor,
+        columns: Columns,
+        scale: Tensor | float,
+        kept: tuple[Tensor, ...] = (),
+    ) -> Scores:
         """Score maps [b, H, P, D] against sounds [N, H, D], head by head."""
         peaks = _mean([(cosine * self.sharpness).logsumexp(1) for cosine in cosines(rows, audio)])
         return Scores((peaks - math.log(rows.shape[2])) / self.sharpness, scale)
@@ -174,7 +208,14 @@ class AttentionSimilarity(Similarity):
     heads: ClassVar[int | None] = 2
     floats_per_score: ClassVar[int] = 3
 
-    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+    def scores(
+        self,
+        rows: Tensor,
+        audio: Tensor,
+        columns: Columns,
+        scale: Tensor | float,
+        kept: tuple[Tensor, ...] = (),
+    ) -> Scores:
         """Score maps [b, 2, P, D] against sounds [N, 2, D]; X ignores what is not valid."""
         first, second = zip(rows.unbind(1), (audio * scale).unbind(1), strict=True)
         ignored = audio.new_zeros(len(audio)).masked_fill(~columns.valid, LOWEST)
@@ -215,7 +256,14 @@ class TriMapSimilarity(Similarity):
     def __post_init__(self) -> None:
         require(self.softness > 0, f"softness must be above 0, got {self.softness}")
 
-    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
+    def scores(
+        self,
+        rows: Tensor,
+        audio: Tensor,
+        columns: Columns,
+        scale: Tensor | float,
+        kept: tuple[Tensor, ...] = (),
+    ) -> Scores:
         """Score maps [b, 1, P, D] against sounds [N, 1, D] and make the hard negatives."""
         cosine = cosines(rows, audio)[0]
         pair = _weighted_mean(cosine, (cosine - self.positive_threshold) / self.softness)

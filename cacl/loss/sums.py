@@ -107,20 +107,33 @@ def partial(pair: Tensor, relation: Relation, terms: Terms, dim: int, shift: Ten
     `shift` [., k] is given if it is known already, in the backward's recomputation; None means the largest
     logit of the block.
     """
-    pair = pair.detach()
+    exponentials = len(terms.exponential)
+    if shift is None:
+        linear = [*_counts(pair.detach(), relation, dim), *(term.sum(dim) for term in terms.linear)]
+        zeros = [torch.zeros_like(linear[0])] * len(linear)
+        largest = [_largest(logits.detach(), weights, dim) for logits, weights in terms.exponential]
+        shift = torch.stack([*zeros, *largest], -1)
+    else:  # counts have no gradient, and need not be counted again
+        counts = shift.new_zeros(len(shift))
+        linear = [*[counts] * COUNTS, *(term.sum(dim) for term in terms.linear)]
+    tops = shift[:, shift.shape[1] - exponentials :].unbind(1)
+    sums = [
+        # What has no weight may exceed the largest; bounded, its exponential is finite.
+        (weights * (logits - top.unsqueeze(dim)).clamp(max=1).exp()).sum(dim)
+        for (logits, weights), top in zip(terms.exponential, tops, strict=True)
+    ]
+    return Partial(torch.stack([*linear, *sums], -1), shift)
+
+
+def _counts(pair: Tensor, relation: Relation, dim: int) -> list[Tensor]:
+    """Sum what every objective has, in the order of `Counts`."""
     counted = (relation.positive, relation.negative, relation.positive * pair, relation.negative * pair)
-    sums = [term.sum(dim) for term in (*counted, *terms.linear)]
-    shifts = [torch.zeros_like(sums[0])] * len(sums)
-    for number, (logits, weights) in enumerate(terms.exponential, start=len(sums)):
-        logits = logits.masked_fill(weights <= 0, -torch.inf)
-        top = _largest(logits.detach(), dim) if shift is None else shift[:, number]
-        sums.append((weights * (logits - top.unsqueeze(dim)).exp()).sum(dim))
-        shifts.append(top)
-    return Partial(torch.stack(sums, -1), torch.stack(shifts, -1) if shift is None else shift)
+    return [term.sum(dim) for term in counted]
 
 
-def _largest(logits: Tensor, dim: int) -> Tensor:
-    """Return `amax` over `dim`, LOWEST if there is nothing: a rank may hold no clips."""
+def _largest(logits: Tensor, weights: Tensor, dim: int) -> Tensor:
+    """Return the largest logit that has weight, LOWEST if there is none: a rank may hold no clips."""
+    logits = logits.masked_fill(weights <= 0, LOWEST)
     return logits.amax(dim).clamp(min=LOWEST) if logits.shape[dim] else logits.sum(dim) + LOWEST
 
 
