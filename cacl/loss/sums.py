@@ -111,7 +111,8 @@ def partial(pair: Tensor, relation: Relation, terms: Terms, dim: int, shift: Ten
     if shift is None:
         linear = [*_counts(pair.detach(), relation, dim), *(term.sum(dim) for term in terms.linear)]
         zeros = [torch.zeros_like(linear[0])] * len(linear)
-        largest = [_largest(logits.detach(), weights, dim) for logits, weights in terms.exponential]
+        counted = [x.detach().masked_fill(weights <= 0, LOWEST) for x, weights in terms.exponential]
+        largest = [_largest(logits, dim) for logits in counted]
         shift = torch.stack([*zeros, *largest], -1)
     else:  # counts have no gradient, and need not be counted again
         counts = shift.new_zeros(len(shift))
@@ -131,9 +132,8 @@ def _counts(pair: Tensor, relation: Relation, dim: int) -> list[Tensor]:
     return [term.sum(dim) for term in counted]
 
 
-def _largest(logits: Tensor, weights: Tensor, dim: int) -> Tensor:
-    """Return the largest logit that has weight, LOWEST if there is none: a rank may hold no clips."""
-    logits = logits.masked_fill(weights <= 0, LOWEST)
+def _largest(logits: Tensor, dim: int) -> Tensor:
+    """Return `amax` over `dim`, LOWEST if there is nothing: a rank may hold no clips."""
     return logits.amax(dim).clamp(min=LOWEST) if logits.shape[dim] else logits.sum(dim) + LOWEST
 
 

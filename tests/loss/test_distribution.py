@@ -204,9 +204,9 @@ def test_peak_memory_is_linear_in_the_batch_and_keeps_to_its_budget(similarity) 
 
 @pytest.mark.parametrize(("heads", "pixels"), [(1, 24), (2, 12), (6, 4)])
 def test_a_block_has_as_many_rows_as_its_budget_holds_scores_of_all_heads(heads: int, pixels: int) -> None:
-    """200 columns of 24 pixels and heads, 3 tensors of them at once beside 16 values a pair, 8 bytes each."""
-    row = 200 * (3 * 24 + 16) * 8
-    options = LossOptions(similarity=MaxSimilarity(), objective=InfoNCE(), memory_mib=7.5 * row / 2**20)
+    """200 columns of 24 pixels and heads beside 16 values a pair, 8 bytes each; half is for what is kept."""
+    row = 200 * (24 + 16) * 8
+    options = LossOptions(similarity=MaxSimilarity(), objective=InfoNCE(), memory_mib=2 * 7.5 * row / 2**20)
     maps, audio, _ = random_parameters(200, heads, pixels, 4)
     rows = []
 
