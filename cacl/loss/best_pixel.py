@@ -1,4 +1,4 @@
-"""Each pair's best pixel: the maximum of its cosines, with a gradient that needs no matrix product.
+"""Each pair's best pixel: a maximum whose gradient needs no matrix product.
 
 The forward remembers which pixel won. The gradient of a maximum touches that pixel alone, so the backward
 sums one row for every pair, where a matrix product would sum P of them. Of equal pixels the lowest wins.
@@ -23,9 +23,10 @@ CHANNELS = 128
 
 
 def best_pixel(maps: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each pair's largest cosine [b, N] and its pixel [b, N], of maps [b, P, D] and sounds [N, D].
+    """Return each pair's largest cosine [b, N] and its pixel [b, N].
 
-    The pixel is uint8, int16 for more than 256 pixels; of equal ones the lowest.
+    `maps` [b, P, D], `audio` [N, D]. The pixel is uint8, int16 for more than 256 pixels; of equal ones the
+    lowest.
 
     >>> maps = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     >>> best_pixel(maps, torch.tensor([[0.6, 0.8], [0.5, 0.5]]))
@@ -79,7 +80,7 @@ def _rows(values: int, like: Tensor) -> int:
 
 
 def _in_order_of_pixels(weight: Tensor, pixel: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sounds [b N] that each pixel won, their weights, and where each pixel's begin [b P]."""
+    """Return sounds [b N] by the pixel that won them, weights, and starts [b P]."""
     images, sounds = weight.shape
     won = pixel.sort(dim=1, stable=True)
     numbers = torch.arange(pixels, device=pixel.device, dtype=pixel.dtype).expand(images, pixels)
@@ -89,7 +90,7 @@ def _in_order_of_pixels(weight: Tensor, pixel: Tensor, pixels: int) -> tuple[Ten
 
 
 def _in_order_of_sounds(weight: Tensor, pixel: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pixels [N b] that won each sound, their weights, and where each sound's begin [N]."""
+    """Return pixels [N b] by the sound that they won, weights, and starts [N]."""
     images, sounds = weight.shape
     first = torch.arange(images, device=pixel.device) * pixels
     starts = torch.arange(sounds, device=pixel.device) * images
@@ -97,15 +98,15 @@ def _in_order_of_sounds(weight: Tensor, pixel: Tensor, pixels: int) -> tuple[Ten
 
 
 def _weighted_sums(vectors: Tensor, chosen: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
-    """Sum the `chosen` of the vectors [., d] by `weights`, from each start to the next, in order.
+    """Sum the `chosen` of the vectors [., d] by `weights`, a sum from each start on.
 
-    It is the product with a sparse matrix whose rows are given; on every device without atomics.
+    It is the product with a sparse matrix whose rows are given: in order, and without atomics on any device.
     """
     return F.embedding_bag(chosen, vectors, starts, per_sample_weights=weights, mode="sum")
 
 
 class BestPixel(torch.autograd.Function):
-    """`best_pixel` with its gradient; its results, if they are known already, are not computed again."""
+    """`best_pixel` with its gradient; known results are not computed again."""
 
     @staticmethod
     def forward(

@@ -118,8 +118,12 @@ class _Blocks(torch.autograd.Function):
                 if total is None:
                     continue
                 gradient = next(found)
-                if gradient is not None:
-                    (total[where] if number < ctx.row_tensors else total).add_(gradient)
+                if gradient is None:
+                    continue
+                if number < ctx.row_tensors:
+                    total[where] = gradient
+                else:
+                    total += gradient
         return None, None, None, None, *totals
 
 

@@ -76,7 +76,7 @@ def block_size(maps: Tensor, columns: int, options: LossOptions) -> int:
 
 
 def room_to_keep(options: LossOptions) -> float:
-    """Return the bytes of the memory that are for what blocks keep: half, if they keep anything."""
+    """Return the bytes for what blocks keep: half the memory, if they keep anything."""
     return options.memory_mib * 2**20 / 2 if options.similarity.keeps else 0
 
 

@@ -142,7 +142,10 @@ class MaxSimilarity(Similarity):
         scale: Tensor | float,
         kept: tuple[Tensor, ...] = (),
     ) -> Scores:
-        """Score maps [b, H, P, D] against sounds [N, H, D]; keep each head's maxima and their pixels."""
+        """Score maps [b, H, P, D] against sounds [N, H, D].
+
+        Each head's maxima and their pixels are for keeping.
+        """
         heads = zip(rows.unbind(1), audio.unbind(1), strict=True)
         found = [BestPixel.apply(*head, *kept[2 * h : 2 * h + 2]) for h, head in enumerate(heads)]
         again = tuple(tensor.detach() for head in found for tensor in head)

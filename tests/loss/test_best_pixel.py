@@ -66,7 +66,7 @@ def loss_and_gradients(options: LossOptions, n: int = 40, pixels: int = 6) -> li
     maps, audio, _ = random_parameters(n, 2, pixels)
     maps = maps[:, :, torch.arange(pixels) // 2]  # every pixel has a twin
     units = embed(maps, audio)
-    leaves = [units.image.float().requires_grad_(), units.audio.float().requires_grad_()]
+    leaves = units.image.float().requires_grad_(), units.audio.float().requires_grad_()
     terms = global_loss(Embeddings(*leaves), random_clips(n), options, World())
     return [terms.per_clip, *torch.autograd.grad(terms.loss, leaves)]
 
@@ -90,7 +90,7 @@ def test_pixels_meet_sounds_once_and_again_only_where_memory_is_short(
 ) -> None:
     n, pixels = 60, 6
     maps, audio, _ = random_parameters(n, 1, pixels)
-    embeddings = Embeddings(*(x.float().requires_grad_() for x in (maps, audio)))
+    embeddings = Embeddings(maps.float().requires_grad_(), audio.float().requires_grad_())
     once = 2 * n * n * pixels * maps.shape[-1]
     with FlopCounterMode(display=False) as counted:
         terms = global_loss(embeddings, random_clips(n), replace(OPTIONS, memory_mib=memory_mib), World())
