@@ -16,13 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cacl.loss.kernel import Kernel, by_triton
+
 TILE = 2**21
 """Bytes that are worked on at once: what the cache of a processor's core holds."""
 CHANNELS = 128
 """Channels that are gathered at once: vectors of all sounds then stay in that cache."""
 
 
-def best_pixel(maps: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+def best_pixel(maps: Tensor, audio: Tensor, kernel: Kernel = "auto") -> tuple[Tensor, Tensor]:
     """Return each pair's largest cosine [b, N] and its pixel [b, N].
 
     `maps` [b, P, D], `audio` [N, D]. The pixel is uint8, int16 for more than 256 pixels; of equal ones the
@@ -35,6 +37,11 @@ def best_pixel(maps: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
     images, pixels, _ = maps.shape
     scores = maps.new_empty(images, len(audio))
     pixel = torch.empty_like(scores, dtype=torch.uint8 if pixels <= 256 else torch.int16)
+    if by_triton(kernel, maps):
+        from cacl.loss import best_pixel_triton
+
+        best_pixel_triton.best_pixel(maps, audio, scores, pixel, "float32")
+        return scores, pixel
     from_last = torch.arange(pixels - 1, -1, -1, device=maps.device, dtype=maps.dtype)[:, None]
     tiles = (x.split(_rows(pixels * len(audio), maps)) for x in (maps, scores, pixel))
     for tile, score, place in zip(*tiles, strict=True):
@@ -47,7 +54,7 @@ def best_pixel(maps: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def best_pixel_gradients(
-    gradient: Tensor, pixel: Tensor, maps: Tensor, audio: Tensor
+    gradient: Tensor, pixel: Tensor, maps: Tensor, audio: Tensor, kernel: Kernel = "auto"
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of maps [b, P, D] and of sounds [N, D].
 
@@ -58,6 +65,11 @@ def best_pixel_gradients(
     (tensor([[[0.0000, 0.0000],
              [1.2000, 1.6000]]]), tensor([[0., 2.]]))
     """
+    if by_triton(kernel, maps):
+        from cacl.loss import best_pixel_triton
+
+        won, starts = _by_pixel(pixel, maps.shape[1])
+        return best_pixel_triton.best_pixel_gradients(gradient, pixel, won, starts, maps, audio)
     of_maps, of_audio = torch.empty_like(maps, memory_format=torch.contiguous_format), torch.zeros_like(audio)
     pixels, channels = maps.shape[1:]
     tiles = (x.split(_rows(2 * pixels * CHANNELS, maps)) for x in (gradient, pixel, maps, of_maps))
@@ -75,18 +87,23 @@ def best_pixel_gradients(
 
 
 def _rows(values: int, like: Tensor) -> int:
-    """Return how many rows of so many values fit a tile, one at least."""
-    return max(1, TILE // max(1, values * like.itemsize))
+    """Return how many rows of so many values fit a tile: one at least, all on a GPU."""
+    return max(1, len(like)) if like.is_cuda else max(1, TILE // max(1, values * like.itemsize))
 
 
 def _in_order_of_pixels(weight: Tensor, pixel: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return sounds [b N] by the pixel that won them, weights, and starts [b P]."""
     images, sounds = weight.shape
-    won = pixel.sort(dim=1, stable=True)
-    numbers = torch.arange(pixels, device=pixel.device, dtype=pixel.dtype).expand(images, pixels)
+    won, starts = _by_pixel(pixel, pixels)
     first = torch.arange(images, device=pixel.device)[:, None] * sounds
-    starts = torch.searchsorted(won.values, numbers.contiguous()) + first
-    return won.indices.flatten(), weight.gather(1, won.indices).flatten(), starts.flatten()
+    return won.flatten(), weight.gather(1, won).flatten(), (starts + first).flatten()
+
+
+def _by_pixel(pixel: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """Order each image's sounds [b, N] by pixel; say where each pixel's begin [b, P]."""
+    won = pixel.sort(dim=1, stable=True)
+    numbers = torch.arange(pixels, device=pixel.device, dtype=pixel.dtype).expand(len(pixel), pixels)
+    return won.indices, torch.searchsorted(won.values, numbers.contiguous())
 
 
 def _in_order_of_sounds(weight: Tensor, pixel: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,18 +127,25 @@ class BestPixel(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, maps: Tensor, audio: Tensor, scores: Tensor | None = None, pixel: Tensor | None = None
+        ctx: Any,
+        maps: Tensor,
+        audio: Tensor,
+        kernel: Kernel = "auto",
+        scores: Tensor | None = None,
+        pixel: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return scores [b, N] and pixels [b, N] of maps [b, P, D] and sounds [N, D]."""
         if scores is None or pixel is None:
-            scores, pixel = best_pixel(maps, audio)
+            scores, pixel = best_pixel(maps, audio, kernel)
+        ctx.kernel = kernel
         ctx.save_for_backward(maps, audio, pixel)
         ctx.mark_non_differentiable(pixel)
         return scores, pixel
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         """Gather the gradients of maps and sounds from that of the scores [b, N]."""
         maps, audio, pixel = ctx.saved_tensors
-        return *best_pixel_gradients(gradients[0], pixel, maps, audio), None, None
+        found = best_pixel_gradients(gradients[0], pixel, maps, audio, ctx.kernel)
+        return *found, None, None, None

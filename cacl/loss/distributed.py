@@ -86,7 +86,9 @@ def global_loss(
         for regularizer in options.regularizers:
             rows = block_size(embeddings.image, len(batch.columns.label), options)
             similarity, room = options.similarity, room_to_keep(options)
-            terms = agreement(regularizer, embeddings, batch, similarity, options.scale, rows, room)
+            terms = agreement(
+                regularizer, embeddings, batch, similarity, options.scale, rows, room, options.kernel
+            )
             per_clip = per_clip + terms
         return _collect(per_clip, directions, batch, 1 / options.scale(embeddings.scalars))
 

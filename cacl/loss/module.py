@@ -19,6 +19,7 @@ from torch.nn import functional
 from cacl.errors import UserError
 from cacl.loss.batch import wide
 from cacl.loss.distributed import global_loss
+from cacl.loss.kernel import Kernel
 from cacl.loss.options import Direction, LossOptions, ObjectiveOptions
 from cacl.options import Options, parse, plain
 from cacl.types import ClipLabels, Embeddings
@@ -72,6 +73,7 @@ class AudioVisualContrast(nn.Module):
         minimum_temperature: float = LossOptions.minimum_temperature,
         regularizers: Part | Sequence[Part] = LossOptions.regularizers,
         memory_mib: float = LossOptions.memory_mib,
+        kernel: Kernel = LossOptions.kernel,
         normalize: bool = True,
         world: World | None = None,
     ) -> None:
@@ -87,6 +89,7 @@ class AudioVisualContrast(nn.Module):
             "minimum_temperature": minimum_temperature,
             "regularizers": [_plain(part) for part in more],
             "memory_mib": memory_mib,
+            "kernel": kernel,
         }
         chosen = parse(_Chosen, {"objective": values["objective"]}, _NAME).objective
         if chosen.head(1) is not None:

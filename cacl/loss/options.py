@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cacl.loss.checks import require
+from cacl.loss.kernel import Kernel
 from cacl.loss.objectives import Contrast, InfoNCE, MarginNCE, Sigmoid, SupCon
 from cacl.loss.positives import (
     ConfidenceWeighted,
@@ -80,6 +81,8 @@ class LossOptions(Options):
     """Terms to add to each clip's loss."""
     memory_mib: float = 128
     """Memory for the scores of pairs, in MiB; the batch is processed in blocks of rows that fit."""
+    kernel: Kernel = "auto"
+    """What computes similarity max in float32; `auto` is Triton on a GPU that can run it, else torch."""
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"temperature must be above 0, got {self.temperature}")
@@ -88,6 +91,10 @@ class LossOptions(Options):
             f"direction: there is no {self.direction!r}; choose one of {', '.join(get_args(Direction))}",
         )
         require(self.memory_mib > 0, f"memory_mib must be above 0, got {self.memory_mib}")
+        require(
+            self.kernel != "triton" or self.similarity.has_triton,
+            f"kernel triton computes similarity max alone, got {self.similarity.name}; leave kernel out",
+        )
         require(
             not self.learn_temperature or 0 < self.minimum_temperature <= self.temperature,
             f"minimum_temperature must lie in 0..temperature, got {self.minimum_temperature}",

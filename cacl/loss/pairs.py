@@ -42,7 +42,9 @@ def pair_sums(
         (images,), (all_audio, *learned) = rows, shared
         values = dict(zip(scalars, learned, strict=True))
         columns = Columns(own[where], batch.columns.valid)
-        scores = options.similarity.scores(images, all_audio, columns, options.scale(values), known.kept)
+        scores = options.similarity.scores(
+            images, all_audio, columns, options.scale(values), known.kept, options.kernel
+        )
         pairs = Pairs(
             take_rows(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cacl.loss.batch import GlobalBatch
 from cacl.loss.blocks import BlockSums, Known, sums_in_blocks
+from cacl.loss.kernel import Kernel
 from cacl.loss.similarities import Columns, Similarity
 from cacl.loss.sums import Partial
 from cacl.options import Options
@@ -104,6 +105,7 @@ def agreement(
     scale: Scale,
     rows_per_block: int,
     room: float,
+    kernel: Kernel,
 ) -> Tensor:
     """Return a regularizer's weighted terms for each clip of this rank [n].
 
@@ -120,7 +122,8 @@ def agreement(
         images, *row_views = rows
         all_audio, foregrounds, pooled, *learned = shared
         factor = scale(dict(zip(names, learned, strict=True)))
-        scores = similarity.scores(images, all_audio[:, None], Columns(own[where], valid), factor, known.kept)
+        columns = Columns(own[where], valid)
+        scores = similarity.scores(images, all_audio[:, None], columns, factor, known.kept, kernel)
         logits, every_view = scores.pair * scores.scale, Views(all_audio, foregrounds, pooled)
         sums = regularizer.rows(logits, Views(*row_views), every_view, valid, factor)[:, None]
         return BlockSums(Partial(sums, sums.new_zeros(sums.shape)), Partial.nothing(sums), scores.kept)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cacl.loss.best_pixel import BestPixel
 from cacl.loss.checks import require
+from cacl.loss.kernel import Kernel
 from cacl.loss.sums import LOWEST
 from cacl.options import Options
 
@@ -58,6 +59,8 @@ class Similarity(Options, abc.ABC):
     """Whether a score is the product of the prepared image and the sound."""
     keeps: ClassVar[bool] = False
     """Whether its scores have something to keep."""
+    has_triton: ClassVar[bool] = False
+    """Whether there is a kernel of Triton for it."""
     floats_per_score: ClassVar[int]
     """Tensors of [b, P, N] that a block holds at once with its gradient, at most; 0 if none is built."""
 
@@ -73,10 +76,12 @@ class Similarity(Options, abc.ABC):
         columns: Columns,
         scale: Tensor | float,
         kept: tuple[Tensor, ...] = (),
+        kernel: Kernel = "auto",
     ) -> Scores:
         """Score a block of prepared maps [b, ...] against the sounds [N, H, D].
 
-        `scale` is 1 / temperature; `kept` is what the same block gave to keep, if it is scored again.
+        `scale` is 1 / temperature; `kept` is what the same block gave to keep, if it is scored again;
+        `kernel` is the loss's.
         """
 
 
@@ -111,6 +116,7 @@ class MeanSimilarity(Similarity):
         columns: Columns,
         scale: Tensor | float,
         kept: tuple[Tensor, ...] = (),
+        kernel: Kernel = "auto",
     ) -> Scores:
         """Multiply pooled images [b, H, D] by sounds [N, H, D], heads side by side."""
         return Scores(rows.flatten(1) @ audio.flatten(1).T, scale)
@@ -132,6 +138,7 @@ class MaxSimilarity(Similarity):
     name: Literal["max"] = "max"
 
     keeps: ClassVar[bool] = True
+    has_triton: ClassVar[bool] = True
     floats_per_score: ClassVar[int] = 1
 
     def scores(
@@ -141,13 +148,14 @@ class MaxSimilarity(Similarity):
         columns: Columns,
         scale: Tensor | float,
         kept: tuple[Tensor, ...] = (),
+        kernel: Kernel = "auto",
     ) -> Scores:
         """Score maps [b, H, P, D] against sounds [N, H, D].
 
         Each head's maxima and their pixels are for keeping.
         """
         heads = zip(rows.unbind(1), audio.unbind(1), strict=True)
-        found = [BestPixel.apply(*head, *kept[2 * h : 2 * h + 2]) for h, head in enumerate(heads)]
+        found = [BestPixel.apply(*head, kernel, *kept[2 * h : 2 * h + 2]) for h, head in enumerate(heads)]
         again = tuple(tensor.detach() for head in found for tensor in head)
         return Scores(_mean([best for best, _ in found]), scale, kept=again)
 
@@ -183,6 +191,7 @@ class LogSumExpSimilarity(Similarity):
         columns: Columns,
         scale: Tensor | float,
         kept: tuple[Tensor, ...] = (),
+        kernel: Kernel = "auto",
     ) -> Scores:
         """Score maps [b, H, P, D] against sounds [N, H, D], head by head."""
         peaks = _mean([(cosine * self.sharpness).logsumexp(1) for cosine in cosines(rows, audio)])
@@ -218,6 +227,7 @@ class AttentionSimilarity(Similarity):
         columns: Columns,
         scale: Tensor | float,
         kept: tuple[Tensor, ...] = (),
+        kernel: Kernel = "auto",
     ) -> Scores:
         """Score maps [b, 2, P, D] against sounds [N, 2, D]; X ignores what is not valid."""
         first, second = zip(rows.unbind(1), (audio * scale).unbind(1), strict=True)
@@ -266,6 +276,7 @@ class TriMapSimilarity(Similarity):
         columns: Columns,
         scale: Tensor | float,
         kept: tuple[Tensor, ...] = (),
+        kernel: Kernel = "auto",
     ) -> Scores:
         """Score maps [b, 1, P, D] against sounds [N, 1, D] and make the hard negatives."""
         cosine = cosines(rows, audio)[0]

@@ -27,8 +27,8 @@ FIXED = (
     "training.ema_decay",
 )
 """Keys, or sections, whose change makes another training."""
-FREE = ("loss.memory_mib",)
-"""Keys in them that change no number."""
+FREE = ("loss.memory_mib", "loss.kernel")
+"""Keys in them that change no number but by rounding."""
 
 
 def check_changes(run: Run, recipe: Recipe) -> list[str]:

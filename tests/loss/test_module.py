@@ -78,7 +78,8 @@ def test_parts_are_names_mappings_or_dataclasses_and_defaults_those_of_a_recipe(
     )
     assert by_name.options == by_class.options
     signature = inspect.signature(AudioVisualContrast).parameters
-    for name in {"temperature", "direction", "learn_temperature", "minimum_temperature", "memory_mib"}:
+    plain = {"temperature", "direction", "learn_temperature", "minimum_temperature", "memory_mib", "kernel"}
+    for name in plain:
         assert signature[name].default == getattr(LossOptions(), name)
     assert "max × own-clip × supcon × fnac" in repr(by_name)
 

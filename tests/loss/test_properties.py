@@ -174,6 +174,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "temperature must be above 0": {"temperature": 0.0},
     "minimum_temperature must lie in": {"learn_temperature": True, "minimum_temperature": 0.5},
     "memory_mib must be above 0": {"memory_mib": 0},
+    "kernel triton computes similarity max alone, got mean": {"kernel": "triton"},
 }
 
 
