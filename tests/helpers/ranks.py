@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import pickle
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -40,13 +41,13 @@ class _Pool:
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:
         for pipe in self.pipes:
-            pipe.send((function, arguments))
+            _send(pipe, (function, arguments))
         answers = []
         for rank, pipe in enumerate(self.pipes):
             if not pipe.poll(TIME_LIMIT):
                 self.close()
                 raise TimeoutError(f"rank {rank} of {len(self.pipes)} did not answer in {TIME_LIMIT:.0f} s")
-            answers.append(pipe.recv())
+            answers.append(_receive(pipe))
         errors = [f"rank {rank}: {text}" for rank, (text, _) in enumerate(answers) if text]
         if errors:
             self.close()
@@ -60,6 +61,15 @@ class _Pool:
         self.folder.cleanup()
 
 
+def _send(pipe: Any, message: Any) -> None:
+    """Send by value: `pipe.send` shares every tensor by a file that stays open, of which a shell allows 1,024."""
+    pipe.send_bytes(pickle.dumps(message))
+
+
+def _receive(pipe: Any) -> Any:
+    return pickle.loads(pipe.recv_bytes())
+
+
 def _serve(rank: int, size: int, store: str, pipe: Any) -> None:
     import torch
     import torch.distributed as dist
@@ -71,10 +81,10 @@ def _serve(rank: int, size: int, store: str, pipe: Any) -> None:
     world = World(rank, size)
     while True:
         try:
-            function, arguments = pipe.recv()
+            function, arguments = _receive(pipe)
         except EOFError:
             return
         try:
-            pipe.send(("", function(world, *arguments)))
+            _send(pipe, ("", function(world, *arguments)))
         except BaseException:
-            pipe.send((traceback.format_exc(), None))
+            _send(pipe, (traceback.format_exc(), None))
