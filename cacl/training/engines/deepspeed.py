@@ -112,6 +112,8 @@ class DeepSpeedEngine(Engine):
             import deepspeed
 
         deepspeed.logger.setLevel("WARNING")
+        # Of use for inference on processors alone, and otherwise compiled here: by ninja and g++, if at all.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         if not dist.is_initialized():  # DeepSpeed wants a process group even for one process
             dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         self.stage = config["zero_optimization"]["stage"]
