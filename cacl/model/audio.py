@@ -69,4 +69,6 @@ AudioEncoder = Annotated[SmallCnn | ResNet18, Field(discriminator="name")]
 
 class _MeanAndMax(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
-        return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+        # Not amax: its backward looks for the place that equals the maximum, and finds none where a compiler
+        # computes the features again and rounds otherwise; max keeps the place.
+        return torch.cat([features.mean((2, 3)), features.flatten(2).max(2).values], dim=1)

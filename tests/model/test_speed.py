@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -38,8 +40,13 @@ def model_of(options: ModelOptions, recompute: bool = False, compile: bool = Fal
     return model
 
 
-def gradients(model: Localizer) -> tuple[dict[str, torch.Tensor], int]:
-    """Gradients of a plain function of the embeddings, and the bytes that the graph kept for them."""
+def gradients(
+    model: Localizer, give: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
+) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of a plain function of the embeddings, and the bytes that the graph kept for them.
+
+    `give` hands to backward what forward kept.
+    """
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -47,7 +54,7 @@ def gradients(model: Localizer) -> tuple[dict[str, torch.Tensor], int]:
         return tensor
 
     prepared = model.prepare(*inputs())
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, give):
         embeddings = model(*prepared)
     weights = torch.randn_like(embeddings.image, generator=torch.Generator().manual_seed(2))
     ((embeddings.image * weights).sum() + embeddings.audio[..., 0].sum()).backward()
@@ -110,6 +117,21 @@ def test_a_moving_average_does_not_compute_through_the_model_it_was_copied_from(
         for parameter in model.parameters():
             parameter.add_(1.0)
     assert torch.equal(average.image_trunk.forward(prepared[0]), before)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_backward_takes_activations_that_a_compiler_computed_again(name):
+    """A compiled backward computes cheap activations again, and rounds them as it may: here by one bit of 23."""
+    expected, _ = gradients(model_of(CHOICES[name]))
+    draw = torch.Generator().manual_seed(3)
+
+    def rounded(tensor: torch.Tensor) -> torch.Tensor:
+        bits = torch.randint(0, 2, tensor.shape, generator=draw)
+        return tensor * (1 + bits * 2.0**-23) if tensor.is_floating_point() else tensor
+
+    found, _ = gradients(model_of(CHOICES[name]), rounded)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4, msg=key)
 
 
 @pytest.mark.slow
