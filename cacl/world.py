@@ -169,6 +169,11 @@ class World:
         self.traffic[kind] = self.traffic.get(kind, 0) + received
 
 
+def backend_of(device: torch.device) -> str:
+    """Return what moves tensors between processes: a GPU's own go past the host."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
 def _single(name: str, before: str) -> Any:
     """Return a collective by the name that the newest torch gives it, or by the one `before` it."""
     return getattr(dist, name, None) or getattr(dist, before)

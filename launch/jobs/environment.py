@@ -31,7 +31,7 @@ def start_world(timeout: float = 600.0) -> Any:
     import torch
     import torch.distributed as dist
 
-    from cacl.world import World
+    from cacl.world import World, backend_of
 
     rank, size, local_rank = place()
     cuda = torch.cuda.is_available()
@@ -42,7 +42,7 @@ def start_world(timeout: float = 600.0) -> Any:
         if "MASTER_ADDR" not in os.environ:
             os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = _slurm_rendezvous()
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            backend_of(device),
             rank=rank,
             world_size=size,
             timeout=timedelta(seconds=timeout),

@@ -44,6 +44,8 @@ class How:
     micro: int = MICRO
     compile: bool = False
     channels_last: bool = False
+    averaged: bool = True
+    """Whether a moving average makes the targets, which ZeRO 3 has none of."""
     zero: Literal[0, 1, 2, 3] | None = None
     """DeepSpeed's stage; None is DDP."""
 
@@ -55,7 +57,7 @@ def build(world: World, how: How) -> tuple[Engine, Ema | None]:
     speed_up(model, how.compile, how.channels_last, False)
     options: Any = DDP() if how.zero is None else DeepSpeed(zero=how.zero)
     engine = options.build(model, AdamW(learning_rate=1e-3), world, how.precision, 1.0)
-    return engine, None if how.zero == 3 else Ema(engine.module, 0.9)
+    return engine, Ema(engine.module, 0.9) if how.averaged else None
 
 
 def take(

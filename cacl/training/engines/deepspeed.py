@@ -25,7 +25,7 @@ from cacl.training.engines.base import MODEL_FILE, Engine, Precision
 from cacl.training.optimization import OptimizerOptions
 from cacl.training.options import TrainingOptions
 from cacl.types import Embeddings
-from cacl.world import World
+from cacl.world import World, backend_of
 
 ENGINE_FOLDER = "engine"
 _TAG = "zero"
@@ -115,7 +115,8 @@ class DeepSpeedEngine(Engine):
         # Of use for inference on processors alone, and otherwise compiled here: by ninja and g++, if at all.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         if not dist.is_initialized():  # DeepSpeed wants a process group even for one process
-            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+            backend = backend_of(world.device)
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         self.stage = config["zero_optimization"]["stage"]
         self.clip = config["gradient_clipping"]
         if self.stage == 0:
