@@ -14,10 +14,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,37 +55,57 @@ RIVALS: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "flash-maxsim": ("flash_maxsim", _flash),
 }
 """Kernels by their packages: what is imported, and scores [N, N] of sounds and images."""
+PATIENCE = 60.0
+"""Seconds for one row of a rival."""
 
 
 def rivals(device: torch.device, sizes: Sizes) -> Iterator[Row]:
-    """Measure the rivals' loss, in the precisions that they are made for."""
+    """Measure the rivals' loss, in the precisions that they are made for.
+
+    Each row has a process of its own: a kernel that reads where it may not leaves no GPU to what follows it
+    in the same process. Where one fails, larger batches are not tried.
+    """
+    failed: set[tuple[str, str]] = set()
     for n in sizes.losses:
-        maps, sounds = vectors(n, device)
-        for name, (module, score) in RIVALS.items():
-            for dtype in (torch.float32, torch.bfloat16):
-                title = f"loss/{name}/{str(dtype).removeprefix('torch.')}/N={n}"
-                why = (
-                    "no GPU" if device.type != "cuda" else "" if _has(module) else f"{name} is not installed"
-                )
-                if why:
-                    yield Row(title, None, "s", more={"why": why})
-                    continue
-                try:
-                    loss = partial(_contrast, score, dtype)
-                    yield measure_loss(title, loss, maps, sounds, sizes.seconds)
-                except Exception as error:  # another's kernel may raise anything
-                    maps.grad = sounds.grad = None
-                    yield Row(title, None, "s", more={"why": f"{type(error).__name__}: {error}"[:200]})
+        for rival in RIVALS:
+            for precision in ("float32", "bfloat16"):
+                row = _measured_apart(rival, precision, n, device, sizes, (rival, precision) in failed)
+                if row.value is None:
+                    failed.add((rival, precision))
+                yield row
 
 
-def _contrast(
-    score: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, maps: Tensor, sounds: Tensor
-) -> Tensor:
-    return info_nce(score(maps.to(dtype), sounds.to(dtype)).T)
+def _measured_apart(
+    rival: str, precision: str, n: int, device: torch.device, sizes: Sizes, has_failed: bool
+) -> Row:
+    name = f"loss/{rival}/{precision}/N={n}"
+    if device.type != "cuda":
+        return Row(name, None, "s", more={"why": "no GPU"})
+    if importlib.util.find_spec(RIVALS[rival][0]) is None:
+        return Row(name, None, "s", more={"why": f"{rival} is not installed"})
+    if has_failed:
+        return Row(name, None, "s", more={"why": "not tried, since it failed on fewer clips"})
+    words = [rival, precision, str(n), str(sizes.seconds)]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--rival", *words]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return Row(name, None, "s", more={"why": f"did not end in {PATIENCE:.0f} s"})
+    if answer.returncode == 0:
+        return replace(Row(**json.loads(answer.stdout.splitlines()[-1])), name=name)
+    errors = [line for line in answer.stderr.splitlines() if "Error" in line or "error:" in line]
+    return Row(name, None, "s", more={"why": errors[0][:200] if errors else f"exit code {answer.returncode}"})
 
 
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+def rival_row(rival: str, precision: str, clips: str, seconds: str) -> Row:
+    """Measure one rival on the first GPU, in this process."""
+    device, dtype = torch.device("cuda", 0), getattr(torch, precision)
+    score = RIVALS[rival][1]
+
+    def loss(maps: Tensor, sounds: Tensor) -> Tensor:
+        return info_nce(score(maps.to(dtype), sounds.to(dtype)).T)
+
+    return measure_loss(rival, loss, *vectors(int(clips), device), float(seconds))
 
 
 def predicted(one: Row, machine: Machine) -> dict[str, Any]:
@@ -184,7 +205,11 @@ def main() -> int:
     )
     parser.add_argument("--rows", type=Path, help="rows of an earlier run, in place of measuring")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
+    parser.add_argument("--rival", nargs=4, help=argparse.SUPPRESS)  # one row of `rivals`
     arguments = parser.parse_args()
+    if arguments.rival:
+        print(json.dumps(asdict(rival_row(*arguments.rival))))
+        return 0
     if arguments.rows:
         found = [json.loads(line) for line in arguments.rows.read_text().splitlines() if line.startswith("{")]
     else:
