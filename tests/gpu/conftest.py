@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.gpu.devices import CUDA
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+
+@pytest.fixture(params=["cpu", CUDA])
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """A device, on which float32 is float32: cuDNN's convolutions round to 10 bits by default."""
     found = torch.device(request.param, 0) if request.param == "cuda" else torch.device("cpu")

@@ -14,6 +14,7 @@ from cacl.model import audio, image
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.model.spectrograms import LogMel, LogSpectrogram
 from cacl.world import World
+from tests.gpu.devices import SELDOM_HERE
 from tests.gpu.steps import Curve, How, curve
 from tests.helpers.ranks import run_ranks
 from tests.training.steps import CLIPS
@@ -56,12 +57,14 @@ def test_in_bfloat16_the_loss_is_near_and_the_weights_stay_single(device, expect
     )
 
 
+@SELDOM_HERE
 def test_compiled_towers_take_the_same_steps(device, expected):
     found = curve(World(), str(device), How(dtype=torch.float32, compile=True))
     assert found.losses == pytest.approx(expected.losses, rel=1e-4)
     check(found, expected, 1e-3, 6e-3)
 
 
+@SELDOM_HERE
 def test_two_ranks_on_one_device_end_in_the_model_of_one(device, expected):
     """gloo, which moves a GPU's tensors too; nccl refuses two ranks on one GPU."""
     for found in run_ranks(2, curve, str(device), How()):
@@ -75,6 +78,7 @@ def alone() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
+@SELDOM_HERE
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_deepspeed_takes_the_steps_of_ddp(device, alone, zero):
     """In a group of its own, by nccl on a GPU, as several processes have it."""

@@ -14,6 +14,7 @@ import torch
 from cacl.runs import checkpoint
 from cacl.training.trainer import EMA_FILE, resume
 from cacl.world import World
+from tests.gpu.devices import SELDOM_HERE
 from tests.gpu.steps import STEPS, How, build, curve, on_cpu, take
 from tests.launch.tiny import train_rank, write_recipe
 from tests.training.jobs import steps
@@ -49,6 +50,7 @@ def train_repeatably(device: torch.device, recipe: Path, run: Path, resume: bool
     train_rank(World(device=device), str(recipe), str(run), {"resume": resume})
 
 
+@SELDOM_HERE
 def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path, device, data):
     """Bit for bit, on a GPU too. Each training is a process of its own, all of them alike."""
     recipe = write_recipe(tmp_path, data)
