@@ -15,6 +15,7 @@ EXTRA_OF = {
     "jinja2": "eval",
     "matplotlib": "eval",
     "nvidia": "dali",
+    "packaging": "wheels",
     "pandas": "ray",
     "PIL": "data",
     "pyarrow": "data",

@@ -29,7 +29,6 @@ from cacl.loss.similarities import MaxSimilarity
 from cacl.model import audio, image
 from cacl.model.acceleration import speed_up
 from cacl.model.localizer import Localizer, ModelOptions
-from cacl.options import parse, plain
 from cacl.runs.directory import Run
 from cacl.training.engines import DDP
 from cacl.training.engines.base import Engine, Precision
@@ -187,11 +186,10 @@ def losses(device: torch.device, sizes: Sizes) -> Iterator[Row]:
 
 
 def kernels(device: torch.device) -> dict[str, LossOptions]:
-    """Return the loss by the name of each way to compute it: kernels, and a budget as large as a GPU has."""
-    found = {"torch": LOSS, "torch,4-GiB": replace(LOSS, memory_mib=4096)}
-    if "kernel" in LossOptions.__dataclass_fields__ and device.type == "cuda":
-        found["triton"] = parse(LossOptions, {**plain(LOSS), "kernel": "triton"}, "bench")
-    return found
+    """Return the loss by the name of each way to compute it: kernels, and budgets as large as a GPU has."""
+    torchs = replace(LOSS, kernel="torch")
+    found = {"torch": torchs} | {f"torch,{n}-GiB": replace(torchs, memory_mib=1024 * n) for n in (1, 4)}
+    return found | ({"triton": replace(LOSS, kernel="triton")} if device.type == "cuda" else {})
 
 
 def vectors(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
