@@ -159,7 +159,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _shown(row: dict[str, Any]) -> str:
-    return row.get("error") or ("–" if row["ours"] is None else _number(row["ours"]))
+    if "error" in row:
+        return str(row["error"]).splitlines()[0]
+    return "–" if row["ours"] is None else _number(row["ours"])
 
 
 def _guess(row: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.launch.tiny import cacl
 
 
@@ -27,3 +29,11 @@ def test_programs_that_are_missing_name_what_needs_them(tmp_path):
     answer = cacl("doctor", env={**os.environ, "PATH": str(tmp_path)})
     assert answer.returncode == 0
     assert "missing  sbatch               needed by cacl submit" in answer.stdout
+
+
+@pytest.mark.slow
+def test_a_bench_prints_a_line_for_each_thing_it_measures():
+    answer = cacl("doctor", "--bench", "--quick", env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert answer.returncode == 0, answer.stderr
+    kinds = {line.partition("/")[0] for line in answer.stdout.splitlines()}
+    assert kinds == {"device", "step", "loss", "decode", "evaluate"}, answer.stdout
