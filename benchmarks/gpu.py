@@ -66,7 +66,7 @@ def rivals(device: torch.device, sizes: Sizes) -> Iterator[Row]:
     in the same process. Where one fails, larger batches are not tried.
     """
     failed: set[tuple[str, str]] = set()
-    for n in sizes.losses:
+    for n in sizes.rivals:
         for rival in RIVALS:
             for precision in ("float32", "bfloat16"):
                 row = _measured_apart(rival, precision, n, device, sizes, (rival, precision) in failed)

@@ -41,6 +41,8 @@ class Sizes:
     compiled: bool = True
     losses: tuple[int, ...] = (1024, 4096, 16384, 32768)
     """Clips of a loss."""
+    rivals: tuple[int, ...] = (1024, 4096, 16384)
+    """Clips of a loss by kernels of others."""
     packed: int = 512
     """Clips that are decoded, epoch after epoch."""
     decoded: int = 40_000
@@ -50,7 +52,7 @@ class Sizes:
     """How long something short is repeated."""
 
 
-QUICK = Sizes(256, 8, (2, 4, 8), 2, 64, 3, False, (32, 64), 16, 32, 32, 0.1)
+QUICK = Sizes(256, 8, (2, 4, 8), 2, 64, 3, False, (32, 64), (32,), 16, 32, 32, 0.1)
 """A minute or two on a processor: the same rows of less."""
 
 
