@@ -20,14 +20,13 @@ def test_a_quick_bench_on_a_processor_gives_rows_and_a_table(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{gpu.BEGIN}an earlier table\n{gpu.END}after\n")
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--json"]
-    command += ["--only", "device,loss,evaluate,rivals", "--write", str(page)]
+    command += ["--only", "loss,rivals", "--write", str(page)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert answer.returncode == 0, answer.stderr
     head, *rows = map(json.loads, answer.stdout.splitlines())
     found = {row["benchmark"]: row for row in rows}
     assert head["card"] == "processor" and len(found) == len(rows)
     assert all(row["ours"] is None and row["why"] == "no GPU" for row in rows if "flash" in row["benchmark"])
-    assert found["device/copy"]["ours"] > 0 and found["evaluate/vggss"]["ours"] > 0
     for n in QUICK.losses:
         full, ours = found[f"loss/full-tensor/N={n}"], found[f"loss/torch/N={n}"]
         assert math.isclose(full["loss"], ours["loss"], rel_tol=1e-5), "one loss, computed in two ways"

@@ -91,6 +91,7 @@ def test_half_precision_vectors_are_taken_as_the_numbers_that_they_are(device, s
             torch.testing.assert_close(found[key], value, rtol=rtol, atol=2e-5, msg=named(f"{name} {key}"))
 
 
+@SELDOM_HERE
 @pytest.mark.parametrize("similarity", [MaxSimilarity(), MeanSimilarity()], ids=lambda part: part.name)
 def test_memory_keeps_to_its_budget(device, similarity):
     """One block's scores, and what is linear in the batch: the vectors' gradients and a few sums a clip."""

@@ -20,6 +20,7 @@ from cacl.training.options import TrainingOptions
 from cacl.training.trainer import Plan, Training, train
 from cacl.types import Batch, ClipLabels
 from cacl.world import World
+from tests.gpu.devices import SELDOM_HERE
 from tests.training.steps import LOSS, MODEL
 
 CLIPS, STEPS = 32, 8
@@ -63,6 +64,7 @@ def batches(device: Device) -> Iterator[Batch]:
         device.look()
 
 
+@SELDOM_HERE
 @pytest.mark.parametrize(
     ("micro", "averages"), [(CLIPS, True), (CLIPS // 2, False)], ids=["plain, averaged", "cached"]
 )
