@@ -78,7 +78,7 @@ def retrieval(
         block = rows[start : start + _IMAGES_AT_ONCE]
         own = torch.arange(first + start, first + start + len(block), device=world.device)
         columns = Columns(own, torch.ones(total, dtype=torch.bool, device=world.device))
-        pair = loss.similarity.scores(block, all_audio, columns, kept.scale).pair
+        pair = loss.similarity.scores(block, all_audio, columns, kept.scale, kernel=loss.kernel).pair
         rank = (pair >= pair.gather(1, own[:, None])).sum(1)
         known = labels[own] >= 0
         same = labels[pair.argmax(1)] == labels[own]
