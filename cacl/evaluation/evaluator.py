@@ -226,11 +226,11 @@ def _sizes(size: Size | None, clips: int) -> list[tuple[float, float] | None]:
 
 
 def _mask(mask: Any, clip: str) -> Tensor:
-    """Return a clip's mask [H, W] as protocols read it.
+    """Return a clip's mask [H, W] as protocols read it, on the host.
 
     It is bool, uint8 with 255 inside, or float in 0..1. Raises UserError for anything else.
     """
-    tensor = mask if isinstance(mask, Tensor) else torch.from_numpy(np.array(mask))
+    tensor = mask.cpu() if isinstance(mask, Tensor) else torch.from_numpy(np.array(mask))
     if tensor.ndim != 2 or not tensor.numel() or tensor.is_complex():
         raise UserError(f"clip {clip}: its mask has shape {list(tensor.shape)}, expected [H, W]")
     if tensor.dtype == torch.bool:

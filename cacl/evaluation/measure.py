@@ -70,9 +70,10 @@ def measure_batch(
     """Return what a protocol measures of each system on a batch's valid clips."""
     valid = batch.valid.cpu()
     notes = [note for note, good in zip(batch.annotations or [], valid.tolist(), strict=True) if good]
-    index = batch.index[batch.valid].cpu().numpy()
+    index = batch.index.cpu()[valid].numpy()
     truths = stack_truths(notes, protocol, device)
-    images, waveforms = batch.images[batch.valid].to(device), batch.waveforms[batch.valid].to(device)
+    rows = valid.nonzero().flatten().to(device)
+    images, waveforms = batch.images.to(device)[rows], batch.waveforms.to(device)[rows]
     results = {}
     for name, system in systems.items():
         try:

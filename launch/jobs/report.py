@@ -97,13 +97,13 @@ def examples(
         if not stored:
             continue
         for batch in test.batches(np.array(stored), len(stored), audio):
+            frames = batch.images.cpu()  # where the models are, whatever decoded them
             drawn = {
-                name: protocol.score_maps(maps(batch.images, batch.waveforms))
-                for name, maps in models.items()
+                name: protocol.score_maps(maps(frames, batch.waveforms)) for name, maps in models.items()
             }
             for row, note in enumerate(batch.annotations or []):
                 index, class_name = int(batch.index[row]), note.get("class_name", "")
-                example = found.setdefault(index, Example(note["id"], class_name, batch.images[row], []))
+                example = found.setdefault(index, Example(note["id"], class_name, frames[row], []))
                 heard = note["other"] if audio == "other.wav" else note
                 for name, scores in drawn.items():
                     first = name if len(models) > 1 else title
