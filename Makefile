@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help demo demo-sweep test test-gpu test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-ray test-container \
+.PHONY: help demo demo-sweep test test-gpu test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-device test-ray test-container \
 	reproduce reproduce-labels bench-pack docs docs-links \
 	test-lowest test-debian13 constraints setup lint clean named-python
 
@@ -63,6 +63,9 @@ test-programs: install-slurm ## Debian's programs without which `make test` skip
 
 test-mutants: $(VENV)/.all ## break the code in many places, one at a time, and see that tests notice
 	@$(BIN)/python -m tests.mutants
+
+test-device: $(VENV)/.all ## every part on a pretended GPU; each `device=` left out in turn, and found
+	@$(BIN)/python -m pytest -m device
 
 test-ray: $(VENV)/.all ## sweeps with Ray Tune, killed and restored
 	@$(BIN)/python -m pytest -m ray

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -10,6 +12,7 @@ WAITING = (
     "_local_scalar_dense",
     "item",
     "equal",
+    "allclose",
     "is_nonzero",
     "nonzero",
     "masked_select",
@@ -19,17 +22,21 @@ WAITING = (
 )
 
 
+def waits_for_the_device(function: torch._ops.OpOverload, arguments: tuple[Any, ...]) -> bool:
+    """Say whether an operation reads a value on a GPU, or has a shape that hangs on values."""
+    name = function.name().split("::")[1]
+    operation = name.split(".")[0]
+    masks = operation.startswith("index") and any(
+        isinstance(index, Tensor) and index.dtype == torch.bool
+        for part in arguments[1:]
+        for index in (part if isinstance(part, list | tuple) else [part])
+    )
+    return masks or operation in WAITING or name == "repeat_interleave.Tensor"
+
+
 class NeverWaits(TorchDispatchMode):
-    """Refuses what makes the host wait for a GPU: reading a value, or a shape that hangs on values."""
+    """Refuses what makes the host wait for a GPU."""
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        name = function.name().split("::")[1]
-        operation = name.split(".")[0]
-        masks = operation.startswith("index") and any(
-            isinstance(index, Tensor) and index.dtype == torch.bool
-            for part in arguments[1:]
-            for index in (part if isinstance(part, list | tuple) else [part])
-        )
-        waits = operation in WAITING or name == "repeat_interleave.Tensor"
-        assert not waits and not masks, f"{name} waits for the device"
+        assert not waits_for_the_device(function, arguments), f"{function.name()} waits for the device"
         return function(*arguments, **(keywords or {}))
