@@ -119,11 +119,19 @@ def partial(pair: Tensor, relation: Relation, terms: Terms, dim: int, shift: Ten
         linear = [*[counts] * COUNTS, *(term.sum(dim) for term in terms.linear)]
     tops = shift[:, shift.shape[1] - exponentials :].unbind(1)
     sums = [
-        # What has no weight may exceed the largest; bounded, its exponential is finite.
-        (weights * (logits - top.unsqueeze(dim)).clamp(max=1).exp()).sum(dim)
+        (weights * _bounded(logits - top.unsqueeze(dim)).exp()).sum(dim)
         for (logits, weights), top in zip(terms.exponential, tops, strict=True)
     ]
     return Partial(torch.stack([*linear, *sums], -1), shift)
+
+
+@torch.no_grad()
+def _bounded(logits: Tensor) -> Tensor:
+    """Bound logits in place: those without weight have finite exponentials too.
+
+    Logits with weight are at most 0, up to rounding; those without have no gradient, bounded or not.
+    """
+    return logits.clamp_(max=1)
 
 
 def _counts(pair: Tensor, relation: Relation, dim: int) -> list[Tensor]:
