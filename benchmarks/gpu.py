@@ -25,9 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.scale import Machine, predict
+from benchmarks.pages import put
+from benchmarks.scale import Machine, count, predict
 from launch.jobs.bench import bench
-from launch.jobs.bench_training import info_nce, measure_loss, vectors
+from launch.jobs.bench_training import LOSS, info_nce, measure_loss, pair, vectors
 from launch.jobs.environment import describe
 from launch.jobs.timing import QUICK, Row, Sizes, as_json
 
@@ -37,7 +38,6 @@ MACHINES = {
     "H200": Machine(flop_per_second=989e12 * 0.3, loss_flop_per_second=66.9e12 * 0.5),
 }
 """Assumptions of docs/scale.md, made of each card's own peaks."""
-BEGIN, END = "<!-- rows: written by benchmarks.gpu -->\n", "<!-- end of the rows -->\n"
 
 
 def _late_interaction(maps: Tensor, sounds: Tensor) -> Tensor:
@@ -111,16 +111,17 @@ def rival_row(rival: str, precision: str, clips: str, seconds: str) -> Row:
 def predicted(one: Row, machine: Machine) -> dict[str, Any]:
     """Return what docs/scale.md's model says of a row, `{}` where it says nothing."""
     kind, _, rest = one.name.partition("/")
+    what = count(pair(), LOSS)
     if kind == "step":
         clips, form = rest.removeprefix("N=").split("/")
         micro = int(form.split(",")[0].removeprefix("micro="))
-        step = predict(int(clips), 1, micro, machine)
+        step = predict(int(clips), 1, what, micro, machine)
         return {
             "predicted": round(step.seconds, 6),
             "predicted_parts": {"encoders": step.compute, "loss": step.loss},
         }
     if kind == "loss":
-        return {"predicted": predict(int(rest.rpartition("=")[2]), 1, machine=machine).loss}
+        return {"predicted": predict(int(rest.rpartition("=")[2]), 1, what, machine=machine).loss}
     return {}
 
 
@@ -186,14 +187,6 @@ def _beside(row: dict[str, Any]) -> str:
     return "; ".join([*words, *([row["why"]] if "why" in row else [])])
 
 
-def write(page: Path, rows: list[dict[str, Any]]) -> None:
-    """Put the table between the page's two marks."""
-    text = page.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(before + BEGIN + "\n" + table(rows) + "\n" + END + after)
-
-
 def main() -> int:
     """Print one line a row, or write those of an earlier run into a page; return 1 if a part broke."""
     parser = argparse.ArgumentParser(
@@ -228,7 +221,7 @@ def main() -> int:
             found.append(row)
             print(json.dumps(row) if arguments.json else _line(row), flush=True)
     if arguments.write:
-        write(arguments.write, found)
+        put(arguments.write, "gpu", table(found))
     return 1 if any("error" in row for row in found) else 0
 
 

@@ -1,27 +1,71 @@
-"""The step of the ResNet-18 pair on many GPUs, predicted by a stated model and counted bytes: not measured.
+"""A recipe's step on many GPUs, by a stated model: predicted, not measured.
 
     python -m benchmarks.scale
+    python -m benchmarks.scale --write docs/scale.md
 
 Seconds of a step = compute + loss + gradients' exchange that backward does not hide + loss's exchange + host.
-docs/scale.md explains it and shows the table.
+docs/scale.md explains it and shows the tables. What a recipe trains is counted on the model that the recipe
+builds, not written down here.
 
-Axes: `N` clips of the global batch, `W` GPUs, `n = N / W`, `P` places of a map, `D` channels.
+Axes: `N` clips of the global batch, `W` GPUs, `n = N / W`, `H` heads, `P` places of a map, `D` channels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.pages import put
 from benchmarks.traffic import bytes_received
 from cacl.loss import LossOptions
-from cacl.loss.objectives import InfoNCE
-from cacl.loss.similarities import MaxSimilarity
+from cacl.model.localizer import Localizer, ModelOptions
+from launch.config import load_recipe
 
-FORWARD_FLOP = 5.02e9
-"""Of one clip, counted by torch's FlopCounterMode: frame 224 x 224 and log-mel 64 x 301."""
-PARAMETERS, STATISTICS = 22_872_064, 19_200
-PLACES, CHANNELS = 49, 512
-LOSS = LossOptions(similarity=MaxSimilarity(), objective=InfoNCE(), direction="both")
+SIDE, SECONDS = 224, 3
+"""Of a frame, in pixels, and of a sound."""
+RECIPES = ("ez-vsl", "slavc")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is trained: counts of one model."""
+
+    forward_flop: float
+    """Floating-point operations of one clip's forward."""
+    values: int
+    """Parameters and BatchNorm's statistics."""
+    heads: int
+    places: int
+    channels: int
+    has_target: bool
+    loss: LossOptions
+
+
+@cache
+def trained_by(recipe: str) -> Trained:
+    """Count what a recipe trains. Its image weights are no file here and do not count."""
+    options = load_recipe(f"launch/recipes/{recipe}.yaml", [])
+    model = replace(options.model, image=replace(options.model.image, weights="none"))
+    return count(model, options.loss, options.training.ema_decay is not None)
+
+
+def count(options: ModelOptions, loss: LossOptions, has_target: bool = False) -> Trained:
+    """Count one clip's forward, and what of a model is exchanged."""
+    model = Localizer(options, loss.scalars(), head=loss.head).eval()
+    frame = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)
+    prepared = model.prepare(frame, torch.zeros(1, SECONDS * options.features.rate))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        embeddings = model(*prepared)
+    _, heads, places, channels = embeddings.image.shape
+    learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    statistics = sum(buffer.numel() for buffer in model.buffers() if buffer.is_floating_point())
+    flop = float(counter.get_total_flops())
+    return Trained(flop, learned + statistics, heads, places, channels, has_target, loss)
 
 
 @dataclass(frozen=True)
@@ -57,20 +101,23 @@ class Step:
     loss_bytes: int
 
 
-def predict(clips: int, gpus: int, micro_batch: int = 128, machine: Machine | None = None) -> Step:
+def predict(
+    clips: int, gpus: int, what: Trained, micro_batch: int = 128, machine: Machine | None = None
+) -> Step:
     """Return the predicted step of a global batch of `clips` on `gpus`."""
     machine = machine or Machine()
     n = clips // gpus
-    passes = (
-        3 if n <= micro_batch else 4
-    )  # forward and twice that for backward; the cached form's first forward
-    compute = passes * FORWARD_FLOP * n / machine.flop_per_second
-    loss = 4 * 2 * n * clips * PLACES * CHANNELS / machine.loss_flop_per_second
+    # Forward, and twice that for backward; the cached form's first forward; the target's.
+    passes = 3 + (n > micro_batch) + what.has_target
+    compute = passes * what.forward_flop * n / machine.flop_per_second
+    loss = loss_flop(what, n, clips) / machine.loss_flop_per_second
     bandwidth = machine.node_bandwidth if gpus <= machine.gpus_of_a_node else machine.network_bandwidth
-    gradient_bytes = 2 * (gpus - 1) / gpus * (PARAMETERS + STATISTICS) * 4
-    loss_bytes = bytes_received(LOSS, clips, gpus, CHANNELS)
+    gradient_bytes = 2 * (gpus - 1) / gpus * what.values * 4
+    width = what.heads * what.channels
+    loss_bytes = bytes_received(what.loss, clips, gpus, width)
+    loss_bytes += what.has_target * n * width * 4 * (gpus - 1)  # the target's sounds, which have no gradient
     # Gradients travel while the last micro-batch's backward computes: two of its three passes.
-    hidden = 2 * FORWARD_FLOP * min(n, micro_batch) / machine.flop_per_second
+    hidden = 2 * what.forward_flop * min(n, micro_batch) / machine.flop_per_second
     waiting = machine.collectives * 2 * (gpus - 1).bit_length() * machine.latency
     gradient_exchange = max(0.0, gradient_bytes / bandwidth - hidden) + waiting
     loss_exchange = loss_bytes / bandwidth
@@ -79,22 +126,61 @@ def predict(clips: int, gpus: int, micro_batch: int = 128, machine: Machine | No
     return Step(seconds, compute, loss, gradient_exchange, loss_exchange, gradient_bytes, loss_bytes)
 
 
-def main() -> None:
-    """Print the table as Markdown."""
+def loss_flop(what: Trained, n: int, clips: int) -> float:
+    """Return the operations of one rank's loss: matrix products of its maps and all sounds.
+
+    `max` needs one, and one more for pairs that are not kept. Others need the scores, the scores again, and a
+    product for each side that learns: of two views with targets, one side each.
+    """
+    views = 1 + what.has_target
+    products = 2.0 + (1 if what.has_target else 2)
+    if what.loss.similarity.keeps:
+        kept = what.loss.memory_mib * 2**20 / 2 / (5 * what.heads * n * clips)
+        products = 2 - min(1.0, kept)
+    return views * products * 2 * n * clips * what.heads * what.places * what.channels
+
+
+def table(recipe: str) -> str:
+    """Return what a recipe trains and its predicted steps, as Markdown."""
+    what = trained_by(recipe)
+    loss = what.loss
+    lines = [
+        f"`{recipe}`: {what.forward_flop / 1e9:.2f} GFLOP forward a clip, {what.values / 1e6:.1f} million values "
+        f"to exchange, {what.heads} head{'s' * (what.heads > 1)}, P = {what.places}, D = {what.channels}; "
+        f"`{loss.similarity.name}`, `{loss.objective.name}`, `{loss.direction}`"
+        f"{', with targets of a moving average' * what.has_target}.",
+        "",
+    ]
     heads = ["N", "GPUs", "ms a step", "clips/s", "encoders", "loss", "gradients", "loss's bytes"]
     heads += ["MB of gradients", "MB of loss"]
-    print("| " + " | ".join(heads) + " |")
-    print("|" + " --- |" * len(heads))
+    lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for clips in (128, 1024, 4096, 16384):
         for gpus in (1, 8, 32, 128, 256):
             if clips // gpus < 1:
                 continue
-            step = predict(clips, gpus)
+            step = predict(clips, gpus, what)
             parts = (step.compute, step.loss, step.gradient_exchange, step.loss_exchange)
             shown = " | ".join(f"{1e3 * part:.1f}" for part in parts)
             sizes = f"{step.gradient_bytes / 1e6:.0f} | {step.loss_bytes / 1e6:.1f}"
             rate = clips / step.seconds
-            print(f"| {clips:,} | {gpus} | {1e3 * step.seconds:.1f} | {rate:,.0f} | {shown} | {sizes} |")
+            lines.append(
+                f"| {clips:,} | {gpus} | {1e3 * step.seconds:.1f} | {rate:,.0f} | {shown} | {sizes} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Print the tables as Markdown, or write them into a page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the page's marks")
+    arguments = parser.parse_args()
+    tables = "\n".join(map(table, RECIPES))
+    if arguments.write:
+        put(arguments.write, "scale", tables)
+    else:
+        print(tables)
 
 
 if __name__ == "__main__":
