@@ -13,7 +13,7 @@ Axes: `N` clips of the global batch, `W` GPUs, `n = N / W`, `H` heads, `P` place
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -49,9 +49,8 @@ class Trained:
 @cache
 def trained_by(recipe: str) -> Trained:
     """Count what a recipe trains. Its image weights are no file here and do not count."""
-    options = load_recipe(f"launch/recipes/{recipe}.yaml", [])
-    model = replace(options.model, image=replace(options.model.image, weights="none"))
-    return count(model, options.loss, options.training.ema_decay is not None)
+    options = load_recipe(recipe, ["--model.image.weights", "none"])
+    return count(options.model, options.loss, options.training.ema_decay is not None)
 
 
 def count(options: ModelOptions, loss: LossOptions, has_target: bool = False) -> Trained:
@@ -145,8 +144,8 @@ def table(recipe: str) -> str:
     what = trained_by(recipe)
     loss = what.loss
     lines = [
-        f"`{recipe}`: {what.forward_flop / 1e9:.2f} GFLOP forward a clip, {what.values / 1e6:.1f} million values "
-        f"to exchange, {what.heads} head{'s' * (what.heads > 1)}, P = {what.places}, D = {what.channels}; "
+        f"`{recipe}`: {what.forward_flop / 1e9:.2f} GFLOP forward a clip, {what.values / 1e6:.1f} million "
+        f"values to exchange, {what.heads} head{'s' * (what.heads > 1)}, P = {what.places}, D = {what.channels}; "
         f"`{loss.similarity.name}`, `{loss.objective.name}`, `{loss.direction}`"
         f"{', with targets of a moving average' * what.has_target}.",
         "",
