@@ -145,7 +145,8 @@ def table(recipe: str) -> str:
     loss = what.loss
     lines = [
         f"`{recipe}`: {what.forward_flop / 1e9:.2f} GFLOP forward a clip, {what.values / 1e6:.1f} million "
-        f"values to exchange, {what.heads} head{'s' * (what.heads > 1)}, P = {what.places}, D = {what.channels}; "
+        f"values to exchange, {what.heads} head{'s' * (what.heads > 1)}, P = {what.places}, "
+        f"D = {what.channels}; "
         f"`{loss.similarity.name}`, `{loss.objective.name}`, `{loss.direction}`"
         f"{', with targets of a moving average' * what.has_target}.",
         "",
