@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.pages import put
 from benchmarks.traffic import bytes_received
 from cacl.loss import LossOptions
+from cacl.loss.pairs import GPU_MEMORY_MIB
 from cacl.model.localizer import Localizer, ModelOptions
 from launch.config import load_recipe
 
@@ -134,7 +135,7 @@ def loss_flop(what: Trained, n: int, clips: int) -> float:
     views = 1 + what.has_target
     products = 2.0 + (1 if what.has_target else 2)
     if what.loss.similarity.keeps:
-        kept = what.loss.memory_mib * 2**20 / 2 / (5 * what.heads * n * clips)
+        kept = (what.loss.memory_mib or GPU_MEMORY_MIB) * 2**20 / 2 / (5 * what.heads * n * clips)
         products = 2 - min(1.0, kept)
     return views * products * 2 * n * clips * what.heads * what.places * what.channels
 

@@ -85,7 +85,7 @@ def global_loss(
         per_clip = torch.stack([direction.per_clip for direction in directions]).sum(0)
         for regularizer in options.regularizers:
             rows = block_size(embeddings.image, len(batch.columns.label), options)
-            similarity, room = options.similarity, room_to_keep(options)
+            similarity, room = options.similarity, room_to_keep(embeddings.image, options)
             terms = agreement(
                 regularizer, embeddings, batch, similarity, options.scale, rows, room, options.kernel
             )

@@ -72,7 +72,7 @@ class AudioVisualContrast(nn.Module):
         learn_temperature: bool = LossOptions.learn_temperature,
         minimum_temperature: float = LossOptions.minimum_temperature,
         regularizers: Part | Sequence[Part] = LossOptions.regularizers,
-        memory_mib: float = LossOptions.memory_mib,
+        memory_mib: float | None = LossOptions.memory_mib,
         kernel: Kernel = LossOptions.kernel,
         normalize: bool = True,
         world: World | None = None,

@@ -79,8 +79,11 @@ class LossOptions(Options):
     """Lower bound of a learned temperature."""
     regularizers: tuple[RegularizerOptions, ...] = ()
     """Terms to add to each clip's loss."""
-    memory_mib: float = 128
-    """Memory for the scores of pairs, in MiB; the batch is processed in blocks of rows that fit."""
+    memory_mib: float | None = None
+    """Memory for the scores of pairs, in MiB; the batch is processed in blocks of rows that fit.
+
+    None is 128 on a processor, whose cache such blocks suit, and 1,024 on a GPU, which wants few launches.
+    """
     kernel: Kernel = "auto"
     """What computes similarity max in float32; `auto` is Triton on a GPU that can run it, else torch."""
 
@@ -90,7 +93,10 @@ class LossOptions(Options):
             self.direction in get_args(Direction),
             f"direction: there is no {self.direction!r}; choose one of {', '.join(get_args(Direction))}",
         )
-        require(self.memory_mib > 0, f"memory_mib must be above 0, got {self.memory_mib}")
+        require(
+            self.memory_mib is None or self.memory_mib > 0,
+            f"memory_mib must be above 0, got {self.memory_mib}",
+        )
         require(
             self.kernel != "triton" or self.similarity.has_triton,
             f"kernel triton computes similarity max alone, got {self.similarity.name}; leave kernel out",

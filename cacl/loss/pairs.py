@@ -14,12 +14,15 @@ from torch import Tensor
 
 from cacl.loss.batch import GlobalBatch, take_rows
 from cacl.loss.blocks import BlockSums, Known, sums_in_blocks
+from cacl.loss.kernel import by_triton
 from cacl.loss.objectives import PairObjective
 from cacl.loss.options import LossOptions
 from cacl.loss.positives import Pairs, Relation
 from cacl.loss.similarities import Columns, Scores
 from cacl.loss.sums import Partial, partial
 
+CPU_MEMORY_MIB, GPU_MEMORY_MIB = 128, 1024
+"""What `memory_mib` is where it is not said; docs/gpu.md has what a GPU made of each."""
 FLOATS_OF_OBJECTIVE = 16
 """Values that relation and objective hold at once for one pair, an upper bound."""
 
@@ -64,7 +67,7 @@ def pair_sums(
     all_audio = batch.world.gather_rows(audio, batch.shares)
     prepared, shared = options.similarity.prepare(maps), [all_audio, *scalars.values()]
     rows_per_block = block_size(maps, len(all_audio), options)
-    rows, columns = sums_in_blocks(block, [prepared], shared, rows_per_block, room_to_keep(options))
+    rows, columns = sums_in_blocks(block, [prepared], shared, rows_per_block, room_to_keep(maps, options))
     if options.by_column:
         columns = merge_over_ranks(columns, batch, objective.exponential_terms)
     return rows, columns
@@ -72,14 +75,22 @@ def pair_sums(
 
 def block_size(maps: Tensor, columns: int, options: LossOptions) -> int:
     """Return how many rows of maps [n, H, P, D] fit the memory of a block's scores."""
-    floats = options.similarity.floats_per_score * maps.shape[1] * maps.shape[2] + FLOATS_OF_OBJECTIVE
-    memory = options.memory_mib * 2**20 - room_to_keep(options)
-    return max(1, int(memory / (columns * floats * maps.itemsize)))
+    products = options.similarity.floats_per_score * maps.shape[1] * maps.shape[2]
+    if options.similarity.has_triton and by_triton(options.kernel, maps):
+        products = 0  # they never leave the chip
+    memory = memory_of(maps, options) - room_to_keep(maps, options)
+    return max(1, int(memory / (columns * (products + FLOATS_OF_OBJECTIVE) * maps.itemsize)))
 
 
-def room_to_keep(options: LossOptions) -> float:
+def room_to_keep(maps: Tensor, options: LossOptions) -> float:
     """Return the bytes for what blocks keep: half the memory, if they keep anything."""
-    return options.memory_mib * 2**20 / 2 if options.similarity.keeps else 0
+    return memory_of(maps, options) / 2 if options.similarity.keeps else 0
+
+
+def memory_of(maps: Tensor, options: LossOptions) -> float:
+    """Return the bytes that the scores of pairs may take where the maps lie."""
+    by_device = GPU_MEMORY_MIB if maps.is_cuda else CPU_MEMORY_MIB
+    return (by_device if options.memory_mib is None else options.memory_mib) * 2**20
 
 
 def _append_extra(scores: Scores, relation: Relation, valid: Tensor) -> tuple[Tensor, Relation]:

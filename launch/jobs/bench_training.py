@@ -187,9 +187,15 @@ def losses(device: torch.device, sizes: Sizes) -> Iterator[Row]:
 
 def kernels(device: torch.device) -> dict[str, LossOptions]:
     """Return the loss by the name of each way to compute it: kernels, and budgets as large as a GPU has."""
-    torchs = replace(LOSS, kernel="torch")
-    found = {"torch": torchs} | {f"torch,{n}-GiB": replace(torchs, memory_mib=1024 * n) for n in (1, 4)}
-    return found | ({"triton": replace(LOSS, kernel="triton")} if device.type == "cuda" else {})
+    by_kernel = {"torch": replace(LOSS, kernel="torch")}
+    if device.type == "cuda":
+        by_kernel["triton"] = replace(LOSS, kernel="triton")
+    budgets = {"": None, ",128-MiB": 128, ",4-GiB": 4096}
+    return {
+        name + more: replace(options, memory_mib=mib)
+        for name, options in by_kernel.items()
+        for more, mib in budgets.items()
+    }
 
 
 def vectors(n: int, device: torch.device) -> tuple[Tensor, Tensor]:

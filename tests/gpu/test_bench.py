@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_quick_bench_on_a_processor_gives_rows_and_a_table(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{gpu.BEGIN}an earlier table\n{gpu.END}after\n")
+    page.write_text(
+        "before\n<!-- rows: written by benchmarks.gpu -->\nan earlier table\n<!-- end of the rows -->\nafter\n"
+    )
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--json"]
     command += ["--only", "loss,rivals", "--write", str(page)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

@@ -169,7 +169,7 @@ def check_losses(device: str) -> None:
         units = embed(maps.float().to(device), audio.float().to(device))
         options = replace(options, kernel="triton")
         found = loss_and_gradients(options, units.image, units.audio)
-        rounds = heads * (1 if options.memory_mib > 1 else 7) * (1 + len(options.regularizers))
+        rounds = heads * (1 if options.memory_mib is None else 7) * (1 + len(options.regularizers))
         assert len(backwards) == rounds and rounds <= len(forwards) <= 2 * rounds
         wanted = loss_and_gradients(replace(options, kernel="torch"), units.image, units.audio)
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)

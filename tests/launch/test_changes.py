@@ -35,7 +35,7 @@ BEFORE = {
 }
 """What the run began with, next to the tiny recipe."""
 TAKEN = {
-    "memory": ("--loss.memory-mib", "64", "loss.memory_mib 128.0 → 64.0"),
+    "memory": ("--loss.memory-mib", "64", "loss.memory_mib None → 64.0"),
     "length": ("--training.epochs", "5", "training.epochs 3 → 5"),
     "rate": ("--optimizer.learning-rate", "0.1", "optimizer.learning_rate 0.001 → 0.1"),
     "validation": ("--data.validation", "x", "data.validation None → x"),

@@ -72,7 +72,7 @@ def test_a_change_that_the_state_does_not_hang_on_is_taken_and_said(trained, rec
     words = ["--training.epochs", "5", "--optimizer.learning-rate", "1e-4", "--loss.memory-mib", "64"]
     changes = check_changes(Run(trained), load_recipe(recipe, words))
     assert changes == [
-        "loss.memory_mib 128.0 → 64.0",
+        "loss.memory_mib None → 64.0",
         "optimizer.learning_rate 0.001 → 0.0001",
         "training.epochs 3 → 5",
     ]
