@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cacl.loss.kernel import Kernel, by_triton
+from cacl.loss.sums import FLOATS_OF_OBJECTIVE
 
-TILE = 2**21
-"""Bytes that are worked on at once: what the cache of a processor's core holds."""
+TILE = 2**23
+"""Bytes that are worked on at once: few enough for a processor's cache, enough for all of its cores."""
 CHANNELS = 128
 """Channels that are gathered at once: vectors of all sounds then stay in that cache."""
 
@@ -42,15 +43,21 @@ def best_pixel(maps: Tensor, audio: Tensor, kernel: Kernel = "auto") -> tuple[Te
 
         best_pixel_triton.best_pixel(maps, audio, scores, pixel, "float32")
         return scores, pixel
-    from_last = torch.arange(pixels - 1, -1, -1, device=maps.device, dtype=maps.dtype)[:, None]
-    tiles = (x.split(_rows(pixels * len(audio), maps)) for x in (maps, scores, pixel))
-    for tile, score, place in zip(*tiles, strict=True):
-        cosine = (tile.flatten(0, 1) @ audio.T).view(*tile.shape[:2], len(audio))
-        score.copy_(cosine.amax(1))
-        # The first of the largest, several times faster on a CPU than by `max`, whose loop is not vectorized.
-        is_largest = cosine.eq_(score[:, None])
-        place.copy_(pixels - 1 - is_largest.mul_(from_last).amax(1))
+    # A tile takes no more memory than half of what the objective will for the same pairs.
+    rows = max(1, min(_rows(pixels * len(audio), maps), images * FLOATS_OF_OBJECTIVE // (2 * pixels)))
+    for tile, score, place in zip(*(x.split(rows) for x in (maps, scores, pixel)), strict=True):
+        _best_of_tile(tile, audio, score, place)
     return scores, pixel
+
+
+def _best_of_tile(maps: Tensor, audio: Tensor, scores: Tensor, pixel: Tensor) -> None:
+    """Write scores and pixels [t, N] of maps [t, P, D] whose cosines are built whole."""
+    images, pixels, _ = maps.shape
+    cosine = (maps.flatten(0, 1) @ audio.T).view(images, pixels, len(audio))
+    scores.copy_(cosine.amax(1))
+    # The first of the largest; on a CPU several times faster than `max`, whose loop is not vectorized.
+    from_last = torch.arange(pixels - 1, -1, -1, device=maps.device, dtype=maps.dtype)[:, None]
+    pixel.copy_(pixels - 1 - cosine.eq_(scores[:, None]).mul_(from_last).amax(1))
 
 
 def best_pixel_gradients(
@@ -72,13 +79,11 @@ def best_pixel_gradients(
         return best_pixel_triton.best_pixel_gradients(gradient, pixel, won, starts, maps, audio)
     of_maps, of_audio = torch.empty_like(maps, memory_format=torch.contiguous_format), torch.zeros_like(audio)
     pixels, channels = maps.shape[1:]
-    tiles = (x.split(_rows(2 * pixels * CHANNELS, maps)) for x in (gradient, pixel, maps, of_maps))
+    tiles = (x.split(_rows(4 * pixels * CHANNELS, maps)) for x in (gradient, pixel, maps, of_maps))
     for weight, place, tile, of_tile in zip(*tiles, strict=True):
         vectors, of_vectors = tile.flatten(0, 1), of_tile.flatten(0, 1)
-        by_pixel, by_sound = (
-            _in_order_of_pixels(weight, place, pixels),
-            _in_order_of_sounds(weight, place, pixels),
-        )
+        by_pixel = _in_order_of_pixels(weight, place, pixels)
+        by_sound = _in_order_of_sounds(weight, place, pixels)
         for first in range(0, channels, CHANNELS):
             some = slice(first, first + CHANNELS)
             of_vectors[:, some] = _weighted_sums(audio[:, some], *by_pixel)

@@ -98,7 +98,8 @@ class _Blocks(torch.autograd.Function):
         saved = iter(ctx.saved_tensors)
         *tensors, row_shift, column_shift = islice(saved, len(needed) + 2)
         row_gradient, column_gradient = gradients[0], gradients[2]
-        totals = [torch.zeros_like(x) if wanted else None for x, wanted in zip(tensors, needed, strict=True)]
+        kinds = [torch.empty_like] * ctx.row_tensors + [torch.zeros_like] * (len(tensors) - ctx.row_tensors)
+        totals = [new(x) if w else None for new, x, w in zip(kinds, tensors, needed, strict=True)]
         for where, kept in zip(_slices(len(tensors[0]), ctx.rows_per_block), ctx.kept, strict=True):
             cut = [x[where] if i < ctx.row_tensors else x for i, x in enumerate(tensors)]
             leaves = [x.detach().requires_grad_(w) for x, w in zip(cut, needed, strict=True)]
@@ -118,11 +119,9 @@ class _Blocks(torch.autograd.Function):
                 if total is None:
                     continue
                 gradient = next(found)
-                if gradient is None:
-                    continue
                 if number < ctx.row_tensors:
-                    total[where] = gradient
-                else:
+                    total[where] = 0 if gradient is None else gradient
+                elif gradient is not None:
                     total += gradient
         return None, None, None, None, *totals
 

@@ -14,17 +14,14 @@ from torch import Tensor
 
 from cacl.loss.batch import GlobalBatch, take_rows
 from cacl.loss.blocks import BlockSums, Known, sums_in_blocks
-from cacl.loss.kernel import by_triton
 from cacl.loss.objectives import PairObjective
 from cacl.loss.options import LossOptions
 from cacl.loss.positives import Pairs, Relation
 from cacl.loss.similarities import Columns, Scores
-from cacl.loss.sums import Partial, partial
+from cacl.loss.sums import FLOATS_OF_OBJECTIVE, Partial, partial
 
 CPU_MEMORY_MIB, GPU_MEMORY_MIB = 128, 1024
 """What `memory_mib` is where it is not said; docs/gpu.md has what a GPU made of each."""
-FLOATS_OF_OBJECTIVE = 16
-"""Values that relation and objective hold at once for one pair, an upper bound."""
 
 
 def pair_sums(
@@ -76,8 +73,6 @@ def pair_sums(
 def block_size(maps: Tensor, columns: int, options: LossOptions) -> int:
     """Return how many rows of maps [n, H, P, D] fit the memory of a block's scores."""
     products = options.similarity.floats_per_score * maps.shape[1] * maps.shape[2]
-    if options.similarity.has_triton and by_triton(options.kernel, maps):
-        products = 0  # they never leave the chip
     memory = memory_of(maps, options) - room_to_keep(maps, options)
     return max(1, int(memory / (columns * (products + FLOATS_OF_OBJECTIVE) * maps.itemsize)))
 

@@ -62,7 +62,7 @@ class Similarity(Options, abc.ABC):
     has_triton: ClassVar[bool] = False
     """Whether there is a kernel of Triton for it."""
     floats_per_score: ClassVar[int]
-    """Tensors of [b, P, N] that a block holds at once with its gradient, at most; 0 if none is built."""
+    """Tensors of [b, P, N] that a block holds at once with its gradient, at most; 0 if none is whole."""
 
     def prepare(self, maps: Tensor) -> Tensor:
         """Reduce the maps [n, H, P, D] to what the blocks need, [n, ...]."""
@@ -139,7 +139,7 @@ class MaxSimilarity(Similarity):
 
     keeps: ClassVar[bool] = True
     has_triton: ClassVar[bool] = True
-    floats_per_score: ClassVar[int] = 1
+    floats_per_score: ClassVar[int] = 0
 
     def scores(
         self,
@@ -154,7 +154,7 @@ class MaxSimilarity(Similarity):
 
         Each head's maxima and their pixels are for keeping.
         """
-        heads = zip(rows.unbind(1), audio.unbind(1), strict=True)
+        heads = zip(_by_head(rows), _by_head(audio), strict=True)
         found = [BestPixel.apply(*head, kernel, *kept[2 * h : 2 * h + 2]) for h, head in enumerate(heads)]
         again = tuple(tensor.detach() for head in found for tensor in head)
         return Scores(_mean([best for best, _ in found]), scale, kept=again)
@@ -230,7 +230,7 @@ class AttentionSimilarity(Similarity):
         kernel: Kernel = "auto",
     ) -> Scores:
         """Score maps [b, 2, P, D] against sounds [N, 2, D]; X ignores what is not valid."""
-        first, second = zip(rows.unbind(1), (audio * scale).unbind(1), strict=True)
+        first, second = zip(_by_head(rows), _by_head(audio * scale), strict=True)
         ignored = audio.new_zeros(len(audio)).masked_fill(~columns.valid, LOWEST)
         identity, place = _products(*first, ignored), _products(*second)
         return Scores((identity.log_softmax(2) + place).logsumexp(1) - place.logsumexp(1), 1.0)
@@ -290,7 +290,12 @@ class TriMapSimilarity(Similarity):
 
 def cosines(maps: Tensor, audio: Tensor) -> list[Tensor]:
     """Return each head's cosines [b, P, N] of maps [b, H, P, D] and sounds [N, H, D]."""
-    return [_products(*head) for head in zip(maps.unbind(1), audio.unbind(1), strict=True)]
+    return [_products(*head) for head in zip(_by_head(maps), _by_head(audio), strict=True)]
+
+
+def _by_head(x: Tensor) -> tuple[Tensor, ...]:
+    """Return each head's part of x [., H, ...]; a single one's is no copy backward."""
+    return (x.squeeze(1),) if x.shape[1] == 1 else x.unbind(1)
 
 
 def _products(images: Tensor, spectrograms: Tensor, offset: Tensor | None = None) -> Tensor:

@@ -32,6 +32,8 @@ from cacl.loss.positives import Relation
 
 LOWEST = -1e30
 """Shift of a sum of exponentials without terms; finite, so that differences of two such are not NaN."""
+FLOATS_OF_OBJECTIVE = 16
+"""Values that relation and objective hold at once for one pair, an upper bound."""
 
 
 @dataclass(frozen=True)

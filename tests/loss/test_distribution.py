@@ -12,10 +12,10 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.traffic import bytes_of_gathering_everything, bytes_received
 from cacl.loss import LossOptions, global_loss
 from cacl.loss.objectives import Contrast, InfoNCE, Sigmoid, SupCon
-from cacl.loss.pairs import FLOATS_OF_OBJECTIVE
 from cacl.loss.positives import OwnClip, SameClass, SoftOverlap
 from cacl.loss.regularizers import Fnac
-from cacl.loss.similarities import MaxSimilarity
+from cacl.loss.similarities import LogSumExpSimilarity, MaxSimilarity
+from cacl.loss.sums import FLOATS_OF_OBJECTIVE
 from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 from tests.helpers.gradients import gradient_of
@@ -204,13 +204,13 @@ def test_peak_memory_is_linear_in_the_batch_and_keeps_to_its_budget(similarity) 
 
 @pytest.mark.parametrize(("heads", "pixels"), [(1, 24), (2, 12), (6, 4)])
 def test_a_block_has_as_many_rows_as_its_budget_holds_scores_of_all_heads(heads: int, pixels: int) -> None:
-    """200 columns of 24 pixels and heads beside 16 values a pair, 8 bytes each; half is for what is kept."""
-    row = 200 * (24 + 16) * 8
-    options = LossOptions(similarity=MaxSimilarity(), objective=InfoNCE(), memory_mib=2 * 7.5 * row / 2**20)
+    """200 columns of 24 pixels and heads, 4 tensors of them at once beside 16 values a pair, 8 bytes each."""
+    row = 200 * (4 * 24 + 16) * 8
+    options = LossOptions(objective=InfoNCE(), memory_mib=7.5 * row / 2**20)
     maps, audio, _ = random_parameters(200, heads, pixels, 4)
     rows = []
 
-    class Seen(MaxSimilarity):
+    class Seen(LogSumExpSimilarity):
         def scores(self, block, *others):
             rows.append(len(block))
             return super().scores(block, *others)
@@ -256,7 +256,7 @@ def test_the_mean_never_builds_the_tensor_of_all_pixels_and_sounds(objective) ->
             global_loss(embeddings, random_clips(n), options, World()).loss.backward()
         return seen.values
 
-    assert largest(MaxSimilarity()) >= n * pixels * n, "the check sees what is built"
+    assert largest(LogSumExpSimilarity()) >= n * pixels * n, "the check sees what is built"
     assert largest(SIMILARITIES["mean"]) <= n * max(n, pixels * channels)
 
 
