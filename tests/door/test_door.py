@@ -105,6 +105,8 @@ def test_the_version_is_that_of_the_checkout_else_of_the_installed_package(tmp_p
     file, _, found = run_python(f"import os; os.chdir('/'); {code}", str(tmp_path)).strip().rpartition(" ")
     assert file.startswith(str(tmp_path)) and found == (version or importlib.metadata.version("cacl"))
     assert cacl.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {cacl.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {cacl.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_package_says_that_it_is_typed():
