@@ -43,8 +43,6 @@ def run_ranks(nproc_per_node: int, verb: str, words: list[str], max_restarts: in
         sys.executable, "-m", "launch.ranks",
         "--nproc-per-node", str(nproc_per_node), "--max-restarts", str(max_restarts),
         "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "localhost",
-        "--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
-        "--shutdown-timeout", str(GRACE_SECONDS),
         "-m", "launch.main", verb, *words,
     ]  # fmt: skip
     threads = max(1, len(os.sched_getaffinity(0)) // nproc_per_node)
@@ -94,10 +92,16 @@ class StopRequest:
 
 def torchrun() -> int:
     """Be torchrun, with the arguments of this process, and return the exit code."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main
+    from torch.distributed.run import get_args_parser, main
 
+    if "--shutdown-timeout" in get_args_parser().format_help():
+        signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+        sys.argv[1:1] = ["--signals-to-handle", signals, "--shutdown-timeout", str(GRACE_SECONDS)]
+    else:  # torch 2.9: SIGUSR1 would end torchrun itself, and ranks had 30 s
+        signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        PContext.close.__defaults__ = (None, GRACE_SECONDS)
     try:
         main()
     except ChildFailedError as error:
