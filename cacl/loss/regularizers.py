@@ -122,8 +122,8 @@ def agreement(
         images, *row_views = rows
         all_audio, foregrounds, pooled, *learned = shared
         factor = scale(dict(zip(names, learned, strict=True)))
-        columns = Columns(own[where], valid)
-        scores = similarity.scores(images, all_audio[:, None], columns, factor, known.kept, kernel)
+        columns = Columns(own[where], valid, kernel, known.kept)
+        scores = similarity.scores(images, all_audio[:, None], columns, factor)
         logits, every_view = scores.pair * scores.scale, Views(all_audio, foregrounds, pooled)
         sums = regularizer.rows(logits, Views(*row_views), every_view, valid, factor)[:, None]
         return BlockSums(Partial(sums, sums.new_zeros(sums.shape)), Partial.nothing(sums), scores.kept)

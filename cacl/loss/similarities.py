@@ -42,12 +42,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class Columns:
-    """What a similarity may know of the sounds in addition to their vectors."""
+    """What a similarity may know of a block in addition to its vectors."""
 
     own: Tensor
     """[b] int64, the column of each row's own sound."""
     valid: Tensor
     """[N] bool."""
+    kernel: Kernel = "auto"
+    """The loss's."""
+    kept: tuple[Tensor, ...] = ()
+    """`Scores.kept` of the first time, if the same block is scored again."""
 
 
 class Similarity(Options, abc.ABC):
@@ -69,19 +73,10 @@ class Similarity(Options, abc.ABC):
         return maps
 
     @abc.abstractmethod
-    def scores(
-        self,
-        rows: Tensor,
-        audio: Tensor,
-        columns: Columns,
-        scale: Tensor | float,
-        kept: tuple[Tensor, ...] = (),
-        kernel: Kernel = "auto",
-    ) -> Scores:
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score a block of prepared maps [b, ...] against the sounds [N, H, D].
 
-        `scale` is 1 / temperature; `kept` is what the same block gave to keep, if it is scored again;
-        `kernel` is the loss's.
+        `scale` is 1 / temperature.
         """
 
 
@@ -109,15 +104,7 @@ class MeanSimilarity(Similarity):
         _, heads, pixels, _ = maps.shape
         return maps.sum(2) / (heads * pixels)  # mean(2) would divide its gradient after spreading it over P
 
-    def scores(
-        self,
-        rows: Tensor,
-        audio: Tensor,
-        columns: Columns,
-        scale: Tensor | float,
-        kept: tuple[Tensor, ...] = (),
-        kernel: Kernel = "auto",
-    ) -> Scores:
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Multiply pooled images [b, H, D] by sounds [N, H, D], heads side by side."""
         return Scores(rows.flatten(1) @ audio.flatten(1).T, scale)
 
@@ -141,20 +128,13 @@ class MaxSimilarity(Similarity):
     has_triton: ClassVar[bool] = True
     floats_per_score: ClassVar[int] = 0
 
-    def scores(
-        self,
-        rows: Tensor,
-        audio: Tensor,
-        columns: Columns,
-        scale: Tensor | float,
-        kept: tuple[Tensor, ...] = (),
-        kernel: Kernel = "auto",
-    ) -> Scores:
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps [b, H, P, D] against sounds [N, H, D].
 
         Each head's maxima and their pixels are for keeping.
         """
         heads = zip(_by_head(rows), _by_head(audio), strict=True)
+        kernel, kept = columns.kernel, columns.kept
         found = [BestPixel.apply(*head, kernel, *kept[2 * h : 2 * h + 2]) for h, head in enumerate(heads)]
         again = tuple(tensor.detach() for head in found for tensor in head)
         return Scores(_mean([best for best, _ in found]), scale, kept=again)
@@ -184,15 +164,7 @@ class LogSumExpSimilarity(Similarity):
     def __post_init__(self) -> None:
         require(self.sharpness > 0, f"sharpness must be above 0, got {self.sharpness}")
 
-    def scores(
-        self,
-        rows: Tensor,
-        audio: Tensor,
-        columns: Columns,
-        scale: Tensor | float,
-        kept: tuple[Tensor, ...] = (),
-        kernel: Kernel = "auto",
-    ) -> Scores:
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps [b, H, P, D] against sounds [N, H, D], head by head."""
         peaks = _mean([(cosine * self.sharpness).logsumexp(1) for cosine in cosines(rows, audio)])
         return Scores((peaks - math.log(rows.shape[2])) / self.sharpness, scale)
@@ -220,15 +192,7 @@ class AttentionSimilarity(Similarity):
     heads: ClassVar[int | None] = 2
     floats_per_score: ClassVar[int] = 3
 
-    def scores(
-        self,
-        rows: Tensor,
-        audio: Tensor,
-        columns: Columns,
-        scale: Tensor | float,
-        kept: tuple[Tensor, ...] = (),
-        kernel: Kernel = "auto",
-    ) -> Scores:
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps [b, 2, P, D] against sounds [N, 2, D]; X ignores what is not valid."""
         first, second = zip(_by_head(rows), _by_head(audio * scale), strict=True)
         ignored = audio.new_zeros(len(audio)).masked_fill(~columns.valid, LOWEST)
@@ -269,15 +233,7 @@ class TriMapSimilarity(Similarity):
     def __post_init__(self) -> None:
         require(self.softness > 0, f"softness must be above 0, got {self.softness}")
 
-    def scores(
-        self,
-        rows: Tensor,
-        audio: Tensor,
-        columns: Columns,
-        scale: Tensor | float,
-        kept: tuple[Tensor, ...] = (),
-        kernel: Kernel = "auto",
-    ) -> Scores:
+    def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps [b, 1, P, D] against sounds [N, 1, D] and make the hard negatives."""
         cosine = cosines(rows, audio)[0]
         pair = _weighted_mean(cosine, (cosine - self.positive_threshold) / self.softness)

@@ -77,8 +77,8 @@ def retrieval(
     for start in range(0, len(rows), _IMAGES_AT_ONCE):
         block = rows[start : start + _IMAGES_AT_ONCE]
         own = torch.arange(first + start, first + start + len(block), device=world.device)
-        columns = Columns(own, torch.ones(total, dtype=torch.bool, device=world.device))
-        pair = loss.similarity.scores(block, all_audio, columns, kept.scale, kernel=loss.kernel).pair
+        columns = Columns(own, torch.ones(total, dtype=torch.bool, device=world.device), loss.kernel)
+        pair = loss.similarity.scores(block, all_audio, columns, kept.scale).pair
         rank = (pair >= pair.gather(1, own[:, None])).sum(1)
         known = labels[own] >= 0
         same = labels[pair.argmax(1)] == labels[own]
