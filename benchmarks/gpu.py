@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.pages import put
-from benchmarks.scale import Machine, count, predict
+from benchmarks.scale import Machine, Trained, count, predict
 from launch.jobs.bench import bench
 from launch.jobs.bench_training import LOSS, info_nce, measure_loss, pair, vectors
 from launch.jobs.environment import describe
@@ -108,10 +108,9 @@ def rival_row(rival: str, precision: str, clips: str, seconds: str) -> Row:
     return measure_loss(rival, loss, *vectors(int(clips), device), float(seconds))
 
 
-def predicted(one: Row, machine: Machine) -> dict[str, Any]:
+def predicted(one: Row, what: Trained, machine: Machine) -> dict[str, Any]:
     """Return what docs/scale.md's model says of a row, `{}` where it says nothing."""
     kind, _, rest = one.name.partition("/")
-    what = count(pair(), LOSS)
     if kind == "step":
         clips, form = rest.removeprefix("N=").split("/")
         micro = int(form.split(",")[0].removeprefix("micro="))
@@ -132,12 +131,13 @@ def measure(
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
     yield {"benchmark": "machine", "card": name, **describe()}
     parts = {**bench(device, sizes), "rivals": lambda: rivals(device, sizes)}
+    what = count(pair(), LOSS)
     for part, rows in parts.items():
         if only and part not in only:
             continue
         try:
             for one in rows():
-                yield json.loads(as_json(one)) | predicted(one, machine)
+                yield json.loads(as_json(one)) | predicted(one, what, machine)
         except Exception as error:
             traceback.print_exc()
             yield {"benchmark": part, "error": f"{type(error).__name__}: {error}"}

@@ -26,41 +26,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from cacl.loss import LossOptions, global_loss
-from cacl.model import audio, image
-from cacl.model.localizer import Localizer, ModelOptions
-from cacl.runs.directory import Run
+from cacl.model.localizer import Localizer
 from cacl.training.engines import DDP
 from cacl.training.engines.ddp import DDPEngine
-from cacl.training.optimization import AdamW, Constant
+from cacl.training.optimization import AdamW
 from cacl.training.options import TrainingOptions
-from cacl.training.trainer import Plan, Training, train
 from cacl.types import Batch, ClipLabels
 from cacl.world import World
+from launch.jobs.bench_training import batch_of, log_of_steps, pair
 
-SECONDS_OF_AUDIO, RATE = 3, 16_000
 LOSS = LossOptions()
 OPTIMIZER = AdamW()
 
 
 def model() -> Localizer:
     """The paper's pair of ResNet-18."""
-    options = ModelOptions(image=image.ResNet18(), audio=audio.ResNet18(), dimension=512)
-    return Localizer(options, LOSS.scalars()).train()
-
-
-def batch_of(clips: int, side: int) -> Batch:
-    """Ready tensors, as a loader delivers them."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (clips, 3, side, side), generator=generator, dtype=torch.uint8)
-    waveforms = torch.rand(clips, SECONDS_OF_AUDIO * RATE, generator=generator) * 2 - 1
-    return Batch(torch.arange(clips), images, waveforms, torch.ones(clips, dtype=torch.bool))
+    return Localizer(pair(), LOSS.scalars()).train()
 
 
 def join_labels(index: torch.Tensor, valid: torch.Tensor) -> ClipLabels:
@@ -84,22 +71,7 @@ def train_steps(
     options = TrainingOptions(
         global_batch_size=size * world.size, micro_batch_size=size, checkpoint_every=checkpoint_every
     )
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / "run")
-        run.folder.mkdir()
-        training = Training(
-            engine=engine,
-            average=None,
-            batches=repeated(),
-            join_labels=join_labels,
-            loss=LOSS,
-            options=options,
-            schedule=Constant(),
-            plan=Plan(steps, steps, steps),
-            run=run,
-        )
-        train(training)
-        records = run.records() if world.is_main else []
+    records = log_of_steps(engine, repeated(), LOSS, options, steps)
     # From one fetch to the next; the last step, which has none after it, ends in a checkpoint.
     spent = [later - earlier for earlier, later in itertools.pairwise(marks)]
     for record, seconds in zip(records, spent, strict=False):

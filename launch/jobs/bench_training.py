@@ -135,6 +135,19 @@ def batch_of(clips: int, side: int) -> Batch:
 
 def train_steps(engine: Engine, batch: Batch, micro: int, steps: int) -> list[dict[str, Any]]:
     """Take so many steps by the trainer, and return the log of the last two thirds."""
+    options = TrainingOptions(global_batch_size=len(batch.index), micro_batch_size=micro)
+    # One step more than is read: the last ends in a checkpoint, which is not the step's.
+    lines = log_of_steps(engine, itertools.repeat(batch), LOSS, options, steps + 1)
+    return lines[steps // 3 : steps]
+
+
+def log_of_steps(
+    engine: Engine, batches: Iterator[Batch], loss: LossOptions, options: TrainingOptions, steps: int
+) -> list[dict[str, Any]]:
+    """Take steps by the trainer in a run directory of its own; return its log, on rank 0 alone.
+
+    Every clip is a class of its own.
+    """
     device = engine.world.device
 
     def join_labels(index: Tensor, valid: Tensor) -> ClipLabels:
@@ -143,20 +156,19 @@ def train_steps(engine: Engine, batch: Batch, micro: int, steps: int) -> list[di
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run")
         run.folder.mkdir()
-        # One step more than is read: the last ends in a checkpoint, which is not the step's.
         training = Training(
             engine=engine,
             average=None,
-            batches=itertools.repeat(batch),
+            batches=batches,
             join_labels=join_labels,
-            loss=LOSS,
-            options=TrainingOptions(global_batch_size=len(batch.index), micro_batch_size=micro),
+            loss=loss,
+            options=options,
             schedule=Constant(),
-            plan=Plan(steps + 1, steps + 1, steps + 1),
+            plan=Plan(steps, steps, steps),
             run=run,
         )
         train(training)
-        return run.records()[steps // 3 : steps]
+        return run.records() if engine.world.is_main else []
 
 
 def forward_flop(side: int) -> float:
