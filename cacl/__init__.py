@@ -106,18 +106,18 @@ def train(
         from launch.jobs.environment import joined_world
         from launch.jobs.train import train
 
-    complete = complete_recipe(recipe, changes)
-    with named_extras(), joined_world(complete.training.distributed_timeout, world) as joined:
-        return train(
-            complete,
-            run_dir,
-            joined,
-            resume=resume,
-            max_steps=max_steps,
-            init_from=None if init_from is None else str(init_from),
-            stop_requested=stop_requested,
-            say=say,
-        )
+        complete = complete_recipe(recipe, changes)
+        with joined_world(complete.training.distributed_timeout, world) as joined:
+            return train(
+                complete,
+                run_dir,
+                joined,
+                resume=resume,
+                max_steps=max_steps,
+                init_from=None if init_from is None else str(init_from),
+                stop_requested=stop_requested,
+                say=say,
+            )
 
 
 def _version() -> str:

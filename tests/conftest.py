@@ -21,18 +21,19 @@ def golden_dir() -> Path:
 @pytest.fixture(scope="session")
 def lists_dir() -> Path:
     """Folder of the public lists; skips where `CACL_LISTS_DIR` does not name one."""
-    folder = os.environ.get("CACL_LISTS_DIR")
-    if not folder:
-        pytest.skip("CACL_LISTS_DIR is not set: the public lists are not redistributed")
-    return Path(folder)
+    return _given("CACL_LISTS_DIR", "the public lists")
 
 
 @pytest.fixture(scope="session")
 def real_dir() -> Path:
     """Folder of real photographs, sounds and films; skips where `CACL_REAL_DIR` does not name one."""
-    folder = os.environ.get("CACL_REAL_DIR")
+    return _given("CACL_REAL_DIR", "real media")
+
+
+def _given(variable: str, what: str) -> Path:
+    folder = os.environ.get(variable)
     if not folder:
-        pytest.skip("CACL_REAL_DIR is not set: real media are not redistributed")
+        pytest.skip(f"{variable} is not set: {what} are not redistributed")
     return Path(folder)
 
 
