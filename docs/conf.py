@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["reference"]
 myst_enable_extensions = ["attrs_inline", "deflist"]
 myst_heading_anchors = 4
+smartquotes_action = "qe"  # quotes and ellipses; two dashes begin an option
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -40,6 +42,8 @@ python_use_unqualified_type_names = True
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["manual.css"]
+html_favicon = "static/icon.svg"
+html_search_scorer = str(ROOT / "docs" / "static" / "scorer.js")
 html_copy_source = False
 html_use_index = False
 html_show_sourcelink = False
@@ -66,6 +70,15 @@ def fill(app: object, docname: str, source: list[str]) -> None:
         place = f"<!-- written from the code: {name} -->"
         if place in source[0]:
             source[0] = source[0].replace(place, write())
+    source[0] = re.sub(r"^\|.*\|$", lambda row: breakable(row[0]), source[0], flags=re.MULTILINE)
+
+
+def breakable(row: str) -> str:
+    """Return a table's row in which intervals stay whole, and long names may break behind / and commas."""
+    row = re.sub(r"(\[[-+]?[\d.]+), ([-+]?[\d.]+\])", "\\1,\N{NO-BREAK SPACE}\\2", row)
+    return re.sub(
+        r"^\| [\w/,=-]{20,} \|", lambda name: re.sub("[/,]", "\\g<0>\N{ZERO WIDTH SPACE}", name[0]), row
+    )
 
 
 def translate(app: object, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
@@ -75,8 +88,33 @@ def translate(app: object, what: str, name: str, thing: object, options: object,
     lines[:] = to_rst(lines)
 
 
+def shorten(
+    app: object,
+    what: str,
+    name: str,
+    thing: object,
+    options: object,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None]:
+    """Make a signature of code that can be read, and linked."""
+    from docs.reference.docstrings import short_signature
+
+    return signature and short_signature(signature), returned
+
+
+def keep_words(app: object, page: str, template: str, context: dict[str, Any], tree: object) -> None:
+    """Mark the words of code that any line can hold: an option does not break behind its dashes."""
+    if "body" in context:
+        context["body"] = re.sub(
+            r'<span class="pre">([^<]{1,28})<', r'<span class="pre whole">\1<', context["body"]
+        )
+
+
 def setup(app: Any) -> dict[str, bool]:
-    """Hook the two in."""
+    """Hook them in."""
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", translate)
+    app.connect("autodoc-process-signature", shorten)
+    app.connect("html-page-context", keep_words)
     return {"parallel_read_safe": True}

@@ -14,7 +14,7 @@ from cacl.runs.renamed import rename_keys, rename_override
 if TYPE_CHECKING:
     from launch.jobs.recipe import Recipe
 
-OVERRIDES_HELP = "Any key of the recipe can be set by its dotted name: --optimizer.learning-rate 1e-3"
+OVERRIDES_HELP = "Any key of the recipe can be set by its dotted name: `--optimizer.learning-rate 1e-3`."
 
 
 def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:

@@ -82,7 +82,7 @@ class LossOptions(Options):
     memory_mib: float | None = None
     """Memory for the scores of pairs, in MiB; the batch is processed in blocks of rows that fit.
 
-    None is 128 on a processor, whose cache such blocks suit, and 1,024 on a GPU, which wants few launches.
+    Unless given, 128 on a processor, whose cache such blocks suit, and 1,024 on a GPU, for few launches.
     """
     kernel: Kernel = "auto"
     """What computes similarity max in float32; `auto` is Triton on a GPU that can run it, else torch."""

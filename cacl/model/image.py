@@ -73,7 +73,7 @@ def object_map(features: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class EfficientNetLite0(Options):
-    """EfficientNet-Lite0: of 224 pixels, stride 16 makes 14×14 places of 112 channels, 32 7×7 of 320."""
+    """EfficientNet-Lite0: 224 pixels make 14×14 places of 112 channels, or with stride 32 7×7 of 320."""
 
     name: Literal["efficientnet-lite0"] = "efficientnet-lite0"
     weights: str = "package"

@@ -57,7 +57,7 @@ def _definition(parser: argparse.ArgumentParser, action: argparse.Action) -> lis
         f"{names} `{value}`" if names and action.nargs != 0 else names or f"`{action.metavar or action.dest}`"
     )
     note = " (required)" if action.required and action.option_strings else ""
-    return [shown + note, f": {_escape(formatter._expand_help(action)) if action.help else 'See above.'}", ""]
+    return [shown + note, f": {_escape(formatter._expand_help(action))}", ""]
 
 
 def _text(docstring: str) -> str:
@@ -70,5 +70,11 @@ def _text(docstring: str) -> str:
 
 
 def _escape(prose: str) -> str:
-    """Return a sentence in which <id> is no HTML and a pair of stars no emphasis."""
-    return re.sub(r"([<*])", r"\\\1", prose)
+    """Return a sentence with options as code and pages as links, in which < and * mean nothing else."""
+    return "".join(part if part.startswith("`") else _plain(part) for part in re.split(r"(`[^`]+`)", prose))
+
+
+def _plain(words: str) -> str:
+    words = re.sub(r"([<*])", r"\\\1", words)
+    words = re.sub(r"(?<![\w-])--[a-z]+(?:[-.][a-z]+)*", r"`\g<0>`", words)
+    return re.sub(r"\bdocs/([\w-]+\.md)", r"[\g<0>](\1)", words)

@@ -21,6 +21,12 @@ def to_rst(lines: list[str]) -> list[str]:
     return found
 
 
+def short_signature(signature: str) -> str:
+    """Return a signature without what is no code: functions as defaults, pydantic's annotations."""
+    signature = re.sub(r"<factory>|<function [^<>]*(<lambda>)?>", "...", signature)
+    return re.sub(r"~?[\w.]*\bAnnotated\[(.*?), FieldInfo\([^()]*\)\]", r"\1", signature)
+
+
 def _is_listing(line: str) -> bool:
     return re.search(r"\S {2,}\S", line.split("#")[0]) is not None
 
@@ -32,7 +38,9 @@ def _prose(line: str) -> str:
 
 
 def _span(part: str) -> str:
-    """Return code, emphasis, or plain words in which nothing means anything else."""
+    """Return code, emphasis, or plain words in which nothing means anything else but a page's name."""
     if part.startswith("`"):
         return f"`{part}`"
-    return part if re.fullmatch(r"\*.*\*", part) else re.sub(r"([*|_])", r"\\\1", part)
+    if re.fullmatch(r"\*.*\*", part):
+        return part
+    return re.sub(r"\bdocs/([\w-]+)\.md\b", r":doc:`\g<0> </\1>`", re.sub(r"([*|_])", r"\\\1", part))

@@ -3,7 +3,7 @@
     cacl export --run runs/demo --out demo.safetensors
     cacl localize film.mp4 --run demo.safetensors
 
-In Python: cacl.load("demo.safetensors"). Another training starts from it with --init-from.
+In Python: `cacl.load("demo.safetensors")`. Another training starts from it with --init-from.
 """
 
 from __future__ import annotations

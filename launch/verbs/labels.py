@@ -5,7 +5,7 @@
     cacl labels relabel data/train/labels/fused.parquet --data data/train --run runs/first
     cacl labels report data/train/labels/fused.parquet data/train/labels/sound.parquet --data data/train
 
-Clusters are those of sound alone (--of sound), of frames alone (--of image), or of both (--of fused).
+Clusters are those of sound alone (`--of sound`), of frames alone (`--of image`), or of both (`--of fused`).
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument(
             "--soft", action="store_true", help="keep every clip's distribution over the clusters"
         )
-        verb.add_argument("--seed", type=int, default=0)
+        verb.add_argument("--seed", type=int, default=0, help="of the clustering (default: 0)")
     relabel = verbs.add_parser("relabel", help="let a trained model's nearest neighbors vote")
-    relabel.add_argument("table", metavar="TABLE")
+    relabel.add_argument("table", metavar="TABLE", help="the labels to start from")
     relabel.add_argument(
         "--run", "--run-dir", required=True, metavar="RUN", help="the trained run, or an exported file"
     )
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=2, metavar="N", help="decoding processes (default: 2)"
     )
     report = verbs.add_parser("report", help="say how good a table is, or what differs between two")
-    report.add_argument("tables", nargs="+", metavar="TABLE")
+    report.add_argument("tables", nargs="+", metavar="TABLE", help="label tables of the shards")
     report.add_argument("--batch-size", type=int, default=128, metavar="B", help="default: 128")
     for verb in (fuse, relabel, report):
         verb.add_argument("--data", required=True, metavar="DIR", help="the shards that the tables belong to")

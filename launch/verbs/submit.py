@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label",
         default="",
         metavar="'OPTIONS'",
-        help="options of `cacl label`, such as '--classifier resnet18'",
+        help="options of `cacl label`, such as `--classifier resnet18`",
     )
     sweep.add_argument("--space", required=True, metavar="SPACE", help="what to vary, as in cacl sweep")
     sweep.add_argument("--out", metavar="DIR", help="where the sweep is kept (default: runs/sweep-<recipe>)")

@@ -24,7 +24,7 @@ _Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Generated(Scenes):
-    """Shapes and tones: see `SHAPES`."""
+    """Drawn shapes, a class each, with a sound of its own."""
 
     name: ClassVar[str] = "generated"
 

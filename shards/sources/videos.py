@@ -28,7 +28,9 @@ class Videos(FileSource):
 
     name: ClassVar[str] = "videos"
 
-    csv: Path | None = field(default=None, metadata={"help": "CSV with the header id,start,label (s)"})
+    csv: Path | None = field(
+        default=None, metadata={"help": "CSV with the header id,start,label; start in seconds"}
+    )
     frame_at: float | None = field(
         default=None, metadata={"help": "seconds from the clip's start to its frame; default: the middle"}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 
@@ -9,7 +10,7 @@ import pytest
 
 from cacl.options import plain
 from docs.reference import commands, recipes
-from docs.reference.docstrings import to_rst
+from docs.reference.docstrings import short_signature, to_rst
 from launch.config import load_recipe
 from launch.jobs.changes import flat
 from launch.jobs.recipe import Recipe
@@ -57,18 +58,29 @@ def test_every_option_of_a_verb_is_in_the_reference(verb):
         waiting += [below for below, _ in commands.children(parser).values()]
         for action in parser._actions:
             assert action.dest == "help" or all(f"`{name}`" in page for name in action.option_strings)
+            assert action.help or isinstance(action, argparse._SubParsersAction), (
+                f"{parser.prog}: {action.dest}"
+            )
+
+
+def test_options_that_a_sentence_names_are_code_and_pages_are_links():
+    page = commands.reference()
+    assert "Clusters are those of sound alone (`--of sound`)" in page
+    assert "a frozen sound tagger ([docs/labels.md](labels.md))" in page
+    outside = re.sub(r"```.*?```|`[^`\n]+`", "", page, flags=re.DOTALL)
+    assert re.findall(r".*(?<![\w-])--[a-z].*", outside) == []
 
 
 def test_docstrings_become_code_emphasis_and_listings():
     lines = [
-        "The `mean` of all, *averaged* over |x| and s_ij.",
+        "The `mean` of all, *averaged* over |x| and s_ij: docs/own-maps.md has it.",
         "",
         "    cacl.load    a model",
         "",
         "    >>> 1 * 2",
     ]
     assert to_rst(lines) == [
-        "The ``mean`` of all, *averaged* over \\|x\\| and s\\_ij.",
+        "The ``mean`` of all, *averaged* over \\|x\\| and s\\_ij: :doc:`docs/own-maps.md </own-maps>` has it.",
         "",
         ".. code-block:: none",
         "",
@@ -78,6 +90,16 @@ def test_docstrings_become_code_emphasis_and_listings():
         "",
         "    >>> 1 * 2",
     ]
+
+
+def test_signatures_are_code():
+    assert (
+        short_signature(
+            "(a: ~types.Annotated[~m.A | ~m.B, FieldInfo(annotation=NoneType, required=True)] = <factory>, "
+            "b: ~c.Callable[[], bool] = <function C.<lambda>>, c: int = <function up>)"
+        )
+        == "(a: ~m.A | ~m.B = ..., b: ~c.Callable[[], bool] = ..., c: int = ...)"
+    )
 
 
 def test_the_notebook_holds_no_results_that_its_page_does_not_make_anew():
