@@ -70,6 +70,10 @@ def fill(app: object, docname: str, source: list[str]) -> None:
         place = f"<!-- written from the code: {name} -->"
         if place in source[0]:
             source[0] = source[0].replace(place, write())
+    if not source[0].startswith("{"):  # Markdown, and outside of code: no line begins with the sign
+        parts = re.split(r"(^```.*?^```)", source[0], flags=re.DOTALL | re.MULTILINE)
+        parts[::2] = [re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", part) for part in parts[::2]]
+        source[0] = "".join(parts)
     source[0] = re.sub(r"^\|.*\|$", lambda row: breakable(row[0]), source[0], flags=re.MULTILINE)
 
 
