@@ -162,7 +162,7 @@ def page(record: dict[str, Any]) -> str:
     """Return the section of docs/labels.md."""
     seeds, clips, made = record["seeds"], record["clips"], record["environment"]
     parts = [
-        f"`{METRIC}` in per cent with 95 % intervals over {len(seeds)} seeds and {clips['test']} test clips; "
+        f"`{METRIC}` in percent with 95 % intervals over {len(seeds)} seeds and {clips['test']} test clips; "
         f"{clips['training']:,} training clips a level. By `make reproduce-labels` at commit "
         f"{made['commit']} ({made['platform']}, 2 processor cores, torch {made['versions']['torch']}); the "
         f"trainings took {record['training_seconds'] / 60:.0f} minutes, one processor core each. Analysis "

@@ -240,7 +240,7 @@ def page(record: dict[str, Any]) -> str:
         f"{made['versions']['torch']}; {len(record['rows'])} rows, {record['training_seconds'] / 60:.0f} "
         f"minutes of training. Stamps, level `{LEVEL}`: {clips['training']:,} training clips, "
         f"{clips['test']} test clips (twice as many in the Extended form). Means over {len(seeds)} seeds in "
-        "per cent, with 95 % intervals that resample seeds and clips. Every frame holds a silent object of "
+        "percent, with 95 % intervals that resample seeds and clips. Every frame holds a silent object of "
         "another class; "
         "`other sound` plays that object's sound: the peak in its box / still in the first object's box.",
     ]

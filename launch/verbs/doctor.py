@@ -14,7 +14,7 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("--bench", action="store_true", help="measure how fast training's parts are here")
-    parser.add_argument("--quick", action="store_true", help="with --bench: of everything little")
+    parser.add_argument("--quick", action="store_true", help="with --bench: a little of everything")
 
 
 def main(arguments: argparse.Namespace) -> int:
