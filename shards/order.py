@@ -173,7 +173,7 @@ class Order(Protocol):
 
 @dataclass(frozen=True)
 class LaneOrder:
-    """Every clip once an epoch, as this module's head says."""
+    """Every clip once an epoch; a batch takes as many clips from each lane, and a rank owns whole lanes."""
 
     shards: Shards = field(repr=False)
     global_batch_size: int
