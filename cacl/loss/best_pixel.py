@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cacl.loss.kernel import Kernel, by_triton
+from cacl.loss.precision import Precision, factor, multiply, precision_of
 from cacl.loss.sums import FLOATS_OF_OBJECTIVE
 
 TILE = 2**23
@@ -25,7 +26,9 @@ CHANNELS = 128
 """Channels that are gathered at once: vectors of all sounds then stay in that cache."""
 
 
-def best_pixel(maps: Tensor, audio: Tensor, kernel: Kernel = "auto") -> tuple[Tensor, Tensor]:
+def best_pixel(
+    maps: Tensor, audio: Tensor, kernel: Kernel = "auto", precision: Precision = "float32"
+) -> tuple[Tensor, Tensor]:
     """Return each pair's largest cosine [b, N] and its pixel [b, N].
 
     `maps` [b, P, D], `audio` [N, D]. The pixel is uint8, int16 for more than 256 pixels; of equal ones the
@@ -38,22 +41,28 @@ def best_pixel(maps: Tensor, audio: Tensor, kernel: Kernel = "auto") -> tuple[Te
     images, pixels, _ = maps.shape
     scores = maps.new_empty(images, len(audio))
     pixel = torch.empty_like(scores, dtype=torch.uint8 if pixels <= 256 else torch.int16)
+    precision = precision_of(precision, maps)
     if by_triton(kernel, maps):
         from cacl.loss import best_pixel_triton
 
-        best_pixel_triton.best_pixel(maps, audio, scores, pixel, "float32")
+        best_pixel_triton.best_pixel(maps, audio, scores, pixel, precision)
         return scores, pixel
+    audio = factor(precision, audio)
     # A tile takes no more memory than half of what the objective will for the same pairs.
     rows = max(1, min(_rows(pixels * len(audio), maps), images * FLOATS_OF_OBJECTIVE // (2 * pixels)))
     for tile, score, place in zip(*(x.split(rows) for x in (maps, scores, pixel)), strict=True):
-        _best_of_tile(tile, audio, score, place)
+        _best_of_tile(tile, audio, score, place, precision)
     return scores, pixel
 
 
-def _best_of_tile(maps: Tensor, audio: Tensor, scores: Tensor, pixel: Tensor) -> None:
-    """Write scores and pixels [t, N] of maps [t, P, D] whose cosines are built whole."""
+def _best_of_tile(maps: Tensor, audio: Tensor, scores: Tensor, pixel: Tensor, precision: Precision) -> None:
+    """Write scores and pixels [t, N] of maps [t, P, D] whose cosines are built whole.
+
+    `audio` [N, D] is a factor in that precision already.
+    """
     images, pixels, _ = maps.shape
-    cosine = (maps.flatten(0, 1) @ audio.T).view(images, pixels, len(audio))
+    cosine = multiply(precision, factor(precision, maps.flatten(0, 1)), audio.T)
+    cosine = cosine.view(images, pixels, len(audio))
     scores.copy_(cosine.amax(1))
     # The first of the largest; on a CPU several times faster than `max`, whose loop is not vectorized.
     from_last = torch.arange(pixels - 1, -1, -1, device=maps.device, dtype=maps.dtype)[:, None]
@@ -127,6 +136,16 @@ def _weighted_sums(vectors: Tensor, chosen: Tensor, weights: Tensor, starts: Ten
     return F.embedding_bag(chosen, vectors, starts, per_sample_weights=weights, mode="sum")
 
 
+def score_own_pairs(maps: Tensor, audio: Tensor, own: Tensor, scores: Tensor, pixel: Tensor) -> None:
+    """Write each image's own pair into scores and pixels [b, N], in float32.
+
+    Its gradient outweighs those of the other pairs, and rounding would move it to another pixel.
+    """
+    top = (maps @ audio[own].unsqueeze(2)).squeeze(2).max(1)
+    scores.scatter_(1, own[:, None], top.values[:, None])
+    pixel.scatter_(1, own[:, None], top.indices[:, None].to(pixel.dtype))
+
+
 class BestPixel(torch.autograd.Function):
     """`best_pixel` with its gradient; known results are not computed again."""
 
@@ -135,13 +154,20 @@ class BestPixel(torch.autograd.Function):
         ctx: Any,
         maps: Tensor,
         audio: Tensor,
+        own: Tensor,
         kernel: Kernel = "auto",
+        precision: Precision = "float32",
         scores: Tensor | None = None,
         pixel: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return scores [b, N] and pixels [b, N] of maps [b, P, D] and sounds [N, D]."""
+        """Return scores [b, N] and pixels [b, N] of maps [b, P, D] and sounds [N, D].
+
+        `own` [b] is the column of each image's own sound.
+        """
         if scores is None or pixel is None:
-            scores, pixel = best_pixel(maps, audio, kernel)
+            scores, pixel = best_pixel(maps, audio, kernel, precision)
+            if precision_of(precision, maps) != "float32":
+                score_own_pairs(maps, audio, own, scores, pixel)
         ctx.kernel = kernel
         ctx.save_for_backward(maps, audio, pixel)
         ctx.mark_non_differentiable(pixel)
@@ -149,8 +175,8 @@ class BestPixel(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
         """Gather the gradients of maps and sounds from that of the scores [b, N]."""
         maps, audio, pixel = ctx.saved_tensors
         found = best_pixel_gradients(gradients[0], pixel, maps, audio, ctx.kernel)
-        return *found, None, None, None
+        return *found, None, None, None, None, None

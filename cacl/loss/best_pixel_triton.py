@@ -17,11 +17,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from cacl.loss.precision import Precision, round_to
+
 PRODUCTS = {"float32": "tf32x3", "tf32": "tf32", "bfloat16": "tf32"}
 """How a precision multiplies: float32 as three products of tf32 parts, whose errors are those of float32."""
 
 
-def best_pixel(maps: Tensor, audio: Tensor, scores: Tensor, pixel: Tensor, precision: str) -> None:
+def best_pixel(maps: Tensor, audio: Tensor, scores: Tensor, pixel: Tensor, precision: Precision) -> None:
     """Write each pair's largest cosine and its pixel, of equal ones the lowest.
 
     They go to `scores` [b, N] and `pixel` [b, N], of any integers. `maps` [b, P, D], `audio` [N, D] and
@@ -64,20 +66,7 @@ def best_pixel_gradients(
     return of_maps, of_audio
 
 
-def round_to(precision: str, x: Tensor) -> Tensor:
-    """Round float32 to the nearest number of a precision.
-
-    That of tf32 is a float32 with 10 bits of fraction; tensor cores would cut the other 13 bits off.
-    """
-    if precision == "bfloat16":
-        return x.bfloat16()
-    if precision == "tf32":
-        high = x * (2**13 + 1)  # Veltkamp's split; adding to the bits would turn some NaN into -0
-        return high - (high - x)
-    return x
-
-
-def tile_of(pixels: int, precision: str) -> dict[str, int]:
+def tile_of(pixels: int, precision: Precision) -> dict[str, int]:
     """Return a program's sounds, images, pixels at a time and channels at a time."""
     columns = 128 if precision == "float32" else 256
     together = min(64, 32, key=lambda size: triton.cdiv(pixels, size) * size)

@@ -86,9 +86,8 @@ def global_loss(
         for regularizer in options.regularizers:
             rows = block_size(embeddings.image, len(batch.columns.label), options)
             similarity, room = options.similarity, room_to_keep(embeddings.image, options)
-            terms = agreement(
-                regularizer, embeddings, batch, similarity, options.scale, rows, room, options.kernel
-            )
+            how = options.kernel, options.scores
+            terms = agreement(regularizer, embeddings, batch, similarity, options.scale, rows, room, *how)
             per_clip = per_clip + terms
         return _collect(per_clip, directions, batch, 1 / options.scale(embeddings.scalars))
 

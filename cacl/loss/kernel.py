@@ -31,13 +31,20 @@ def by_triton(kernel: Kernel, vectors: Tensor) -> bool:
 
 
 @cache
+def is_ampere(device: torch.device) -> bool:
+    """Say whether a device is NVIDIA's Ampere or later, and so multiplies tf32."""
+    has_cuda = device.type == "cuda" and not torch.version.hip
+    return has_cuda and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@cache
 def _obstacle(device: torch.device) -> str:
     """Return what keeps Triton from running on a device, "" if nothing does."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         return ""  # Triton's interpreter runs everywhere
     if device.type != "cuda":
         return f"it needs a GPU, and the vectors are on {device}"
-    if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
+    if not is_ampere(device):
         return f"it needs NVIDIA's Ampere or later, and this is {torch.cuda.get_device_name(device)}"
     try:
         import triton

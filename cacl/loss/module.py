@@ -21,6 +21,7 @@ from cacl.loss.batch import wide
 from cacl.loss.distributed import global_loss
 from cacl.loss.kernel import Kernel
 from cacl.loss.options import Direction, LossOptions, ObjectiveOptions
+from cacl.loss.precision import Precision, shortfall
 from cacl.options import Options, parse, plain
 from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
@@ -74,6 +75,7 @@ class AudioVisualContrast(nn.Module):
         regularizers: Part | Sequence[Part] = LossOptions.regularizers,
         memory_mib: float | None = LossOptions.memory_mib,
         kernel: Kernel = LossOptions.kernel,
+        scores: Precision = LossOptions.scores,
         normalize: bool = True,
         world: World | None = None,
     ) -> None:
@@ -90,6 +92,7 @@ class AudioVisualContrast(nn.Module):
             "regularizers": [_plain(part) for part in more],
             "memory_mib": memory_mib,
             "kernel": kernel,
+            "scores": scores,
         }
         chosen = parse(_Chosen, {"objective": values["objective"]}, _NAME).objective
         if chosen.head(1) is not None:
@@ -102,7 +105,7 @@ class AudioVisualContrast(nn.Module):
         self.world = world
         first = {name: nn.Parameter(torch.tensor(value)) for name, value in self.options.scalars().items()}
         self.scalars = nn.ParameterDict(first)
-        self._has_warned = False
+        self._said: set[str] = set()
 
     def forward(
         self,
@@ -133,13 +136,12 @@ class AudioVisualContrast(nn.Module):
         given = _Given(image, audio, labels, confidence, soft, valid)
         world = self.world or World.current(image.device)
         shares = _exchange(world, given, self._refusal(given))
-        if labels is None and self.options.positives.needs_labels and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(
-                f"{_NAME}: positives {self.options.positives.name} got no labels, so that every clip is a "
-                "class of its own; give labels, or choose own-clip",
-                stacklevel=4,
+        if labels is None and self.options.positives.needs_labels:
+            self._warn_once(
+                f"positives {self.options.positives.name} got no labels, so that every clip is a class of "
+                "its own; give labels, or choose own-clip"
             )
+        self._warn_once(shortfall(self.options.scores, image.device))
         with torch.autocast(image.device.type, enabled=False):
             image, audio = wide(image), wide(audio)
             if self.normalize:
@@ -157,6 +159,12 @@ class AudioVisualContrast(nn.Module):
         parts = (options.similarity, options.positives, options.objective, *options.regularizers)
         names = " × ".join(part.name for part in parts)
         return f"{names}, temperature={options.temperature}, direction={options.direction}"
+
+    def _warn_once(self, sentence: str) -> None:
+        """Warn the caller of `forward`, if there is anything to say that was not said before."""
+        if sentence and sentence not in self._said:
+            self._said.add(sentence)
+            warnings.warn(f"{_NAME}: {sentence}", stacklevel=5)
 
     def _refusal(self, given: _Given) -> str:
         """Return what is wrong with a call, "" if nothing is."""

@@ -23,6 +23,7 @@ from cacl.loss.positives import (
     SameClass,
     SoftOverlap,
 )
+from cacl.loss.precision import Precision
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import (
     AttentionSimilarity,
@@ -86,12 +87,21 @@ class LossOptions(Options):
     """
     kernel: Kernel = "auto"
     """What computes similarity max in float32; `auto` is Triton on a GPU that can run it, else torch."""
+    scores: Precision = "float32"
+    """Precision in which pairs are scored: vectors are rounded to it, sums stay float32.
+
+    `tf32` is float32 where there is no NVIDIA GPU from Ampere on.
+    """
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"temperature must be above 0, got {self.temperature}")
         require(
             self.direction in get_args(Direction),
             f"direction: there is no {self.direction!r}; choose one of {', '.join(get_args(Direction))}",
+        )
+        require(
+            self.scores in get_args(Precision),
+            f"scores: there is no {self.scores!r}; choose one of {', '.join(get_args(Precision))}",
         )
         require(
             self.memory_mib is None or self.memory_mib > 0,
@@ -207,6 +217,7 @@ def sspl_has_own_pairs_only(loss: LossOptions) -> None:
         "direction": loss.direction != "image-to-audio",
         "learn_temperature": loss.learn_temperature,
         "regularizers": bool(loss.regularizers),
+        "scores": loss.scores != "float32",
     }
     for key, is_set in others.items():
         require(
@@ -215,10 +226,20 @@ def sspl_has_own_pairs_only(loss: LossOptions) -> None:
         )
 
 
+def class_sums_have_no_scores(loss: LossOptions) -> None:
+    """Refuse a precision of scores where no pair is scored."""
+    require(
+        loss.scores == "float32" or not loss.is_linear or bool(loss.regularizers),
+        f"scores {loss.scores} has no meaning with similarity mean and objective contrast, whose sums of "
+        "classes are float32; leave scores out",
+    )
+
+
 RULES = (
     sigmoid_has_rows_only,
     sspl_has_own_pairs_only,
     tri_map_has_rows_only,
     attention_has_log_probabilities,
+    class_sums_have_no_scores,
 )
 """Rules of combination. Each raises UserError for a loss that has no meaning."""

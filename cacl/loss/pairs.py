@@ -41,7 +41,7 @@ def pair_sums(
     def block(where: slice, rows: Sequence[Tensor], shared: Sequence[Tensor], known: Known) -> BlockSums:
         (images,), (all_audio, *learned) = rows, shared
         values = dict(zip(scalars, learned, strict=True))
-        columns = Columns(own[where], batch.columns.valid, options.kernel, known.kept)
+        columns = Columns(own[where], batch.columns.valid, options.kernel, options.scores, known.kept)
         scores = options.similarity.scores(images, all_audio, columns, options.scale(values))
         pairs = Pairs(
             take_rows(batch.clips, where), batch.columns, own[where], scores.pair.detach(), batch.step

@@ -14,6 +14,7 @@ from torch import Tensor
 from cacl.loss.batch import GlobalBatch
 from cacl.loss.blocks import BlockSums, Known, sums_in_blocks
 from cacl.loss.kernel import Kernel
+from cacl.loss.precision import Precision
 from cacl.loss.similarities import Columns, Similarity
 from cacl.loss.sums import Partial
 from cacl.options import Options
@@ -106,6 +107,7 @@ def agreement(
     rows_per_block: int,
     room: float,
     kernel: Kernel,
+    precision: Precision,
 ) -> Tensor:
     """Return a regularizer's weighted terms for each clip of this rank [n].
 
@@ -122,7 +124,7 @@ def agreement(
         images, *row_views = rows
         all_audio, foregrounds, pooled, *learned = shared
         factor = scale(dict(zip(names, learned, strict=True)))
-        columns = Columns(own[where], valid, kernel, known.kept)
+        columns = Columns(own[where], valid, kernel, precision, known.kept)
         scores = similarity.scores(images, all_audio[:, None], columns, factor)
         logits, every_view = scores.pair * scores.scale, Views(all_audio, foregrounds, pooled)
         sums = regularizer.rows(logits, Views(*row_views), every_view, valid, factor)[:, None]

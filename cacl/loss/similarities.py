@@ -22,6 +22,7 @@ from torch import Tensor
 from cacl.loss.best_pixel import BestPixel
 from cacl.loss.checks import require
 from cacl.loss.kernel import Kernel
+from cacl.loss.precision import Precision, product
 from cacl.loss.sums import LOWEST
 from cacl.options import Options
 
@@ -50,6 +51,8 @@ class Columns:
     """[N] bool."""
     kernel: Kernel = "auto"
     """The loss's."""
+    precision: Precision = "float32"
+    """The loss's, of scores."""
     kept: tuple[Tensor, ...] = ()
     """`Scores.kept` of the first time, if the same block is scored again."""
 
@@ -106,7 +109,7 @@ class MeanSimilarity(Similarity):
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Multiply pooled images [b, H, D] by sounds [N, H, D], heads side by side."""
-        return Scores(rows.flatten(1) @ audio.flatten(1).T, scale)
+        return Scores(product(rows.flatten(1), audio.flatten(1), columns.precision), scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +137,8 @@ class MaxSimilarity(Similarity):
         Each head's maxima and their pixels are for keeping.
         """
         heads = zip(_by_head(rows), _by_head(audio), strict=True)
-        kernel, kept = columns.kernel, columns.kept
-        found = [BestPixel.apply(*head, kernel, *kept[2 * h : 2 * h + 2]) for h, head in enumerate(heads)]
+        how, kept = (columns.own, columns.kernel, columns.precision), columns.kept
+        found = [BestPixel.apply(*head, *how, *kept[2 * h : 2 * h + 2]) for h, head in enumerate(heads)]
         again = tuple(tensor.detach() for head in found for tensor in head)
         return Scores(_mean([best for best, _ in found]), scale, kept=again)
 
@@ -166,7 +169,8 @@ class LogSumExpSimilarity(Similarity):
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps [b, H, P, D] against sounds [N, H, D], head by head."""
-        peaks = _mean([(cosine * self.sharpness).logsumexp(1) for cosine in cosines(rows, audio)])
+        found = cosines(rows, audio, columns.precision)
+        peaks = _mean([(cosine * self.sharpness).logsumexp(1) for cosine in found])
         return Scores((peaks - math.log(rows.shape[2])) / self.sharpness, scale)
 
 
@@ -196,7 +200,8 @@ class AttentionSimilarity(Similarity):
         """Score maps [b, 2, P, D] against sounds [N, 2, D]; X ignores what is not valid."""
         first, second = zip(_by_head(rows), _by_head(audio * scale), strict=True)
         ignored = audio.new_zeros(len(audio)).masked_fill(~columns.valid, LOWEST)
-        identity, place = _products(*first, ignored), _products(*second)
+        precision = columns.precision
+        identity, place = _products(*first, precision, ignored), _products(*second, precision)
         return Scores((identity.log_softmax(2) + place).logsumexp(1) - place.logsumexp(1), 1.0)
 
 
@@ -235,7 +240,7 @@ class TriMapSimilarity(Similarity):
 
     def scores(self, rows: Tensor, audio: Tensor, columns: Columns, scale: Tensor | float) -> Scores:
         """Score maps [b, 1, P, D] against sounds [N, 1, D] and make the hard negatives."""
-        cosine = cosines(rows, audio)[0]
+        cosine = cosines(rows, audio, columns.precision)[0]
         pair = _weighted_mean(cosine, (cosine - self.positive_threshold) / self.softness)
         own = (rows[:, 0] @ audio[columns.own, 0].unsqueeze(2)).squeeze(2)
         extra = [_weighted_mean(own, (self.negative_threshold - own) / self.softness)]
@@ -244,9 +249,9 @@ class TriMapSimilarity(Similarity):
         return Scores(pair, scale, torch.stack(extra, 1))
 
 
-def cosines(maps: Tensor, audio: Tensor) -> list[Tensor]:
+def cosines(maps: Tensor, audio: Tensor, precision: Precision = "float32") -> list[Tensor]:
     """Return each head's cosines [b, P, N] of maps [b, H, P, D] and sounds [N, H, D]."""
-    return [_products(*head) for head in zip(_by_head(maps), _by_head(audio), strict=True)]
+    return [_products(*head, precision) for head in zip(_by_head(maps), _by_head(audio), strict=True)]
 
 
 def _by_head(x: Tensor) -> tuple[Tensor, ...]:
@@ -254,10 +259,11 @@ def _by_head(x: Tensor) -> tuple[Tensor, ...]:
     return (x.squeeze(1),) if x.shape[1] == 1 else x.unbind(1)
 
 
-def _products(images: Tensor, spectrograms: Tensor, offset: Tensor | None = None) -> Tensor:
+def _products(
+    images: Tensor, spectrograms: Tensor, precision: Precision, offset: Tensor | None = None
+) -> Tensor:
     """Multiply [b, P, D] by [N, D] to [b, P, N]; add `offset` [N] to every row."""
-    pixels = images.flatten(0, 1)
-    found = pixels @ spectrograms.T if offset is None else torch.addmm(offset, pixels, spectrograms.T)
+    found = product(images.flatten(0, 1), spectrograms, precision, offset)
     return found.view(*images.shape[:2], len(spectrograms))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cacl.errors import UserError
 from cacl.loss import LossOptions
+from cacl.loss.precision import in_effect, shortfall
 from cacl.model.acceleration import speed_up
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import plain
@@ -59,10 +60,14 @@ def train(
         first_step = trainer.resume(engine, average, found, data.identity) if found else 0
         total = data.order.batches_per_epoch * recipe.training.epochs
         plan = Plan(data.order.batches_per_epoch, total, min(total, max_steps or total), first_step)
-        origin = {"recipe": plain(recipe), "environment": describe()}
+        scores = recipe.loss.scores
+        environment = {**describe(), "scores": in_effect(scores, world.device)}
+        origin = {"recipe": plain(recipe), "environment": environment}
         if world.is_main:
             run.create(**origin)
             run.truncate_log(first_step)
+            if missed := shortfall(scores, world.device):
+                say(missed)
             say(beginning(run, plan, world.size))
         if first_step >= plan.last_step:
             return "finished"

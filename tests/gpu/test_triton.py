@@ -119,7 +119,7 @@ def test_gradients_are_sums_over_the_chosen_pixels(run):
 
 
 def test_tf32_is_the_nearest_number_of_ten_bits():
-    from cacl.loss.best_pixel_triton import round_to
+    from cacl.loss.precision import round_to
 
     exact = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     rounded = round_to("tf32", exact)
