@@ -161,7 +161,7 @@ class AudioVisualContrast(nn.Module):
         return f"{names}, temperature={options.temperature}, direction={options.direction}"
 
     def _warn_once(self, sentence: str) -> None:
-        """Warn the caller of `forward`, if there is anything to say that was not said before."""
+        """Warn the caller of `forward` of what was not said before, if anything."""
         if sentence and sentence not in self._said:
             self._said.add(sentence)
             warnings.warn(f"{_NAME}: {sentence}", stacklevel=5)

@@ -1,4 +1,4 @@
-"""In what precision pairs are scored: factors are rounded, products summed and kept in float32.
+"""In what precision pairs are scored: factors rounded, sums in float32.
 
 A precision means the same numbers on every device; hardware decides how fast they come. bfloat16 rounds where
 nothing multiplies bfloat16 too. tf32 is float32 where there is no tf32. float64 is never rounded.
@@ -27,7 +27,7 @@ _FLAG = Lock()
 
 
 def in_effect(asked: Precision, device: torch.device) -> Precision:
-    """Return what scores are computed in on a device.
+    """Return what a device computes scores in.
 
     >>> in_effect("bfloat16", torch.device("cpu")), in_effect("tf32", torch.device("cpu"))
     ('bfloat16', 'float32')
@@ -80,14 +80,19 @@ def _fast(precision: Precision, factors: Tensor) -> Iterator[None]:
     if precision == "float32" or (precision == "bfloat16" and factors.is_cuda):
         yield
         return
-    backend = torch.backends.cuda if factors.is_cuda else torch.backends.mkldnn
+    flags = flags_of(factors.is_cuda)
     with _FLAG:
-        before = backend.matmul.fp32_precision
-        backend.matmul.fp32_precision = _FLAGS[precision]
+        before = flags.fp32_precision
+        flags.fp32_precision = _FLAGS[precision]
         try:
             yield
         finally:
-            backend.matmul.fp32_precision = before
+            flags.fp32_precision = before
+
+
+def flags_of(is_cuda: bool) -> Any:
+    """Return torch's flags of matrix products, of GPUs or of the processor."""
+    return (torch.backends.cuda if is_cuda else torch.backends.mkldnn).matmul
 
 
 def product(a: Tensor, b: Tensor, precision: Precision = "float32", offset: Tensor | None = None) -> Tensor:

@@ -167,7 +167,7 @@ class DeviceFlow:
         if not function.is_view:
             for tensor in given:
                 self._check_arrived(tensor, name)
-        found = function(*arguments, **keywords)
+        found = _ONLY_THERE.get(function, function)(*arguments, **keywords)
         if name == "copy_":
             mark(given[0], target)
             return found
@@ -254,6 +254,8 @@ _GETTERS: dict[Any, tuple[Any, Any]] = {
     getattr(Tensor.is_cpu, "__get__"): (False, True),  # noqa: B009
 }
 """What a tensor on the device says of itself to the product and to torch."""
+_ONLY_THERE = {torch.ops.aten.mm.dtype: lambda a, b, dtype: a.to(dtype) @ b.to(dtype)}
+"""What computes here what only a GPU has."""
 _READERS = (Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.tolist, Tensor.__repr__)
 """They read memory where no operation shows."""
 _MOVES = (Tensor.to, Tensor.cpu, Tensor.cuda)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -77,6 +79,28 @@ def test_pairwise_cases_hold_what_can_meet() -> None:
     )
     assert len(few) < 70 < len(every)
     assert {case.in_blocks for case in few} == {case.target for case in few} == {False, True}
+
+
+@pytest.mark.parametrize("similarity", ["max", "attention", "tri-map"])
+def test_scores_in_less_than_float32_stay_on_the_device(
+    similarity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only a GPU multiplies is asked for, forward and backward."""
+    monkeypatch.setattr("cacl.loss.precision.is_ampere", lambda device: True)
+    for scores in ("tf32", "bfloat16"):
+        options = LossOptions(
+            similarity=SIMILARITIES[similarity],
+            objective=InfoNCE(),
+            scores=scores,
+            kernel="torch",
+            memory_mib=0.02,
+        )
+        with DeviceFlow():
+            wide = leaves(options, slice(None), target=False)
+            image, audio = (x.detach().float().requires_grad_() for x in (wide.image, wide.audio))
+            clips = replace(CLIPS_OF, confidence=CLIPS_OF.confidence.float(), soft=None).to(DEVICE)
+        with DeviceFlow(within_step=True):
+            check(Embeddings(image, audio), clips, options, World(device=DEVICE))
 
 
 RANKS = [

@@ -12,7 +12,9 @@ from torch import Tensor
 from cacl.loss import LossOptions, global_loss
 from cacl.loss.module import AudioVisualContrast
 from cacl.loss.objectives import InfoNCE
-from cacl.loss.similarities import MaxSimilarity, MeanSimilarity
+from cacl.loss.positives import OwnClip
+from cacl.loss.precision import Precision, flags_of, in_effect, product, round_to
+from cacl.loss.similarities import Columns, MaxSimilarity, MeanSimilarity
 from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 from tests.gpu.devices import SELDOM_HERE
@@ -24,6 +26,7 @@ from tests.loss.combinations import SIMILARITIES, every_part, heads_of, named
 CPU = torch.device("cpu")
 N, PIXELS, CHANNELS = 48, 9, 16
 ONE_BLOCK, BLOCKS = 64.0, 0.05
+LESS: list[Precision] = ["tf32", "bfloat16"]
 
 
 def vectors(options: LossOptions, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -76,6 +79,50 @@ def compare_precisions(device: torch.device, similarity: str, memory_mib: float)
         expected = compute(options, maps.double(), audio.double(), torch.float64, CPU)
         found = compute(options, maps, audio, torch.float32, device)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5, msg=named(name))
+
+
+@pytest.mark.parametrize("scores", LESS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_scores_in_less_than_float32_are_those_of_rounded_vectors_in_double(device, similarity, scores):
+    """To the errors of 64 sums in float32. The own pairs of `max` are not rounded, and where there is no tf32 none."""
+    part = SIMILARITIES[similarity]
+    maps, audio, _ = random_parameters(N, part.heads or 2, PIXELS, 64)
+    units = embed(maps.float(), audio.float())
+    rows, audio, scale = part.prepare(units.image), units.audio, 16.0
+    columns = Columns(torch.arange(N), torch.ones(N, dtype=torch.bool))
+    there = Columns(columns.own.to(device), columns.valid.to(device), precision=scores)
+    found = part.scores(rows.to(device), audio.to(device), there, scale).pair.double().cpu()
+    inside, around = (round_to(in_effect(scores, device), x).double() for x in (rows, audio))
+    wanted = part.scores(inside, around, columns, scale).pair
+    if part.name == "max":
+        wanted.diagonal().copy_(part.scores(rows.double(), audio.double(), columns, scale).pair.diagonal())
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("scores", LESS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_gradients_of_scores_in_less_than_float32_keep_their_direction(device, similarity, scores):
+    part = SIMILARITIES[similarity]
+    for temperature in (0.03, 0.07, 1.0):
+        options = LossOptions(
+            similarity=part, positives=OwnClip(), objective=InfoNCE(), temperature=temperature, scores=scores
+        )
+        maps, audio = vectors(options, torch.float32)
+        expected = compute(options, maps.double(), audio.double(), torch.float64, CPU)
+        found = compute(options, maps, audio, torch.float32, device)
+        for key in ("gradient of maps", "gradient of audio"):
+            both = found[key].flatten(), expected[key].flatten()
+            assert torch.cosine_similarity(*both, dim=0) > 0.999, f"{temperature} {key}"
+
+
+def test_torchs_flags_are_as_before_and_nothing_waits(device):
+    flags, units = flags_of(device.type == "cuda"), torch.ones(4, 8, device=device, requires_grad=True)
+    before = flags.fp32_precision
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    for scores in LESS:
+        product(units, units, scores).sum().backward()
+        assert flags.fp32_precision == before
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)

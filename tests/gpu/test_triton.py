@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -193,6 +194,29 @@ LOSSES = [
 def test_whole_losses_are_computed_by_triton_and_are_those_of_torch(run):
     """Forward and backward, in every part and block. Rounding alone differs, and float64 is always torch's."""
     run(check_losses)
+
+
+def check_precisions(device: str) -> None:
+    """Triton's interpreter rounds to tf32 where this processor is told to; see above for bfloat16."""
+    from cacl.loss import precision
+
+    for scores in ("tf32", "bfloat16") if device == "cuda" else ("tf32",):
+        for options, heads in LOSSES:
+            maps, audio, _ = random_parameters(7, heads, 5, 8)
+            units = embed(maps.float().to(device), audio.float().to(device))
+            options = replace(options, scores=scores, kernel="triton")
+            with mock.patch.object(precision, "in_effect", lambda asked, device: asked):
+                found = loss_and_gradients(options, units.image, units.audio)
+                by_torch = loss_and_gradients(replace(options, kernel="torch"), units.image, units.audio)
+            exact = loss_and_gradients(options, units.image.double(), units.audio.double())
+            torch.testing.assert_close(found, by_torch, rtol=1e-4, atol=1e-5)
+            for value, wanted in zip(found[1:], exact[1:], strict=True):
+                both = value.double().flatten(), wanted.flatten()
+                assert torch.cosine_similarity(*both, dim=0) > 0.999, (scores, options)
+
+
+def test_losses_of_rounded_scores_are_torchs_and_keep_the_direction_of_their_gradients(run):
+    run(check_precisions)
 
 
 @pytest.mark.gpu

@@ -7,7 +7,7 @@ import pytest
 from cacl.errors import UserError
 from cacl.options import plain
 from cacl.runs.directory import Run
-from launch.config import load_recipe
+from launch.config import load_recipe, read_yaml
 from launch.jobs.changes import FIXED, check_changes
 from tests.launch.tiny import write_recipe
 
@@ -15,6 +15,7 @@ REFUSED = {
     "model": ("--model.dimension", "8", "model.dimension 16 → 8"),
     "a choice in the model": ("--model.audio.channels", "8", "model.audio.channels 16 → 8"),
     "loss": ("--loss.temperature", "0.5", "loss.temperature 0.07 → 0.5"),
+    "precision of scores": ("--loss.scores", "bfloat16", "loss.scores float32 → bfloat16"),
     "data.order": ("--data.order.lanes", "12", "data.order.lanes 6 → 12"),
     "optimizer.name": ("--optimizer", "sgd", "optimizer.name adamw → sgd"),
     "engine.name": ("--engine", "deepspeed", "engine.name ddp → deepspeed"),
@@ -68,6 +69,14 @@ def test_another_training_is_refused_by_what_was_and_what_is(started, name):
     with pytest.raises(UserError, match="was trained with another recipe") as refusal:
         check_changes(run, load_recipe(recipe, [*before, key, value]))
     assert said in str(refusal.value) and "--init-from" in str(refusal.value)
+
+
+def test_a_run_from_before_there_was_a_precision_of_scores_goes_on_in_float32(started):
+    recipe, run = started()
+    before = read_yaml(run.recipe_file)
+    assert before["loss"].pop("scores") == "float32"
+    run.create(before, {})
+    assert check_changes(run, load_recipe(recipe, ["--loss.scores", "float32"])) == []
 
 
 @pytest.mark.parametrize(("key", "value", "said"), TAKEN.values(), ids=TAKEN)

@@ -14,6 +14,7 @@ import pytest
 from cacl.model.localizer import Localizer
 from cacl.runs.checkpoint import latest_valid, write_tensors
 from launch.config import load_recipe
+from launch.jobs.train import train
 from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import cacl, train_rank, write_recipe
 
@@ -76,6 +77,16 @@ def test_two_ranks_one_rank_three_ranks_in_the_middle_of_an_epoch(tmp_path, reci
     for size, last in ((2, 4), (1, 7), (3, STEPS)):
         run_ranks(size, train_rank, recipe, str(run), {"max_steps": last, "resume": True})
     assert losses(run) == pytest.approx(losses(undisturbed(1)), rel=2e-4)
+
+
+def test_scores_that_hardware_does_not_compute_are_float32_in_the_record_and_said_once(tmp_path, recipe):
+    said: list[str] = []
+    loaded = load_recipe(recipe, ["--loss.scores", "tf32"])
+    assert train(loaded, tmp_path / "run", max_steps=1, say=said.append) == "finished"
+    record = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert record["scores"] == "float32"
+    lines = [line for line in said if line.startswith("loss.scores")]
+    assert lines == ["loss.scores: tf32 needs an NVIDIA GPU from Ampere on; scores are float32 on cpu"]
 
 
 def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(tmp_path, recipe, undisturbed):

@@ -180,6 +180,21 @@ def test_clips_without_labels_are_classes_of_their_own_and_that_is_said_once():
     assert loss == again == own
 
 
+def test_scores_that_a_device_does_not_compute_are_float32_and_that_is_said_once():
+    asked, plain = (
+        AudioVisualContrast(positives="own-clip", scores="tf32"),
+        AudioVisualContrast(positives="own-clip"),
+    )
+    with pytest.warns(UserWarning, match="tf32 needs an NVIDIA GPU .* scores are float32 on cpu$") as warned:
+        loss = asked(MAPS, AUDIO)
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = asked(MAPS, AUDIO)
+        AudioVisualContrast(positives="own-clip", scores="bfloat16")(MAPS, AUDIO)
+    assert loss == again == plain(MAPS, AUDIO)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_single(dtype):
     maps, audio = MAPS.to(dtype).requires_grad_(), AUDIO.to(dtype)

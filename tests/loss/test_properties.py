@@ -175,6 +175,9 @@ REFUSED: dict[str, dict[str, Any]] = {
     "minimum_temperature must lie in": {"learn_temperature": True, "minimum_temperature": 0.5},
     "memory_mib must be above 0": {"memory_mib": 0},
     "kernel triton computes similarity max alone, got mean": {"kernel": "triton"},
+    "scores: there is no 'float16'; choose one of float32, tf32, bfloat16": {"scores": "float16"},
+    "scores bfloat16 has no meaning with similarity mean and objective contrast": {"scores": "bfloat16"},
+    "sspl compares own pairs only: scores": {**SSPL, "scores": "tf32"},
 }
 
 
