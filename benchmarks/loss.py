@@ -2,11 +2,13 @@
 
     python -m benchmarks.loss --json
     python -m benchmarks.loss --json --only max --sizes 1024,2048
+    python -m benchmarks.loss --json --only max,attention --scores float32,bfloat16
 
 Rows `loss/<similarity>/N=<n>/time` (seconds; processor seconds beside, for a shared machine) and `/memory`
 (bytes allocated at most beyond inputs and their gradients). `mean`, `max` and `attention` stand beside the
 tensor of all pixels and sounds that public code builds with einsum; `max-matmul` beside the same tensor built
-by one matrix product, `mean-pooled` beside pooling first and multiplying then: the honest rivals.
+by one matrix product, `mean-pooled` beside pooling first and multiplying then: the honest rivals. They stay
+float32 where our scores do not (`loss/max-bfloat16/...`); `mean` scores no pairs and has no such rows.
 `loss/bytes/...` counts what two ranks exchange.
 
 Every comparison has a process of its own, whose allocator keeps what is freed, as a GPU's does: otherwise
@@ -26,6 +28,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -36,6 +39,7 @@ from benchmarks.traffic import bytes_of_gathering_everything, bytes_of_gathering
 from cacl.loss import LossOptions, global_loss
 from cacl.loss.objectives import InfoNCE
 from cacl.loss.positives import OwnClip, SameClass
+from cacl.loss.precision import Precision
 from cacl.loss.similarities import AttentionSimilarity, MaxSimilarity
 from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
@@ -195,11 +199,15 @@ def available_memory() -> int:
     return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
 
 
-def compare(name: str, n: int, repeats: int, threads: int) -> list[dict[str, object]]:
+def compare(
+    name: str, n: int, repeats: int, threads: int, scores: Precision = "float32"
+) -> list[dict[str, object]]:
     """Measure memory in the first run of each side, which warms up too, then time in turns."""
     torch.set_num_threads(threads)
     similarity, rival, builds = RIVALS[name]
     options, heads = options_of(similarity)
+    if scores != "float32":
+        name, options = f"{name}-{scores}", replace(options, scores=scores)
     fits = not builds or COPIES * 4 * n * n * SIDE * SIDE <= available_memory()
     sides = {"ours": ours(n, heads, options)} | ({"reference": rival(n)} if fits else {})
     memory = {key: peak_memory(side.loss, side.inputs) for key, side in sides.items()}
@@ -269,6 +277,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="256,1024,2048,4096", help="clips N, by commas")
     parser.add_argument("--repeats", type=int, default=3, help="turns at least")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scores", default="float32", help="precisions of our scores, by commas")
     arguments = parser.parse_args()
     os.environ.update(KEEP_MEMORY)
     fresh = multiprocessing.get_context("spawn")
@@ -278,9 +287,12 @@ def main() -> None:
             found = exchanged(512)
             print_rows(found, arguments.json)
             continue
-        for n in map(int, arguments.sizes.split(",")):
+        for n, scores in product(map(int, arguments.sizes.split(",")), arguments.scores.split(",")):
+            if scores != "float32" and options_of(RIVALS[name][0])[0].is_linear:
+                continue
+            words = name, n, arguments.repeats, arguments.threads, scores
             with ProcessPoolExecutor(1, fresh) as process:
-                found = process.submit(compare, name, n, arguments.repeats, arguments.threads).result()
+                found = process.submit(compare, *words).result()
             print_rows(found, arguments.json)
 
 

@@ -76,7 +76,7 @@ def multiply(precision: Precision, a: Tensor, b: Tensor) -> Tensor:
 
 @contextmanager
 def _fast(precision: Precision, factors: Tensor) -> Iterator[None]:
-    """Let hardware take float32 for rounded; factors are rounded already, so no number changes."""
+    """Let hardware round what it multiplies: rounded factors stay as they are."""
     if precision == "float32" or (precision == "bfloat16" and factors.is_cuda):
         yield
         return
@@ -112,7 +112,7 @@ def product(a: Tensor, b: Tensor, precision: Precision = "float32", offset: Tens
 
 
 class _Product(torch.autograd.Function):
-    """`product` of rounded factors; the gradient is a factor too, and rounded as they are.
+    """`product` of rounded factors, one of which is the gradient in its turn.
 
     Backward rounds once more what is given, which takes no memory in between.
     """

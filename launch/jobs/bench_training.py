@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from cacl.loss import LossOptions, global_loss
+from cacl.loss.kernel import is_ampere
 from cacl.loss.objectives import InfoNCE
 from cacl.loss.positives import OwnClip
 from cacl.loss.similarities import MaxSimilarity
@@ -189,7 +190,7 @@ def peak_of(device: torch.device) -> float | None:
 
 
 def losses(device: torch.device, sizes: Sizes) -> Iterator[Row]:
-    """Measure forward and backward of the `max` loss in float32, and of the tensor of all pairs' places."""
+    """Measure forward and backward of the `max` loss, and of the tensor of all pairs' places in float32."""
     forms: dict[str, Loss] = {name: partial(ours, options) for name, options in kernels(device).items()}
     for name, loss in {"full-tensor": full_tensor, **forms}.items():
         for n in sizes.losses:
@@ -198,15 +199,21 @@ def losses(device: torch.device, sizes: Sizes) -> Iterator[Row]:
 
 
 def kernels(device: torch.device) -> dict[str, LossOptions]:
-    """Return the loss by the name of each way to compute it: kernels, and budgets as large as a GPU has."""
+    """Return the loss by the name of each way to compute it: kernels, budgets, precisions of scores."""
     by_kernel = {"torch": replace(LOSS, kernel="torch")}
     if device.type == "cuda":
         by_kernel["triton"] = replace(LOSS, kernel="triton")
-    budgets = {"": None, ",128-MiB": 128, ",4-GiB": 4096}
+    ways: dict[str, dict[str, Any]] = {
+        "": {},
+        ",128-MiB": {"memory_mib": 128},
+        ",4-GiB": {"memory_mib": 4096},
+        **({",tf32": {"scores": "tf32"}} if is_ampere(device) else {}),
+        ",bfloat16": {"scores": "bfloat16"},
+    }
     return {
-        name + more: replace(options, memory_mib=mib)
+        name + more: replace(options, **way)
         for name, options in by_kernel.items()
-        for more, mib in budgets.items()
+        for more, way in ways.items()
     }
 
 
