@@ -1,7 +1,8 @@
 """Passes over the pixels of each map on the processor: compiled, and without Python's lock.
 
 A rank needs neither a sort nor a partition: only how many pixels lie below a threshold, which a processor
-counts many at a time. Few counts find the threshold, since a sample of the pixels says roughly where it lies.
+counts many at a time. A sample of the pixels says roughly where it lies, and one pass takes out the few that
+are near; counts among these find it.
 
 Axes: `n` maps, `P` pixels of a map.
 """
@@ -17,6 +18,8 @@ from numba import njit
 
 _STRIDE, _MARGIN = 29, 0.006
 """Every so many pixels one is in the sample; the share of it that is allowed for its error."""
+_CHUNK = 32
+"""Pixels that are passed over together if none of them is near: neighbors are alike."""
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -33,9 +36,9 @@ def thresholds(maps: np.ndarray, rank: int) -> np.ndarray:
 
     If pixels tie with the value of that rank (0 is the smallest), it is this value. `maps` is [n, P].
     """
-    found = np.empty(len(maps), maps.dtype)
+    found, near = np.empty(len(maps), maps.dtype), np.empty(maps.shape[1], maps.dtype)
     for row in range(len(maps)):
-        found[row] = _threshold(maps[row], _sample(maps[row]), rank)
+        found[row] = _threshold(maps[row], _sample(maps[row]), rank, near)
     return found
 
 
@@ -43,10 +46,11 @@ def thresholds(maps: np.ndarray, rank: int) -> np.ndarray:
 def thresholds_and_means(maps: np.ndarray, rank: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `thresholds` [n], and float64 [n], the mean of the `count` highest pixels of each map."""
     found, means = np.empty(len(maps), maps.dtype), np.empty(len(maps))
+    near = np.empty(maps.shape[1], maps.dtype)
     for row in range(len(maps)):
         values, sample = maps[row], _sample(maps[row])
-        found[row] = _threshold(values, sample, rank)
-        lowest = _threshold(values, sample, len(values) - count)
+        found[row] = _threshold(values, sample, rank, near)
+        lowest = _threshold(values, sample, len(values) - count, near)
         above, total = _above(values, lowest)
         means[row] = (total + (count - above) * lowest) / count
     return found, means
@@ -83,13 +87,34 @@ def _sample(values: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _threshold(values: np.ndarray, sample: np.ndarray, rank: int) -> float:
-    """Bracket the threshold with the sample, then search inside the bracket."""
+def _threshold(values: np.ndarray, sample: np.ndarray, rank: int, near: np.ndarray) -> float:
+    """Bracket the threshold with the sample, then search inside the bracket; `near` [P] is overwritten."""
     low, high = _span(sample[::_STRIDE])
     middle, margin = rank // _STRIDE, int(_MARGIN * len(sample)) + 1
     first = _search(sample, max(middle - margin, 0), low, high)
     last = _search(sample, min(middle + margin, len(sample) - 1), first, high)
+    below, kept = _between(values, first, last, near)
+    if below <= rank < below + kept:
+        return _search(near[:kept], rank - below, first, last)
     return _search(values, rank, first, last)
+
+
+@compiled
+def _between(values: np.ndarray, low: float, high: float, near: np.ndarray) -> tuple[int, int]:
+    """Count the values below `low`; write those from there to below `high` to `near`, and count them."""
+    below, kept = 0, 0
+    for start in range(0, len(values), _CHUNK):
+        chunk = values[start : start + _CHUNK]
+        below_low, below_high = 0, 0
+        for pixel in range(len(chunk)):
+            below_low += chunk[pixel] < low
+            below_high += chunk[pixel] < high
+        below += below_low
+        if below_low < below_high:
+            for pixel in range(len(chunk)):  # without a branch: what is not near is overwritten by the next
+                near[kept] = chunk[pixel]
+                kept += (chunk[pixel] >= low) & (chunk[pixel] < high)
+    return below, kept
 
 
 @compiled

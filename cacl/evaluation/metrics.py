@@ -81,19 +81,22 @@ def ciou_per_clip(prediction: Tensor, truth: Tensor) -> Tensor:
     overlap = inside = area(prediction & sounding(truth))
     if truth.dtype != torch.bool:
         inside = torch.linalg.vecdot(prediction.flatten(1).double(), truth.flatten(1).double())
-    return _consensus(inside, overlap, area(prediction), truth)
+    return _consensus(inside, overlap, area(prediction), area(truth))
 
 
-def ciou_at(scores: Tensor, limits: Tensor, truth: Tensor) -> Tensor:
-    """Return float64 [k, n], `ciou_per_clip` of the pixels of each map that are at least `limits` [k, n]."""
+def ciou_at(scores: Tensor, limits: Tensor, truth: Tensor, total: Tensor | None = None) -> Tensor:
+    """Return float64 [k, n], `ciou_per_clip` of the pixels of each map that are at least `limits` [k, n].
+
+    `total` [n] is the truth's area where it is known already.
+    """
     if truth.dtype != torch.bool:
         return torch.stack([ciou_per_clip(scores >= limit[:, None, None], truth) for limit in limits])
     predicted, inside = passes(scores).overlaps(scores.flatten(1), limits, truth.flatten(1))
-    return _consensus(inside, inside, predicted, truth)
+    return _consensus(inside, inside, predicted, area(truth) if total is None else total)
 
 
-def _consensus(inside: Tensor, overlap: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
-    return inside / (area(truth) + predicted - overlap).clamp(min=0.5)
+def _consensus(inside: Tensor, overlap: Tensor, predicted: Tensor, total: Tensor) -> Tensor:
+    return inside / (total + predicted - overlap).clamp(min=0.5)
 
 
 def sounding(truth: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ Maps = Callable[[Tensor, Tensor], Tensor]
 System = Callable[[Tensor, Tensor, Truths, Protocol], dict[str, Tensor]]
 """From frames, waveforms, the clips' truths and a protocol to the protocol's columns [n]."""
 
-_CPU_PIECE = 16
+_CPU_PIECE = 32
 """Clips whose pixels are measured at once on a CPU."""
 
 

@@ -50,10 +50,12 @@ def opinions_truth(annotation: Annotation, size: int) -> Truths:
 def measure(scores: Tensor, truths: Truths) -> dict[str, Tensor]:
     """Return CIoU, relative (top 50 %) and absolute ((cos + 1) / 2 ≥ 0.5), confidence and peak."""
     boxes = truths["boxes"]
+    known = describe(boxes)
     top50, confidence = metrics.threshold_and_confidence(scores)
-    relative, absolute = metrics.ciou_at(scores, torch.stack([top50, torch.zeros_like(top50)]), boxes)
+    limits = torch.stack([top50, torch.zeros_like(top50)])
+    relative, absolute = metrics.ciou_at(scores, limits, boxes, known["area"])
     return {
-        **describe(boxes),
+        **known,
         "ciou_top50": relative,
         "ciou_absolute": absolute,
         "confidence": (confidence + 1) / 2,
