@@ -1,17 +1,24 @@
-"""Clips a second of packing raw videos against one ffmpeg process a clip for the frame and one for the sound.
+"""Clips a second of packing raw videos beside what users write: ffmpeg processes, or torchcodec.
 
     make bench-pack        (installs Debian's ffmpeg, then: python -m benchmarks.pack --json)
 
 The clips are as VGGSound's: 10 s, 640×360, H.264 at 25 frames a second with a key frame every 250, AAC at
-44.1 kHz in stereo, made of a real film. Both sides keep the frame at 5 s with a short side of 256 and 10 s of
-mono sound at 16 kHz; ffmpeg as loose files, ours as checksummed shards, the start of its processes included.
-Both use `--cores` processes of one thread. Repeats are interleaved; figures are medians.
+44.1 kHz in stereo, made of a real film. All sides keep the frame at 5 s with a short side of 256 and 10 s of
+mono sound at 16 kHz: the others as loose files, ours as checksummed shards, the start of its processes
+included. All use `--cores` processes of one thread. Repeats are interleaved; figures are medians. Rows:
+
+`pack/total`: beside an ffmpeg process for the frame and one for the sound of each clip.
+`pack/torchcodec`: beside a pool of processes with torchcodec's decoders, forked with everything imported.
+`same_frames` is the share of films of which both keep the same frame, of VGG-Sound's real clips that can be
+packed if `CACL_REAL_DIR` is set. Where 5 s lies between two frames ours takes the next, as ffmpeg does, and
+torchcodec the one before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -20,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from fractions import Fraction
 from importlib.util import find_spec
 from itertools import cycle, islice
@@ -29,11 +36,17 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import av
+import soundfile
 from av.video.frame import PictureType
+from torchvision.io import write_jpeg
+from torchvision.transforms import v2
 
+from shards.clip import Storage
 from shards.pack import merge, pack
 from shards.plan import make_plan
+from shards.sources.media import BrokenMedia
 from shards.sources.vggsound import VggSound
+from shards.sources.video import Window, read_video
 
 FPS, RATE, SECONDS = 25, 44100, 10
 
@@ -93,11 +106,57 @@ def reference(root: Path, out: Path, cores: int) -> None:
         list(pool.map(one, sorted(root.glob("*.mp4"))))
 
 
+def by_torchcodec(root: Path, out: Path, cores: int) -> None:
+    """Decode by torchcodec in a pool of processes."""
+    import torchcodec.decoders  # noqa: F401  # once, before the processes fork
+
+    out.mkdir()
+    paths = sorted(root.glob("*.mp4"))
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
+        list(pool.map(keep_by_torchcodec, paths, [out] * len(paths), chunksize=8))
+
+
+def keep_by_torchcodec(path: Path, out: Path) -> None:
+    """Write one clip's frame and sound."""
+    from torchcodec.decoders import AudioDecoder, VideoDecoder
+
+    frame = VideoDecoder(str(path), num_ffmpeg_threads=1).get_frame_played_at(5.0).data
+    small = v2.functional.resize(frame, [256])
+    write_jpeg(small, str(out / f"{path.stem}.jpg"), quality=Storage().frame_quality)
+    sound = AudioDecoder(str(path), sample_rate=16000, num_channels=1)
+    samples = sound.get_samples_played_in_range(0.0, float(SECONDS)).data
+    soundfile.write(out / f"{path.stem}.wav", samples.T.numpy(), 16000)
+
+
+def same_frames(films: list[Path]) -> list[bool]:
+    """Return of each film that we pack whether both sides keep the same frame at 5 s, by its time."""
+    from torchcodec.decoders import VideoDecoder
+
+    storage, window = Storage(), Window(0.0, float(SECONDS), 5.0, 0.1)
+    same = []
+    for film in films:
+        try:
+            seconds = read_video(film, window, storage).frame_seconds
+        except BrokenMedia:  # such as one that stands still
+            continue
+        assert seconds is not None
+        frame = VideoDecoder(str(film)).get_frame_played_at(5.0)
+        same.append(abs(seconds - frame.pts_seconds) < 1e-3)
+    return same
+
+
 def ours(root: Path, out: Path, cores: int) -> None:
     """Pack the folder and check that no clip is missing."""
     plan = make_plan(VggSound(root=root))
     pack(plan, out, workers=cores)
     merge(plan.head, out, max_rejected=0.0)
+
+
+SIDES: dict[str, Callable[[Path, Path, int], None]] = {
+    "ours": ours,
+    "ffmpeg": reference,
+    "torchcodec": by_torchcodec,
+}
 
 
 def clips_per_second(side: Callable[[Path, Path, int], None], root: Path, clips: int, cores: int) -> float:
@@ -109,7 +168,7 @@ def clips_per_second(side: Callable[[Path, Path, int], None], root: Path, clips:
 
 
 def main() -> None:
-    """Print the row `pack/total`."""
+    """Print the rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -123,24 +182,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "raw"
         write_clips(root, arguments.clips)
-        rates: dict[str, list[float]] = {"ours": [], "reference": []}
+        rates: dict[str, list[float]] = {name: [] for name in SIDES}
         for _ in range(arguments.repeats):
-            for name, side in (("ours", ours), ("reference", reference)):
+            for name, side in SIDES.items():
                 rates[name].append(clips_per_second(side, root, arguments.clips, arguments.cores))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    spread = {f"{name}_range": [round(min(v), 2), round(max(v), 2)] for name, v in rates.items()}
-    row = {
-        "benchmark": "pack/total",
-        "ours": round(medians["ours"], 2),
-        "reference": round(medians["reference"], 2),
-        "unit": "clips/s",
-        "ratio": round(medians["ours"] / medians["reference"], 2),
-        **spread,
-        "clips": arguments.clips,
-        "cores": arguments.cores,
-        "repeats": arguments.repeats,
-    }
-    print(json.dumps(row), flush=True)
+        real = os.environ.get("CACL_REAL_DIR")
+        films = sorted((Path(real) / "vggsound").glob("*.mp4")) if real else [root.parent / "film.mp4"]
+        same = same_frames(films)
+    facts = {"same_frames": round(statistics.mean(same), 3), "of_films": len(same)}
+    for row, rival in (("total", "ffmpeg"), ("torchcodec", "torchcodec")):
+        values = {"ours": rates["ours"], "reference": rates[rival]}
+        medians = {name: statistics.median(found) for name, found in values.items()}
+        spread = {f"{name}_range": [round(min(v), 2), round(max(v), 2)] for name, v in values.items()}
+        line = {
+            "benchmark": f"pack/{row}",
+            **{name: round(median, 2) for name, median in medians.items()},
+            "unit": "clips/s",
+            "ratio": round(medians["ours"] / medians["reference"], 2),
+            **spread,
+            "clips": arguments.clips,
+            "threads": arguments.cores,
+            "repeats": arguments.repeats,
+            **(facts if rival == "torchcodec" else {}),
+        }
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
