@@ -12,7 +12,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
 .PHONY: help demo demo-sweep test test-gpu test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-device test-ray test-container \
-	reproduce reproduce-labels bench-pack docs docs-links \
+	reproduce reproduce-labels bench bench-pack docs docs-links \
 	test-lowest test-debian13 constraints setup lint clean named-python
 
 help: ## show the targets
@@ -87,6 +87,9 @@ reproduce-labels: $(VENV)/.all ## trainings on labels of every kind: writes the 
 bench-pack: $(VENV)/.all ## packing against one ffmpeg process a clip (installs Debian's ffmpeg)
 	@command -v ffmpeg >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends ffmpeg; }
 	@$(BIN)/python -m benchmarks.pack --json
+
+bench: $(VENV)/.all test-programs ## every benchmark on a quiet machine: writes docs/benchmarks.md and what quotes it
+	@$(BIN)/python -m benchmarks
 
 # The notebook is executed, internal links are checked, and every warning is an error.
 docs: $(VENV)/.all ## the manual, into build/docs/html

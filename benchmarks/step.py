@@ -105,6 +105,7 @@ def row(name: str, ours: list[float], reference: list[float], unit: str, **more:
     return {
         "benchmark": name,
         **{k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()},
+        "threads": 1,
         **more,
     }
 
@@ -212,6 +213,7 @@ def start_up(batch: Batch, repeats: int) -> dict[str, Any]:
         "benchmark": "step/start-up",
         "ours": round(statistics.median(totals), 3),
         "unit": "s",
+        "threads": 1,
         "split": split,
     }
 
