@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from cacl.errors import UserError
@@ -17,6 +18,7 @@ from cacl.runs.load import build_model, load_weights
 from cacl.training import trainer
 from cacl.training.ema import Ema
 from cacl.training.engines.base import Engine
+from cacl.training.memory import kept_memory
 from cacl.training.trainer import Outcome, Plan, Training
 from cacl.types import Batch
 from cacl.world import World
@@ -86,7 +88,8 @@ def train(
             identity=data.identity,
             origin=origin,
         )
-        outcome = trainer.train(training)
+        with kept_memory() if world.device.type == "cpu" else nullcontext():
+            outcome = trainer.train(training)
         if world.is_main:
             run.ask_requeue(outcome == "stopped")
             last = f"stopped on a signal; go on with --resume --run-dir {run.folder}"
