@@ -25,6 +25,7 @@ from benchmarks.tables import bytes_table, claim, loss_table, machine_line, pack
 DOCS = Path("docs")
 KEPT = DOCS / "benchmarks.json"
 NAMES = ("loss", "train", "step", "evaluate", "pack", "loader", "label")
+OPTIONS = {"loss": ["--scores", "float32,bfloat16"]}
 
 Rows = list[dict[str, Any]]
 
@@ -44,7 +45,7 @@ def machine() -> dict[str, Any]:
 
 def measure(name: str) -> Rows:
     """Run one benchmark in a process of its own and return its rows, shown as they come."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--json"]
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--json", *OPTIONS.get(name, [])]
     print("$", *command, flush=True)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
