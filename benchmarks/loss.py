@@ -229,7 +229,7 @@ def compare(
     if "reference" in sides:
         busy["processor_ratio"] = busy["reference_processor_seconds"] / busy["ours_processor_seconds"]
     rows = [
-        row(f"loss/{name}/N={n}/time", middle, "s", {**spread, **busy, "value": values}),
+        row(f"loss/{name}/N={n}/time", middle, "s", {"threads": threads, **spread, **busy, "value": values}),
         row(f"loss/{name}/N={n}/memory", memory, "bytes", {}),
     ]
     return rows

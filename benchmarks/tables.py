@@ -94,7 +94,7 @@ def packing(rows: Rows) -> str:
     rate = next(row for row in rows if row["benchmark"] == "pack/total")
     a_core = rate["ours"] / rate["threads"]
     lines = [
-        [name, f"{clips / a_core / 3600:.2g}", f"{clips / a_core / 60 / 256:.1g} minutes"]
+        [name, f"{clips / a_core / 3600:.2g}", f"{clips / a_core / 60 / 256:.0f} min"]
         for name, clips in PACKED.items()
     ]
     sets = table(["", "≈ core-hours", "≈ on 16 machines of 16 cores, `slurm/pack.sbatch` as an array"], lines)

@@ -18,7 +18,7 @@ from numba import njit
 
 _STRIDE, _MARGIN = 29, 0.006
 """Every so many pixels one is in the sample; the share of it that is allowed for its error."""
-_CHUNK = 32
+_WORD = 8
 """Pixels that are passed over together if none of them is near: neighbors are alike."""
 
 
@@ -36,9 +36,9 @@ def thresholds(maps: np.ndarray, rank: int) -> np.ndarray:
 
     If pixels tie with the value of that rank (0 is the smallest), it is this value. `maps` is [n, P].
     """
-    found, near = np.empty(len(maps), maps.dtype), np.empty(maps.shape[1], maps.dtype)
+    found, (near, marks) = np.empty(len(maps), maps.dtype), _room(maps)
     for row in range(len(maps)):
-        found[row] = _threshold(maps[row], _sample(maps[row]), rank, near)
+        found[row] = _threshold(maps[row], _sample(maps[row]), rank, near, marks)
     return found
 
 
@@ -46,11 +46,11 @@ def thresholds(maps: np.ndarray, rank: int) -> np.ndarray:
 def thresholds_and_means(maps: np.ndarray, rank: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `thresholds` [n], and float64 [n], the mean of the `count` highest pixels of each map."""
     found, means = np.empty(len(maps), maps.dtype), np.empty(len(maps))
-    near = np.empty(maps.shape[1], maps.dtype)
+    near, marks = _room(maps)
     for row in range(len(maps)):
         values, sample = maps[row], _sample(maps[row])
-        found[row] = _threshold(values, sample, rank, near)
-        lowest = _threshold(values, sample, len(values) - count, near)
+        found[row] = _threshold(values, sample, rank, near, marks)
+        lowest = _threshold(values, sample, len(values) - count, near, marks)
         above, total = _above(values, lowest)
         means[row] = (total + (count - above) * lowest) / count
     return found, means
@@ -87,34 +87,39 @@ def _sample(values: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _threshold(values: np.ndarray, sample: np.ndarray, rank: int, near: np.ndarray) -> float:
-    """Bracket the threshold with the sample, then search inside the bracket; `near` [P] is overwritten."""
+def _room(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return room for the pixels of a map that are near, and for a mark a pixel, in whole words."""
+    pixels = maps.shape[1]
+    return np.empty(pixels, maps.dtype), np.zeros(-(-pixels // _WORD) * _WORD, np.uint8)
+
+
+@compiled
+def _threshold(
+    values: np.ndarray, sample: np.ndarray, rank: int, near: np.ndarray, marks: np.ndarray
+) -> float:
+    """Bracket the threshold with the sample, then search inside the bracket."""
     low, high = _span(sample[::_STRIDE])
     middle, margin = rank // _STRIDE, int(_MARGIN * len(sample)) + 1
     first = _search(sample, max(middle - margin, 0), low, high)
     last = _search(sample, min(middle + margin, len(sample) - 1), first, high)
-    below, kept = _between(values, first, last, near)
+    below, kept = _below(values, first), _take(values, first, last, near, marks)
     if below <= rank < below + kept:
         return _search(near[:kept], rank - below, first, last)
     return _search(values, rank, first, last)
 
 
 @compiled
-def _between(values: np.ndarray, low: float, high: float, near: np.ndarray) -> tuple[int, int]:
-    """Count the values below `low`; write those from there to below `high` to `near`, and count them."""
-    below, kept = 0, 0
-    for start in range(0, len(values), _CHUNK):
-        chunk = values[start : start + _CHUNK]
-        below_low, below_high = 0, 0
-        for pixel in range(len(chunk)):
-            below_low += chunk[pixel] < low
-            below_high += chunk[pixel] < high
-        below += below_low
-        if below_low < below_high:
-            for pixel in range(len(chunk)):  # without a branch: what is not near is overwritten by the next
-                near[kept] = chunk[pixel]
-                kept += (chunk[pixel] >= low) & (chunk[pixel] < high)
-    return below, kept
+def _take(values: np.ndarray, low: float, high: float, near: np.ndarray, marks: np.ndarray) -> int:
+    """Write the values from `low` to below `high` to `near`, and return how many there are."""
+    for pixel in range(len(values)):
+        marks[pixel] = (values[pixel] >= low) & (values[pixel] < high)
+    words, kept = marks.view(np.uint64), 0
+    for word in range(len(words)):
+        if words[word]:
+            for pixel in range(_WORD * word, min(_WORD * (word + 1), len(values))):
+                near[kept] = values[pixel]  # what is not near is overwritten by the next
+                kept += marks[pixel]
+    return kept
 
 
 @compiled

@@ -41,7 +41,7 @@ class Sizes:
     compiled: bool = True
     losses: tuple[int, ...] = (1024, 4096, 16384, 32768)
     """Clips of a loss."""
-    rivals: tuple[int, ...] = (1024, 4096, 16384)
+    rivals: tuple[int, ...] = (1024, 4096)
     """Clips of a loss by kernels of others."""
     packed: int = 512
     """Clips that are decoded, epoch after epoch."""
