@@ -56,7 +56,7 @@ def gradients(
     prepared = model.prepare(*inputs())
     with torch.autograd.graph.saved_tensors_hooks(keep, give):
         embeddings = model(*prepared)
-    weights = torch.randn_like(embeddings.image, generator=torch.Generator().manual_seed(2))
+    weights = torch.randn(embeddings.image.shape, generator=torch.Generator().manual_seed(2))
     ((embeddings.image * weights).sum() + embeddings.audio[..., 0].sum()).backward()
     for parameter in model.parameters():
         kept.pop(parameter.untyped_storage().data_ptr(), None)
