@@ -76,23 +76,32 @@ def slavc_loop(maps: Tensor, truth: Tensor, running: bool = True) -> dict[str, f
 
     `running` makes its number after every clip.
     """
-    relative, confidences, areas = [], [], []
+    found: list[tuple[float, float, float]] = []
     for one, g in zip(maps, truth, strict=True):
-        heat = interpolate(one[None, None], size=(SIZE, SIZE), mode="bicubic", align_corners=True)
-        gt = g.numpy().astype(np.float64)
-        scores = (heat[0, 0].numpy() + 1) / 2
-        confidences.append(np.sort(scores.flatten())[-scores.size // 4 :].mean())
-        normalized = (scores - scores.min()) / (scores.max() - scores.min())
-        threshold = np.sort(normalized.flatten())[int(scores.size * 0.5)]
-        relative.append(ciou_of(normalized >= threshold, gt))
-        areas.append(gt.sum())
+        found.append(slavc_numbers(pixels_of(one), g.numpy().astype(np.float64)))
         if running:
-            np.mean(np.array([relative[k] for k in range(len(relative))]) > 0.5)
-    return by_size(relative, confidences, areas)
+            np.mean(np.array([found[k][0] for k in range(len(found))]) > 0.5)
+    return by_size(found)
 
 
-def by_size(ciou: list[float], confidence: list[float], areas: list[float]) -> dict[str, float]:
+def pixels_of(one: Tensor) -> np.ndarray:
+    """A map [h, w] at [S, S] pixels."""
+    heat = interpolate(one[None, None], size=(SIZE, SIZE), mode="bicubic", align_corners=True)
+    return heat[0, 0].numpy()
+
+
+def slavc_numbers(heat: np.ndarray, gt: np.ndarray) -> tuple[float, float, float]:
+    """CIoU of the top 50 %, confidence and the boxes' area of a clip."""
+    scores = (heat + 1) / 2
+    confidence = np.sort(scores.flatten())[-scores.size // 4 :].mean()
+    normalized = (scores - scores.min()) / (scores.max() - scores.min())
+    threshold = np.sort(normalized.flatten())[int(scores.size * 0.5)]
+    return ciou_of(normalized >= threshold, gt), confidence, gt.sum()
+
+
+def by_size(clips: list[tuple[float, float, float]]) -> dict[str, float]:
     """SLAVC's numbers, of all clips and by the size of the object."""
+    ciou, confidence, areas = map(list, zip(*clips, strict=True))
     numbers: dict[str, float] = {}
     bins = {"all": (0, 10**9), "visible": (0, 10**9), "small": (0, 32**2), "medium": (32**2, 96**2)}
     bins |= {"large": (96**2, 144**2), "huge": (144**2, 10**9)}
@@ -106,19 +115,17 @@ def by_size(ciou: list[float], confidence: list[float], areas: list[float]) -> d
 
 def all_naively(maps: Tensor, truth: Tensor) -> dict[str, float]:
     """Make all of our numbers in loops over clips, each in the form that comes to mind first."""
-    absolute, ceilings, peaks = [], [], []
+    found, absolute, ceilings, peaks = [], [], [], []
     for one, g in zip(maps, truth, strict=True):
-        heat = interpolate(one[None, None], size=(SIZE, SIZE), mode="bicubic", align_corners=True)[
-            0, 0
-        ].numpy()
-        gt = g.numpy().astype(np.float64)
+        heat, gt = pixels_of(one), g.numpy().astype(np.float64)
+        found.append(slavc_numbers(heat, gt))
         absolute.append(ciou_of((heat + 1) / 2 >= 0.5, gt))
         best = np.zeros(gt.size)
         best[np.argsort(-gt.flatten(), kind="stable")[: gt.size // 2]] = 1
         ceilings.append(ciou_of(best.reshape(gt.shape) > 0, gt))
         peaks.append(gt[np.unravel_index(heat.argmax(), heat.shape)] > 0)
     return {
-        **slavc_loop(maps, truth, running=False),
+        **by_size(found),
         "ciou_absolute": float(np.mean(np.array(absolute) >= 0.5)),
         "auc_absolute": area_under(absolute),
         "ceiling_auc": area_under(ceilings),
