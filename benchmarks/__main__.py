@@ -1,8 +1,10 @@
 """Run every benchmark of a processor, keep the rows, and write the pages that quote them.
 
-make bench                                  # on a machine that does nothing else: about 40 minutes
-python -m benchmarks --only evaluate,pack   # measure these anew
-python -m benchmarks --only none            # write the pages anew, measure nothing
+    make bench                                  # on a machine that does nothing else: half an hour
+    python -m benchmarks --only evaluate,pack   # measure these anew
+    python -m benchmarks --only none            # write the pages anew, measure nothing
+
+The rows are kept in docs/benchmarks.json.
 """
 
 from __future__ import annotations
@@ -20,14 +22,12 @@ from typing import Any
 import torch
 
 from benchmarks.pages import put
-from benchmarks.tables import bytes_table, claim, loss_table, machine_line, packing, plain_table
+from benchmarks.tables import Rows, bytes_table, loss_table, machine_line, packing, plain_table
 
 DOCS = Path("docs")
 KEPT = DOCS / "benchmarks.json"
 NAMES = ("loss", "train", "step", "evaluate", "pack", "loader", "label")
 OPTIONS = {"loss": ["--scores", "float32,bfloat16"]}
-
-Rows = list[dict[str, Any]]
 
 
 def machine() -> dict[str, Any]:
@@ -68,9 +68,9 @@ def write_pages(kept: dict[str, dict[str, Any]]) -> None:
     put(DOCS / "benchmarks.md", "__main__", "\n\n".join(sections))
     writers = {
         "loss": ("loss.md", lambda rows: f"{loss_table(rows)}\n\n{bytes_table(rows)}"),
-        "evaluate": ("evaluation.md", lambda rows: claim(rows, "evaluate/")),
+        "evaluate": ("evaluation.md", plain_table),
         "pack": ("scale.md", packing),
-        "loader": ("scale.md", lambda rows: claim(rows, "loader/")),
+        "loader": ("scale.md", plain_table),
     }
     for name, (page, write) in writers.items():
         if name in kept:

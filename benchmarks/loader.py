@@ -25,12 +25,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import scipy.io.wavfile
 import scipy.ndimage
-import scipy.signal
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from torch.utils.data import DataLoader
 
+from benchmarks.public_loop import Files
 from cacl.model.spectrograms import LogSpectrogram
 from shards.decoders import DecoderOptions
 from shards.decoders.augmentation import Augmentation
@@ -51,33 +50,14 @@ Batches = Callable[[int], Iterator[tuple[torch.Tensor, torch.Tensor]]]
 """From the epoch's number to its batches of images and spectrograms."""
 
 
-class PerFile(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """The field's data set: a frame file and a sound file a clip."""
+class PerFile(Files):
+    """The field's data set: a frame file and a sound file a clip, read whole."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.ids = sorted(path.stem for path in (root / "frames").iterdir())
-        self.transform = transforms.Compose(
-            [
-                transforms.Resize(246, Image.Resampling.BICUBIC),
-                transforms.RandomCrop(224),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(MEAN, DEVIATION),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        name = self.ids[number]
-        image = self.transform(Image.open(self.root / "frames" / f"{name}.jpg").convert("RGB"))
-        rate, samples = scipy.io.wavfile.read(self.root / "audio" / f"{name}.wav")
+    def sound(self, path: Path) -> tuple[np.ndarray, int]:
+        """Return the middle 3 s of a sound [T] in -1..1, and its rate in Hz."""
+        rate, samples = scipy.io.wavfile.read(path)
         start = max(len(samples) - 3 * rate, 0) // 2
-        audio = np.clip(samples[start : start + 3 * rate] / 32768, -1, 1)
-        _, _, power = scipy.signal.spectrogram(audio, rate, nperseg=512, noverlap=274)
-        return image, torch.from_numpy(np.log(power + 1e-7) / 12).float().unsqueeze(0)
+        return np.clip(samples[start : start + 3 * rate] / 32768, -1, 1), rate
 
 
 def reference(root: Path, cores: int) -> Batches:

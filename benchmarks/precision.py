@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.pages import put
+from benchmarks.tables import table
 from cacl.loss import LossOptions, global_loss
 from cacl.loss.precision import Precision
 from cacl.types import ClipLabels, Embeddings
@@ -67,12 +68,9 @@ def cosine(loss: LossOptions, precision: Precision, maps: Tensor, audio: Tensor)
     return min(float(F.cosine_similarity(x.flatten(), y.double().flatten(), dim=0)) for x, y in pairs)
 
 
-def table(clips: int, draws: int) -> str:
+def cosines(clips: int, draws: int) -> str:
     """Return the cosines as Markdown."""
-    lines = [
-        "| recipe | similarity | temperature | vectors | float32 | tf32 | bfloat16 |",
-        "| --- " * 7 + "|",
-    ]
+    lines = []
     precisions: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
     for recipe in RECIPES:
         loss = load_recipe(recipe, []).loss
@@ -80,8 +78,8 @@ def table(clips: int, draws: int) -> str:
             drawn = [vectors(kind, clips, loss.similarity.heads or 1, 49, 512, seed) for seed in range(draws)]
             found = [min(cosine(loss, name, *pair) for pair in drawn) for name in precisions]
             cells = [f"`{recipe}`", f"`{loss.similarity.name}`", str(loss.temperature), kind]
-            lines.append(f"| {' | '.join([*cells, *(f'{value:.6f}' for value in found)])} |")
-    return "\n".join(lines) + "\n"
+            lines.append([*cells, *(f"{value:.6f}" for value in found)])
+    return table(["recipe", "similarity", "temperature", "vectors", *precisions], lines)
 
 
 def main() -> None:
@@ -93,7 +91,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="draws of vectors (default: %(default)s)")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
     arguments = parser.parse_args()
-    found = table(arguments.clips, arguments.draws)
+    found = cosines(arguments.clips, arguments.draws)
     print(found)
     if arguments.write:
         put(arguments.write, "precision", found)

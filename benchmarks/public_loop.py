@@ -56,9 +56,13 @@ class Files(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         name = self.ids[number]
         image = self.transform(Image.open(self.root / "frames" / f"{name}.jpg").convert("RGB"))
-        audio, rate = middle_of(self.root / "audio" / f"{name}.wav")
+        audio, rate = self.sound(self.root / "audio" / f"{name}.wav")
         _, _, power = scipy.signal.spectrogram(audio, rate, nperseg=512, noverlap=274)
-        return image, torch.from_numpy(np.log(power + 1e-7)).unsqueeze(0) / 12
+        return image, torch.from_numpy(np.log(power + 1e-7) / 12).float().unsqueeze(0)
+
+    def sound(self, path: Path) -> tuple[np.ndarray, int]:
+        """Return the middle 3 s of a sound [T] in -1..1, and its rate in Hz."""
+        return middle_of(path)
 
 
 def middle_of(path: Path) -> tuple[np.ndarray, int]:
@@ -147,7 +151,7 @@ def train(root: Path, batch: int, epochs: int, workers: int) -> dict[str, Any]:
     losses, started = [], time.perf_counter()
     for _ in range(epochs):
         for image, spectrogram in loader:
-            loss = model(image.float(), spectrogram.float())
+            loss = model(image, spectrogram)
             losses.append(loss.item())
             optimizer.zero_grad()
             loss.backward()

@@ -21,6 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.pages import put
+from benchmarks.tables import table
 from benchmarks.traffic import bytes_received
 from cacl.loss import LossOptions
 from cacl.loss.pairs import GPU_MEMORY_MIB
@@ -140,34 +141,31 @@ def loss_flop(what: Trained, n: int, clips: int) -> float:
     return views * products * 2 * n * clips * what.heads * what.places * what.channels
 
 
-def table(recipe: str) -> str:
+def steps_of(recipe: str) -> str:
     """Return what a recipe trains and its predicted steps, as Markdown."""
     what = trained_by(recipe)
     loss = what.loss
-    lines = [
+    trained = (
         f"`{recipe}`: {what.forward_flop / 1e9:.2f} GFLOP forward a clip, {what.values / 1e6:.1f} million "
         f"values to exchange, {what.heads} head{'s' * (what.heads > 1)}, P = {what.places}, "
         f"D = {what.channels}; "
         f"`{loss.similarity.name}`, `{loss.objective.name}`, `{loss.direction}`"
-        f"{', with targets of a moving average' * what.has_target}.",
-        "",
-    ]
+        f"{', with targets of a moving average' * what.has_target}."
+    )
     heads = ["N", "GPUs", "ms a step", "clips/s", "encoders", "loss", "gradients", "loss's bytes"]
     heads += ["MB of gradients", "MB of loss"]
-    lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    lines = []
     for clips in (128, 1024, 4096, 16384):
         for gpus in (1, 8, 32, 128, 256):
             if clips // gpus < 1:
                 continue
             step = predict(clips, gpus, what)
             parts = (step.compute, step.loss, step.gradient_exchange, step.loss_exchange)
-            shown = " | ".join(f"{1e3 * part:.1f}" for part in parts)
-            sizes = f"{step.gradient_bytes / 1e6:.0f} | {step.loss_bytes / 1e6:.1f}"
-            rate = clips / step.seconds
-            lines.append(
-                f"| {clips:,} | {gpus} | {1e3 * step.seconds:.1f} | {rate:,.0f} | {shown} | {sizes} |"
-            )
-    return "\n".join(lines) + "\n"
+            shown = [f"{1e3 * part:.1f}" for part in parts]
+            sizes = [f"{step.gradient_bytes / 1e6:.0f}", f"{step.loss_bytes / 1e6:.1f}"]
+            rate = f"{clips / step.seconds:,.0f}"
+            lines.append([f"{clips:,}", str(gpus), f"{1e3 * step.seconds:.1f}", rate, *shown, *sizes])
+    return f"{trained}\n\n{table(heads, lines)}\n"
 
 
 def main() -> None:
@@ -177,7 +175,7 @@ def main() -> None:
     )
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the page's marks")
     arguments = parser.parse_args()
-    tables = "\n".join(map(table, RECIPES))
+    tables = "\n".join(map(steps_of, RECIPES))
     if arguments.write:
         put(arguments.write, "scale", tables)
     else:

@@ -52,11 +52,6 @@ def plain_table(rows: Rows) -> str:
     return table(["row", "ours", "reference", "unit", "ratio", "threads"], lines)
 
 
-def claim(rows: Rows, prefix: str) -> str:
-    """Return the table of the rows whose names begin so."""
-    return plain_table([row for row in rows if row["benchmark"].startswith(prefix)])
-
-
 def loss_table(rows: Rows) -> str:
     """Return time and memory of the losses side by side."""
     by_name = {row["benchmark"]: row for row in rows}

@@ -193,10 +193,8 @@ def losses(device: torch.device, sizes: Sizes) -> Iterator[Row]:
     """Measure forward and backward of the `max` loss, and of the tensor of all pairs' places in float32."""
     forms: dict[str, Loss] = {name: partial(ours, options) for name, options in kernels(device).items()}
     for name, loss in {"full-tensor": full_tensor, **forms}.items():
-        most = (
-            -1 if "," in name else None
-        )  # the largest takes minutes, and says no more of budgets and precisions
-        for n in sizes.losses[:most]:
+        # Of budgets and precisions the largest would take minutes.
+        for n in sizes.losses[: -1 if "," in name else None]:
             yield measure_loss(f"loss/{name}/N={n}", loss, *vectors(n, device), sizes.seconds)
             free(device)
 
