@@ -51,16 +51,17 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def load(run: str | Path, which: Literal["model", "ema"] = "model") -> SoundFinder:
+def load(run: str | Path, which: Literal["model", "ema"] | None = None) -> SoundFinder:
     """Return a trained model, ready for pictures and sounds of any size and length.
 
         finder = cacl.load("runs/demo")             # a run directory, or a file that `cacl export` wrote
         cosines = finder.map(picture, sound)        # [h, w] in -1..1; sound at finder.sample_rate
 
-    A picture is [H, W, 3] uint8, a sound [T] float32 in -1..1. `which` weights of a run are meant; a file
-    holds what was exported. Raises MissingLibrary (a UserError) for a model of a network whose library is
-    not installed, and UserError where the run has no valid checkpoint, or the file is not an
-    exported model or holds other weights than the ema that was asked for.
+    A picture is [H, W, 3] uint8, a sound [T] float32 in -1..1. `which` weights of a run are meant (default:
+    those that its recipe has measured, `training.measured`); a file holds what was exported. Raises
+    MissingLibrary (a UserError) for a model of a network whose library is not installed, and UserError where
+    the run has no valid checkpoint, or the file is not an exported model or holds other weights than the ema
+    that was asked for.
     """
     from cacl.extras import named_extras
     from cacl.runs.export import open_export

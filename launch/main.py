@@ -30,7 +30,7 @@ VERBS = {
     "train": ("train", "train from a recipe, on one process or many"),
     "evaluate": ("evaluate", "measure a run by a protocol"),
     "export": ("export", "write a trained model and its recipe into one file"),
-    "import": ("import_", "make a run of a released SLAVC or EZ-VSL checkpoint"),
+    "import": ("import_", "make a run of a released SLAVC, EZ-VSL or FNAC checkpoint"),
     "compare": ("compare", "say whether one run is better than another, and how sure that is"),
     "report": ("report", "write a run's HTML report"),
     "localize": ("localize", "show where the sound is in a film, or a picture and a sound"),

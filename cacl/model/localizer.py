@@ -7,7 +7,7 @@ Axes: `n` clips, `S` pixels of an image's side, `T` samples, `H` heads, `h` × `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,8 +17,10 @@ from torch.nn import functional
 
 from cacl.errors import UserError
 from cacl.model.audio import AudioEncoder, SmallCnn
+from cacl.model.dropout import ClipDropout
 from cacl.model.heads import ImageHead, LinearHead
 from cacl.model.image import EfficientNetLite0, ImageEncoder
+from cacl.model.initialization import Initialization, initialize_as_ez_vsl
 from cacl.model.spectrograms import AudioFeatures, LogMel
 from cacl.options import Options
 from cacl.types import Embeddings
@@ -38,6 +40,8 @@ class ModelOptions(Options):
     """Pairs of an image head and a sound head; SLAVC has two."""
     image_dropout: float = 0.0
     """Share of the trunk's image features that training sets to 0 before the heads (SLAVC: 0.9)."""
+    initialization: Initialization = "torch"
+    """How heads and sound network begin: as torch's layers do, or as EZ-VSL, SLAVC and FNAC draw them."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_dropout < 1:
@@ -72,8 +76,10 @@ class Localizer(nn.Module):
             self.audio_heads = nn.ModuleList(
                 nn.Linear(self.audio_trunk.channels, options.dimension) for _ in range(options.heads)
             )
+            if options.initialization == "ez-vsl":
+                initialize_as_ez_vsl(self.audio_trunk, self.image_heads, self.audio_heads)
             self.loss_head = head(options.dimension)
-        self.image_dropout = nn.Dropout(options.image_dropout)
+        self.image_dropout = ClipDropout(options.image_dropout)
         # One value in one axis: DeepSpeed cannot broadcast a 0-d parameter.
         values = {name: nn.Parameter(torch.tensor([float(value)])) for name, value in (scalars or {}).items()}
         self.scalars = nn.ParameterDict(values)
@@ -99,9 +105,13 @@ class Localizer(nn.Module):
         spectrograms = self.features(waveforms)
         return (self.image_trunk(pixels) if self.image_trunk.frozen else pixels), spectrograms
 
-    def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
-        """Return unit vectors of prepared images and sounds: maps [n, H, P, D], audio [n, H, D], float32."""
-        features = self.image_dropout(images if self.image_trunk.frozen else self.image_trunk(images))
+    def forward(self, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None) -> Embeddings:
+        """Return unit vectors of prepared images and sounds: maps [n, H, P, D], audio [n, H, D], float32.
+
+        `keys` are n numbers that dropout's masks are drawn from in training (see `ClipDropout`).
+        """
+        features = images if self.image_trunk.frozen else self.image_trunk(images)
+        features = self.image_dropout(features, keys)
         heard = self.audio_trunk(spectrograms)
         maps = torch.stack([head(features).flatten(2).transpose(1, 2) for head in self.image_heads], dim=1)
         audio = torch.stack([head(heard) for head in self.audio_heads], dim=1)

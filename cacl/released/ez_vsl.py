@@ -1,4 +1,4 @@
-"""Reads EZ-VSL's released checkpoints: one head on a pair of ResNet-18."""
+"""Reads EZ-VSL's and FNAC's released checkpoints: one head on a pair of ResNet-18."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor
 from cacl.errors import UserError
 from cacl.released.slavc import SLAVC
 
-EZ_VSL = replace(SLAVC, heads=1)
+EZ_VSL = replace(SLAVC, heads=1, image_dropout=0.0)
+FNAC = replace(EZ_VSL, image_dropout=0.9)
 _NAMES = {
     "imgnet": "image_trunk.body",
     "img_proj": "image_heads.0",

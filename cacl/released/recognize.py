@@ -1,4 +1,4 @@
-"""Released checkpoints of the field as our model: SLAVC (its own file and its moving average) and EZ-VSL.
+"""Released checkpoints of the field as our model: SLAVC (weights and moving average), EZ-VSL and FNAC.
 
 Files are read as weights only; nothing in them is executed. The names stand in `slavc` and `ez_vsl`.
 """
@@ -6,13 +6,17 @@ Files are read as weights only; nothing in them is executed. The names stand in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.model.localizer import Localizer, ModelOptions
-from cacl.released.ez_vsl import EZ_VSL, from_ez_vsl
+from cacl.released.ez_vsl import EZ_VSL, FNAC, from_ez_vsl
 from cacl.released.slavc import SLAVC, from_slavc
+
+Method = Literal["slavc", "ez-vsl", "fnac"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,27 @@ class ReleasedModel:
         return sorted(found)
 
 
-def recognize(state: dict[str, Tensor]) -> ReleasedModel:
-    """Return a released state dict in our names. Raises UserError if neither SLAVC's nor EZ-VSL's."""
+def recognize(state: dict[str, Tensor], method: Method | None = None) -> ReleasedModel:
+    """Return a released state dict in our names, as that of `method`.
+
+    EZ-VSL's and FNAC's have the same names and shapes: which it is must be said. Raises UserError where it is
+    not, and for a state dict that is none of `method`'s.
+    """
     parts = {key.removeprefix("module.").partition(".")[0] for key in state}
+    fitting: tuple[Method, ...] = ()
     if "img_proj1" in parts:
+        fitting = ("slavc",)
+    elif "img_proj" in parts:
+        fitting = ("ez-vsl", "fnac")
+    if not fitting:
+        raise UserError(f"parts {', '.join(sorted(parts)[:4])}: a checkpoint of none of {', '.join(METHODS)}")
+    if method is None and len(fitting) > 1:
+        raise UserError(f"may be of {' or '.join(fitting)}, which share names and shapes: say --method")
+    if method not in (None, *fitting):
+        raise UserError(f"--method {method}: the names are those of {' or '.join(fitting)}")
+    method = method or fitting[0]
+    if method == "slavc":
         model, average = from_slavc(state)
         return ReleasedModel("SLAVC", SLAVC, {"model": model, **({"ema": average} if average else {})})
-    if "img_proj" in parts:
-        return ReleasedModel("EZ-VSL", EZ_VSL, {"model": from_ez_vsl(state)})
-    raise UserError(f"parts {', '.join(sorted(parts)[:4])}: neither SLAVC's checkpoint nor EZ-VSL's")
+    kind, options = ("EZ-VSL", EZ_VSL) if method == "ez-vsl" else ("FNAC", FNAC)
+    return ReleasedModel(kind, options, {"model": from_ez_vsl(state)})

@@ -4,7 +4,7 @@
     state, target = from_slavc(read_weights(Path("best.pth")))
     model.load_state_dict(target)
 
-SLAVC evaluates with the moving average.
+SLAVC's training measures the moving average (`--use_mom_eval`), its script for the released file the model.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ SLAVC = ModelOptions(
     features=LogSpectrogram(),
     dimension=512,
     heads=2,
+    image_dropout=0.9,
+    initialization="ez-vsl",
 )
 """The paper's model: SLAVC's."""
 

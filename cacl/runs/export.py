@@ -17,7 +17,7 @@ from cacl.files import written
 from cacl.model.localizer import Localizer
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
-from cacl.runs.load import find_checkpoint, rebuild
+from cacl.runs.load import find_checkpoint, measured_weights, rebuild
 from cacl.runs.renamed import rename_keys
 
 FORMAT_VERSION = 1
@@ -28,14 +28,16 @@ _KEY = "cacl"
 def export(
     run: Run,
     file: Path,
-    weights: Literal["model", "ema"] = "model",
+    weights: Literal["model", "ema"] | None = None,
     chosen: Literal["latest", "best"] = "latest",
 ) -> int:
     """Write a checkpoint's model and the run's recipe into `file`, whole or not at all; return its step.
 
+    `weights` are those that the recipe has measured unless they are named.
+
     Raises UserError where the run has no such checkpoint, or no such weights in it.
     """
-    recipe = run.recipe()
+    recipe, weights = run.recipe(), weights or measured_weights(run)
     folder = find_checkpoint(run, chosen)
     if folder is None:
         raise UserError(f"{run.checkpoints}: no valid checkpoint; train first, or resume the training")
@@ -79,7 +81,7 @@ def read_about(file: Path) -> dict[str, Any]:
     return {**about, "recipe": rename_keys(about["recipe"], str(file))}
 
 
-def open_export(file: Path, which: Literal["model", "ema"] = "model") -> tuple[Localizer, dict[str, Any]]:
+def open_export(file: Path, which: Literal["model", "ema"] | None = None) -> tuple[Localizer, dict[str, Any]]:
     """Return the model of an exported file, in eval mode on the CPU, and its recipe as plain values.
 
     Raises UserError as `read_about` does, and where `ema` is wanted and the file holds the model's weights.

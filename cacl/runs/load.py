@@ -24,6 +24,12 @@ def build_model(model: ModelOptions, loss: LossOptions, seed: int) -> Localizer:
     return Localizer(model, loss.scalars(), seed=seed, head=loss.head)
 
 
+def measured_weights(run: Run) -> Literal["model", "ema"]:
+    """Return which weights of a run its recipe has measured: the model's, or those of its moving average."""
+    chosen: Literal["model", "ema"] = run.recipe()["training"].get("measured", "model")
+    return chosen
+
+
 def find_checkpoint(run: Run, chosen: Literal["latest", "best"]) -> Path | None:
     """Return a run's newest valid checkpoint, or its best by validation; None where there is none."""
     if chosen == "latest":
@@ -63,12 +69,13 @@ def load_weights(model: Localizer, path: str | Path) -> str:
 
 def open_model(
     folder: str | Path,
-    which: Literal["model", "ema", "untrained"] = "model",
+    which: Literal["model", "ema", "untrained"] | None = None,
     chosen: Literal["latest", "best"] = "latest",
 ) -> tuple[Localizer, dict[str, Any]]:
     """Return the model of a run, in eval mode on the CPU, and the run's recipe as plain values.
 
-    `chosen` is the newest checkpoint or the best by validation.
+    `which` weights are taken is the recipe's choice unless it is said; `chosen` is the newest checkpoint or
+    the best by validation.
 
     `untrained` is the same architecture from the same seed with no step taken. Raises UserError where the run
     has no valid checkpoint.
@@ -77,6 +84,7 @@ def open_model(
     recipe, source = run.recipe(), str(run.recipe_file)
     if which == "untrained":
         return rebuild(recipe, source, None), recipe
+    which = which or measured_weights(run)
     step_folder = find_checkpoint(run, chosen)
     if step_folder is None:
         raise UserError(f"{run.checkpoints}: no valid checkpoint; train first, or resume the training")

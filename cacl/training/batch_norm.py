@@ -19,8 +19,7 @@ class RunningStatistics:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        norms = [m for m in norms if m.training and m.track_running_stats]
+        norms = moving_norms(model)
         means = [b for m in norms for b in (m.running_mean, m.running_var) if b is not None]
         # Through .data: autograd would take a buffer for changed between forward and backward, which in
         # training mode does not read it.
@@ -50,6 +49,12 @@ class RunningStatistics:
         taken = torch.isfinite(gradient_norm) & torch.isfinite(moved).all()
         _put(torch.where(taken, moved, self._before), self._means)
         _put(self._counted + taken.long(), self._counters)
+
+
+def moving_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Return the norms whose running statistics a forward of `model` moves in its present mode."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [norm for norm in norms if norm.training and norm.track_running_stats]
 
 
 def _flat(tensors: list[Tensor]) -> Tensor:

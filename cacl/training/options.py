@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from cacl.errors import UserError
 from cacl.options import Options
+from cacl.training.ema import TargetOptions
 from cacl.training.optimization import Fraction
 from cacl.training.sinks import SinkName
 
@@ -30,6 +32,9 @@ class TrainingOptions(Options):
     """Scale a gradient that is longer than this down to it."""
     ema_decay: Fraction | None = None
     """Keep a moving average of the model, which also makes the targets of losses that have them."""
+    target: TargetOptions = field(default_factory=TargetOptions)
+    measured: Literal["model", "ema"] = "model"
+    """Which weights are validated and so chosen as best, and measured and used unless a command says so."""
     checkpoint_every: PositiveInt = 100
     """Steps between checkpoints; each is measured on `data.validation` where that is given."""
     keep_checkpoints: PositiveInt = 2
@@ -48,3 +53,8 @@ class TrainingOptions(Options):
     """Where train.jsonl's lines go as well."""
     profile_steps: NonNegativeInt = 0
     """Write a torch-profiler trace of so many steps to trace.json in the run directory."""
+
+    def __post_init__(self) -> None:
+        if self.ema_decay is None and (self.measured == "ema" or self.target != TargetOptions()):
+            key = "measured" if self.measured == "ema" else "target"
+            raise UserError(f"training.{key}: there is no moving average; set training.ema_decay too")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from cacl.training.engines.base import Engine
 from cacl.types import ClipLabels, Embeddings
 
 Loss = Callable[[Embeddings, ClipLabels], LossTerms]
+TARGET = -1
+"""Tells the draws of the target from those of the model."""
 
 
 @dataclass(frozen=True)
@@ -51,33 +54,44 @@ def train_step(
 ) -> StepRecord:
     """Take one step on this rank's share of the global batch.
 
-    `micro_batches` are the prepared (images, sounds) of `m` clips each, in the order of `clips` [n].
-    Randomness inside the model is keyed by (seed, step, number of the micro-batch in the global batch), so
-    neither world size nor the cached form's second forward changes it. `average`, if given, makes the targets
-    and follows the model.
+    `micro_batches` are the prepared (images, sounds) of `m` clips each, in the order of `clips` [n], of
+    which every rank has equally many. Dropout is keyed by (seed, step, place of the clip in the global
+    batch), what else a trunk draws by the number of the micro-batch, so neither world size nor the cached
+    form's second forward changes it. `average`, if given, makes the targets and follows the model; its masks
+    have keys of their own.
     """
     clock = engine.world.clock
-    statistics = RunningStatistics(engine.module)
-    first = engine.world.rank * len(micro_batches)
+    followed = [engine.module] if average is None else [engine.module, average.module]
+    statistics = [RunningStatistics(module) for module in followed]
+    rank, sizes = engine.world.rank, [len(images) for images, _ in micro_batches]
+    starts = list(accumulate(sizes, initial=rank * sum(sizes)))
     last = len(micro_batches) - 1
     keep_graph = len(micro_batches) == 1
 
+    def draws(number: int, *stream: int) -> range:
+        """Seed what draws from the global state, and return the clips' keys."""
+        torch.manual_seed(derived_seed(seed, step, rank * len(micro_batches) + number, *stream))
+        base = derived_seed(seed, step, *stream)
+        return range(base + starts[number], base + starts[number + 1])
+
     def embed(number: int) -> Embeddings:
-        torch.manual_seed(derived_seed(seed, step, first + number))
-        return engine.forward(*micro_batches[number])
+        return engine.forward(*micro_batches[number], draws(number))
 
     def embed_with_target(number: int) -> Embeddings:
         embeddings = embed(number)
         if average is None:
             return embeddings
+        keys = draws(number, TARGET)
         with torch.no_grad():
-            return replace(embeddings, target=engine.embed_by(average.module, *micro_batches[number]))
+            target = engine.embed_by(average.module, *micro_batches[number], keys)
+        return replace(embeddings, target=target)
 
     parts = []
     with torch.set_grad_enabled(keep_graph), clock("forward"):
         for number in range(len(micro_batches)):
             parts.append(embed_with_target(number))
-            statistics.collect()
+            for moved in statistics:
+                moved.collect()
     leaves = as_leaves(concatenate(parts))
     with clock("loss"):
         terms = loss(leaves, clips)
@@ -93,7 +107,8 @@ def train_step(
     scalars = {name: value.detach().clone() for name, value in leaves.scalars.items()}
     with clock("optimizer"):
         norm = engine.update(learning_rate_factor)
-        statistics.finish(engine.world, norm)
+        for moved in statistics:
+            moved.finish(engine.world, norm)
         if average is not None:
             average.update()
     return StepRecord(terms, norm, scalars)

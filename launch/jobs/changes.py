@@ -25,6 +25,7 @@ FIXED = (
     "training.global_batch_size",
     "training.micro_batch_size",
     "training.ema_decay",
+    "training.target",
 )
 """Keys, or sections, whose change makes another training."""
 FREE = ("loss.memory_mib", "loss.kernel")

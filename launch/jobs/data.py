@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.labels.table import LabelTable
+from cacl.training.ema import Ema
 from cacl.training.engines import Engine
 from cacl.training.trainer import Validation
 from cacl.training.validation import retrieval
@@ -84,10 +85,13 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     return TrainingData(recipe, store, order, labels, identity)
 
 
-def validation_of(recipe: Recipe, engine: Engine, world: World) -> Validation | None:
+def validation_of(
+    recipe: Recipe, engine: Engine, world: World, average: Ema | None = None
+) -> Validation | None:
     """Return what measures retrieval on the validation clips over all ranks; None where there are none.
 
-    Raises UserError where there are fewer clips than ranks.
+    It measures the model or its `average`, as the recipe says. Raises UserError where there are fewer clips
+    than ranks.
     """
     data = recipe.data
     if data.validation is None:
@@ -101,6 +105,7 @@ def validation_of(recipe: Recipe, engine: Engine, world: World) -> Validation | 
         )
     share = store.indices[world.rank :: world.size]
     size = recipe.training.micro_batch_size
+    measured = average.module if average and recipe.training.measured == "ema" else engine.module
 
     def measure(stop: Callable[[], bool]) -> dict[str, float] | None:
         batches = evaluation_batches(
@@ -113,7 +118,7 @@ def validation_of(recipe: Recipe, engine: Engine, world: World) -> Validation | 
             policy=data.broken_clips,
         )
         join = label_joiner(labels or None, world.device)
-        with engine.evaluating() as embed:
+        with engine.evaluating(measured) as embed:
             return retrieval(embed, batches, join, recipe.loss, world, stop)
 
     return measure

@@ -15,7 +15,7 @@ from cacl.evaluation.systems import Maps, centered_box, system_of
 from cacl.evaluation.upsampling import Upsampling
 from cacl.resumable import discard
 from cacl.runs.directory import Run
-from cacl.runs.load import find_checkpoint
+from cacl.runs.load import find_checkpoint, measured_weights
 from cacl.world import World
 from launch.jobs import Say
 from launch.jobs.baselines import (
@@ -37,7 +37,7 @@ def evaluate(
     protocol: str | None = None,
     upsampling: Upsampling | None = None,
     without_quirks: Collection[str] = (),
-    weights: Literal["model", "ema"] = "model",
+    weights: Literal["model", "ema"] | None = None,
     checkpoint: Literal["latest", "best"] = "latest",
     ids: Sequence[str] | None = None,
     object_guidance: Mixing | None = None,
@@ -48,13 +48,14 @@ def evaluate(
 ) -> dict[str, Any] | None:
     """Measure a run, write the results into it, and return the record on rank 0 (None on others).
 
-    Every rank of `world` calls this. The test clips `data` and the `protocol` are the recipe's unless they
-    are named. `ids` restricts what is reported to an official list. `object_guidance` measures mixed maps
-    too: the sound's weigh `alpha`, those of any object the rest; `choose` takes the best alpha on the
-    annotated clips `validation`, or on reserved test clips. Raises UserError if run, clips and options do not
-    fit each other.
+    Every rank of `world` calls this. The test clips `data`, the `protocol` and the `weights` are the recipe's
+    unless they are named. `ids` restricts what is reported to an official list. `object_guidance` measures
+    mixed maps too: the sound's weigh `alpha`, those of any object the rest; `choose` takes the best alpha on
+    the annotated clips `validation`, or on reserved test clips. Raises UserError if run, clips and options do
+    not fit each other.
     """
     world = world or World()
+    weights = weights or measured_weights(Run(run))
     clips, measured_by = open_test(run, data, protocol, upsampling, without_quirks)
     check_size(measured_by, len(clips.store.indices if ids is None else ids))
     guidance = Guidance(object_guidance, object_weights)

@@ -14,7 +14,7 @@ def export(
     run: str | Path,
     out: str | Path | None = None,
     *,
-    weights: Literal["model", "ema"] = "model",
+    weights: Literal["model", "ema"] | None = None,
     checkpoint: Literal["latest", "best"] = "latest",
 ) -> tuple[Path, int]:
     """Return the file that was written, by default next to the run directory, and the step of its weights.

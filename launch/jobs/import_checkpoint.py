@@ -1,4 +1,4 @@
-"""Make a run directory of a released SLAVC or EZ-VSL checkpoint."""
+"""Make a run directory of a released SLAVC, EZ-VSL or FNAC checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cacl.evaluation.protocols import get_protocol
 from cacl.files import write_json
 from cacl.model.weights import read_weights
 from cacl.options import plain
-from cacl.released.recognize import ReleasedModel, recognize
+from cacl.released.recognize import Method, ReleasedModel, recognize
 from cacl.runs.checkpoint import FORMAT_VERSION, seal, write_tensors
 from cacl.runs.directory import Run
 from launch.jobs.environment import describe
@@ -17,11 +17,17 @@ from launch.jobs.recipe import DataOptions, Recipe
 
 
 def import_checkpoint(
-    file: str | Path, out: str | Path, *, test: str | None = None, protocol: str = "vggss"
+    file: str | Path,
+    out: str | Path,
+    *,
+    method: Method | None = None,
+    test: str | None = None,
+    protocol: str = "vggss",
 ) -> ReleasedModel:
     """Write recipe and checkpoint into the run directory `out`, and return what the file holds.
 
-    `test` and `protocol` are those of later evaluations. Raises UserError if the run directory is taken, or
+    `method` must be said of EZ-VSL's and FNAC's, whose files look alike. `test` and `protocol` are those of
+    later evaluations. Raises UserError if the run directory is taken, or
     if the file does not match a model that we know; then nothing is written.
     """
     get_protocol(protocol)
@@ -29,7 +35,7 @@ def import_checkpoint(
     if run.is_used():
         raise UserError(f"{out}: holds a run already; name another with --out")
     try:
-        released = recognize(read_weights(Path(file)))
+        released = recognize(read_weights(Path(file)), method)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     if unmatched := released.unmatched():

@@ -33,7 +33,7 @@ def localize(
     audio: str | None = None,
     out: str | Path | None = None,
     maps: str | None = None,
-    weights: Literal["model", "ema"] = "model",
+    weights: Literal["model", "ema"] | None = None,
 ) -> Overlay:
     """Write the overlay of a film, or of a picture and its sound `audio`, and return where it is.
 

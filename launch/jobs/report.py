@@ -30,7 +30,7 @@ def report(
     beside: str | Path | None = None,
     data: str | None = None,
     protocol: str | None = None,
-    weights: Literal["model", "ema"] = "model",
+    weights: Literal["model", "ema"] | None = None,
     clips: int = 24,
     classes: int = 8,
 ) -> Path:

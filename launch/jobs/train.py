@@ -83,7 +83,7 @@ def train(
             schedule=recipe.schedule,
             plan=plan,
             run=run,
-            validate=validation_of(recipe, engine, world),
+            validate=validation_of(recipe, engine, world, average),
             stop_requested=stop_requested,
             identity=data.identity,
             origin=origin,
@@ -149,7 +149,8 @@ def build(
         model, recipe.optimizer, world, training.precision, training.clip_gradient_norm
     )
     engine.check(training)
-    return engine, None if training.ema_decay is None else Ema(engine.module, training.ema_decay)
+    decay = training.ema_decay
+    return engine, None if decay is None else Ema(engine.module, decay, training.target)
 
 
 def beginning(run: Run, plan: Plan, ranks: int) -> str:

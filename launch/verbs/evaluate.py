@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME",
         help="slavc-compat: the sane number in place of these quirks",
     )
-    parser.add_argument("--weights", choices=["model", "ema"], default="model", help="default: model")
+    parser.add_argument(
+        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
+    )
     parser.add_argument(
         "--checkpoint",
         choices=["latest", "best"],

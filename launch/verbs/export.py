@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("--run", "--run-dir", required=True, metavar="RUN", help="a run directory")
     parser.add_argument("--out", metavar="FILE", help="default: RUN.safetensors, beside the run directory")
-    parser.add_argument("--weights", choices=["model", "ema"], default="model", help="default: model")
+    parser.add_argument(
+        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
+    )
     parser.add_argument(
         "--checkpoint",
         choices=["latest", "best"],
@@ -26,9 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the file and say what is in it."""
+    from cacl.runs.export import read_about
     from launch.jobs.export import export
 
     out, step = export(
         arguments.run, arguments.out, weights=arguments.weights, checkpoint=arguments.checkpoint
     )
-    print(f'{out}: {arguments.weights} weights of step {step}; use it with cacl.load("{out}")')
+    print(f'{out}: {read_about(out)["weights"]} weights of step {step}; use it with cacl.load("{out}")')

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sound", metavar="FILE", help="the sound of a picture")
     parser.add_argument("--out", metavar="FILE", help="default: FILE with -sound before its ending")
     parser.add_argument("--maps", metavar="FILE", help="write the raw maps too, as .npz (time, maps)")
-    parser.add_argument("--weights", choices=["model", "ema"], default="model", help="default: model")
+    parser.add_argument(
+        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", metavar="NAME", help="a protocol, or an evaluation's name (default: the newest)"
     )
-    parser.add_argument("--weights", choices=["model", "ema"], default="model", help="default: model")
+    parser.add_argument(
+        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
+    )
     parser.add_argument(
         "--clips", type=int, default=24, metavar="N", help="best, worst and random clips (default: 24)"
     )

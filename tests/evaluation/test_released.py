@@ -123,7 +123,8 @@ def test_golden_slavc_checkpoint_with_faults_is_listed(slavc, tmp_path, capsys):
     assert not run.exists()
 
 
-def test_ez_vsl_by_its_names():
+def one_head() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return a state in our names and in those that EZ-VSL and FNAC share."""
     ours = Localizer(EZ_VSL, seed=1).state_dict()
     theirs = {"image_trunk.body": "imgnet", "image_heads.0": "img_proj"}
     theirs |= {"audio_trunk.body": "audnet", "audio_heads.0": "aud_proj"}
@@ -131,12 +132,31 @@ def test_ez_vsl_by_its_names():
     for name, value in ours.items():
         part = next(part for part in theirs if name.startswith(part))
         state[f"module.{theirs[part]}{name.removeprefix(part)}"] = value
-    released = recognize(state)
-    assert released.kind == "EZ-VSL"
-    assert released.unmatched() == []
+    return ours, state
+
+
+@pytest.mark.parametrize(("method", "kind"), [("ez-vsl", "EZ-VSL"), ("fnac", "FNAC")])
+def test_ez_vsl_and_fnac_are_told_apart_by_an_argument(method, kind, tmp_path, capsys):
+    ours, state = one_head()
+    released = recognize(state, method)
+    assert released.kind == kind and released.unmatched() == []
     assert all(torch.equal(released.states["model"][name], value) for name, value in ours.items())
+    file, run = tmp_path / "best.pth", tmp_path / "run"
+    torch.save({"model": state}, file)
+    assert main(["import", str(file), "--out", str(run)]) == 2
+    message = capsys.readouterr().err
+    assert "ez-vsl or fnac" in message and "--method" in message and str(file) in message
+    assert main(["import", str(file), "--out", str(run), "--method", method]) == 0
+    assert f"{kind}, model; every tensor matched" in capsys.readouterr().out
+
+
+def test_a_method_that_the_names_contradict_is_refused(slavc):
+    with pytest.raises(UserError, match="--method fnac: the names are those of slavc"):
+        recognize(slavc, "fnac")
+    with pytest.raises(UserError, match="--method slavc: the names are those of ez-vsl or fnac"):
+        recognize(one_head()[1], "slavc")
 
 
 def test_anything_else_is_refused():
-    with pytest.raises(UserError, match="neither SLAVC's checkpoint nor EZ-VSL's"):
+    with pytest.raises(UserError, match="none of slavc, ez-vsl, fnac"):
         recognize({"encoder.weight": torch.zeros(1)})

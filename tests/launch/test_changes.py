@@ -28,10 +28,12 @@ REFUSED = {
     ),
     "training.micro_batch_size": ("--training.micro-batch-size", "1", "training.micro_batch_size 2 → 1"),
     "training.ema_decay": ("--training.ema-decay", "0.5", "training.ema_decay None → 0.5"),
+    "training.target": ("--training.target.dropout", "true", "training.target.dropout False → True"),
     "no average any more": ("--training.ema-decay", "null", "training.ema_decay 0.9 → None"),
 }
 BEFORE = {
     "engine.zero": ["--engine", "deepspeed"],
+    "training.target": ["--training.ema-decay", "0.9"],
     "no average any more": ["--training.ema-decay", "0.9"],
 }
 """What the run began with, next to the tiny recipe."""

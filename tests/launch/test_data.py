@@ -183,6 +183,25 @@ def test_validation_measures_every_clip_once_with_its_labels_on_any_number_of_ra
         assert found == pytest.approx(expected, abs=1e-12)
 
 
+def test_the_recipe_says_whether_the_model_or_its_average_is_validated(recipe):
+    averaged = ["--training.ema-decay", "0.5", "--training.target.dropout", "true"]
+    found = {}
+    for which in ("model", "ema"):
+        read = load_recipe(recipe, [*averaged, "--training.measured", which])
+        engine, average = build(read, World(), None, print, build_model)
+        assert average is not None
+        modes = [part.training for part in average.module.modules()]
+        with torch.no_grad():
+            for parameter in engine.module.parameters():
+                parameter.normal_()
+        validate = validation_of(read, engine, World(), average)
+        assert validate is not None
+        found[which] = validate(lambda: False)
+        assert [part.training for part in average.module.modules()] == modes, "targets go on as before"
+    assert found["ema"] == measured(recipe), "the average is still what the model was at first"
+    assert found["model"] != found["ema"]
+
+
 def test_fewer_validation_clips_than_ranks_and_labels_of_other_clips_are_refused(store, recipe, tmp_path):
     few = tmp_path / "few"
     packed_here(make_plan(Classed(classes=("a", "b")), 2), few)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+import cacl
 from cacl.errors import UserError
 from cacl.options import parse, plain
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
+from cacl.runs.export import read_about
 from cacl.runs.load import CHOICE, find_checkpoint, load_weights, open_model
 from launch.config import load_recipe
+from launch.jobs.export import export
 from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import train_rank, write_recipe
 
@@ -71,7 +75,22 @@ def test_the_moving_average_is_another_model(run):
         for name, value in model.state_dict().items()
         if not torch.equal(value, average.state_dict()[name])
     ]
-    assert any("running_mean" in name for name in differing) and any("weight" in name for name in differing)
+    assert any("weight" in name for name in differing)
+    assert not any("running" in name for name in differing), (
+        "targets are computed with the model's statistics"
+    )
+
+
+def test_a_run_opens_with_the_weights_that_its_recipe_measures(run, tmp_path):
+    copy = Run(shutil.copytree(run.folder, tmp_path / "copy"))
+    text = run.recipe_file.read_text()
+    assert text.count("measured: model") == 1
+    copy.recipe_file.write_text(text.replace("measured: model", "measured: ema"))
+    average = open_model(run.folder, "ema")[0].state_dict()
+    for found in (open_model(copy.folder)[0], cacl.load(copy.folder).model):
+        assert all(torch.equal(value, average[name]) for name, value in found.state_dict().items())
+    file, _ = export(copy.folder, tmp_path / "copy.safetensors")
+    assert read_about(file)["weights"] == "ema"
 
 
 def test_weights_of_another_run_are_taken_and_mismatches_listed(run, tmp_path):

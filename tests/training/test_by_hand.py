@@ -29,7 +29,7 @@ from cacl.model.localizer import Localizer, ModelOptions
 from cacl.model.spectrograms import LogMel, log_mel
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
-from cacl.training.ema import Ema
+from cacl.training.ema import Ema, TargetOptions
 from cacl.training.engines import DDP, Engine
 from cacl.training.optimization import SGD, AdamW, Constant, Cosine
 from cacl.training.options import TrainingOptions
@@ -63,6 +63,7 @@ TRAINING = TrainingOptions(
 )
 ADAMW = AdamW(learning_rate=0.02, weight_decay=0.5, beta1=0.8, beta2=0.95)
 MOMENTUM = SGD(learning_rate=5.0, weight_decay=0.01, momentum=0.7)
+OURS, SLAVCS = TargetOptions(), TargetOptions(statistics="batch", dropout=True)
 IDENTITY = {"data": "these shards", "labels": "these labels"}
 
 # Of each of 40 clips, by its index. A clip whose label is unknown is a class of its own.
@@ -89,15 +90,19 @@ def affine(head: nn.Module) -> tuple[Tensor, Tensor]:
     return head.get_parameter("weight"), head.get_parameter("bias")
 
 
-def embed(model: Localizer, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps [n, H, P, D] and sounds [n, H, D], from what a loader delivers."""
+def embed(
+    model: Localizer, images: Tensor, waveforms: Tensor, keys: range | None = None
+) -> tuple[Tensor, Tensor]:
+    """Maps [n, H, P, D] and sounds [n, H, D], from what a loader delivers; dropout's masks are drawn from `keys`."""
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
     mels = [log_mel(waveform[None], 8000, 32, 0.02) for waveform in waveforms]
     spectrograms = torch.stack([(mel - mel.mean()) / (mel.std() + 1e-3) for mel in mels])
-    # Dropout draws in the order of memory, and a trunk's images have their channels innermost.
-    pixels = images.double().contiguous(memory_format=torch.channels_last)
-    seen = model.image_trunk.body((pixels / 255 - mean) / std)
-    seen, heard = functional.dropout(seen, 0.5, training=model.training), model.audio_trunk.body(spectrograms)
+    seen = model.image_trunk.body((images.double() / 255 - mean) / std)
+    heard = model.audio_trunk.body(spectrograms)
+    if keys is not None:  # dropout 0.5
+        draws = [torch.Generator().manual_seed(key) for key in keys]
+        kept = [torch.empty(seen.shape[1:], dtype=torch.bool).bernoulli_(0.5, generator=d) for d in draws]
+        seen = seen * torch.stack(kept) / 0.5
     of_images = [functional.conv2d(seen, *affine(head)).flatten(2).mT for head in model.image_heads]
     of_audio = [functional.linear(heard, *affine(head)) for head in model.audio_heads]
     maps, audio = torch.stack(of_images, 1), torch.stack(of_audio, 1)
@@ -151,27 +156,38 @@ class Trained:
     lines: list[dict[str, Any]]
 
 
-def train_by_hand(optimizer: AdamW | SGD, micro: int) -> Trained:
+def keys_of(places: range, *key: int) -> range:
+    """What the masks of the clips at these places of the global batch are drawn from."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    base = int.from_bytes(digest, "big") >> 1
+    return range(base + places.start, base + places.stop)
+
+
+def norms_of(model: Localizer) -> list[nn.BatchNorm2d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def train_by_hand(optimizer: AdamW | SGD, micro: int, target: TargetOptions) -> Trained:
     """Take every step with one graph of the whole global batch, cut into micro-batches of `micro` clips."""
     model = Localizer(MODEL, {"logit_scale": -math.log(10.0005)}, seed=SEED).double().train()
     average = copy.deepcopy(model).eval()
     logit_scale, lines, clamped = model.scalars["logit_scale"], [], 0
     state: dict[nn.Parameter, list[Any]] = defaultdict(lambda: [0.0, 0.0])
     moments: dict[nn.Module, list[Tensor]] = defaultdict(list)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.0  # the running statistics are moved below
-            module.register_forward_pre_hook(lambda norm, inputs: moments[norm].append(inputs[0].detach()))
+    by_batch = norms_of(model) + (norms_of(average) if target.statistics == "batch" else [])
+    for batch_norm in by_batch:
+        batch_norm.train().momentum = 0.0  # the running statistics are moved below
+        batch_norm.register_forward_pre_hook(lambda norm, inputs: moments[norm].append(inputs[0].detach()))
     for step in range(STEPS):
         batch, parts, targets = global_batch(step), [], []
         moments.clear()
         pieces = zip(batch.images.split(micro), batch.waveforms.split(micro), strict=True)
         for number, piece in enumerate(pieces):
-            key = hashlib.blake2b(repr((SEED, step, number)).encode(), digest_size=8).digest()
-            torch.manual_seed(int.from_bytes(key, "big") >> 1)
-            parts.append(embed(model, *piece))
+            places = range(number * micro, (number + 1) * micro)
+            parts.append(embed(model, *piece, keys_of(places, SEED, step)))
             with torch.no_grad():
-                targets.append(embed(average, *piece))
+                dropping = keys_of(places, SEED, step, -1) if target.dropout else None
+                targets.append(embed(average, *piece, dropping))
         maps, audio = (torch.cat(part) for part in zip(*parts, strict=True))
         target_maps, target_audio = (torch.cat(part) for part in zip(*targets, strict=True))
         views = [(maps, target_audio), (target_maps, audio)]
@@ -205,10 +221,11 @@ def train_by_hand(optimizer: AdamW | SGD, micro: int) -> Trained:
                 module.get_buffer("running_mean").mul_(0.9).add_(0.1 * means)
                 module.get_buffer("running_var").mul_(0.9).add_(0.1 * variances)
                 module.get_buffer("num_batches_tracked").fill_(step + 1)
-            online = model.state_dict()
-            for name, value in average.state_dict().items():
-                counter = not value.is_floating_point()
-                value.copy_(online[name] if counter else 0.8 * value + 0.2 * online[name])
+            for mean, online in zip(average.parameters(), model.parameters(), strict=True):
+                mean.copy_(0.8 * mean + 0.2 * online)
+            if target.statistics == "running":
+                for copied, buffer in zip(average.buffers(), model.buffers(), strict=True):
+                    copied.copy_(buffer)
             clamped += bool(logit_scale > -math.log(10))  # the average has taken it as it was
             logit_scale.clamp_(max=-math.log(10))
         if step % 2:
@@ -240,6 +257,7 @@ def train_part(
     optimizer: AdamW | SGD,
     micro: int,
     last_step: int,
+    target: TargetOptions = OURS,
     stop_at: int | None = None,
     log: tuple[Literal["tensorboard", "wandb"], ...] = (),
 ) -> str:
@@ -250,7 +268,7 @@ def train_part(
     steps = iter(range(1, STEPS + 1))
     run, engine = Run(folder), engine_of(world, optimizer)
     assert TRAINING.ema_decay is not None
-    average = Ema(engine.module, TRAINING.ema_decay)
+    average = Ema(engine.module, TRAINING.ema_decay, target)
     found = newest_checkpoint(run, world)
     first_step = resume(engine, average, found, IDENTITY) if found else 0
     rows = slice(world.rank * CLIPS // world.size, (world.rank + 1) * CLIPS // world.size)
@@ -282,22 +300,27 @@ def train_part(
 
 
 CASES = {
-    "one micro-batch": (ADAMW, 12, {4: 1}),
-    "three micro-batches": (ADAMW, 4, {4: 1}),
-    "two ranks": (ADAMW, 6, {4: 2}),
-    "two ranks with two micro-batches each, continued on one with four": (ADAMW, 3, {2: 2, 4: 1}),
-    "SGD, continued": (MOMENTUM, 6, {2: 1, 4: 1}),
+    "one micro-batch": (ADAMW, 12, {4: 1}, OURS),
+    "three micro-batches": (ADAMW, 4, {4: 1}, OURS),
+    "two ranks": (ADAMW, 6, {4: 2}, OURS),
+    "two ranks with two micro-batches each, continued on one with four": (ADAMW, 3, {2: 2, 4: 1}, OURS),
+    "SGD, continued": (MOMENTUM, 6, {2: 1, 4: 1}, OURS),
+    "SLAVC's target": (ADAMW, 12, {4: 1}, SLAVCS),
+    "SLAVC's target, two ranks with two micro-batches each, continued": (ADAMW, 3, {2: 2, 4: 1}, SLAVCS),
+    "target with dropout alone": (MOMENTUM, 4, {4: 1}, TargetOptions(dropout=True)),
 }
 
 
-@pytest.mark.parametrize(("optimizer", "micro", "parts"), CASES.values(), ids=CASES.keys())
-def test_a_training_is_what_a_trainer_written_out_by_hand_makes_of_it(tmp_path, optimizer, micro, parts):
+@pytest.mark.parametrize(("optimizer", "micro", "parts", "target"), CASES.values(), ids=CASES.keys())
+def test_a_training_is_what_a_trainer_written_out_by_hand_makes_of_it(
+    tmp_path, optimizer, micro, parts, target
+):
     """`parts`: up to which step on how many ranks."""
     for last_step, size in parts.items():
-        words = (str(tmp_path), optimizer, micro, last_step)
+        words = (str(tmp_path), optimizer, micro, last_step, target)
         ended = run_ranks(size, train_part, *words) if size > 1 else [train_part(World(), *words)]
         assert ended == ["finished"] * size
-    expected = train_by_hand(optimizer, micro)
+    expected = train_by_hand(optimizer, micro, target)
     folder = tmp_path / "checkpoints" / "step-4"
     for file, state in (("model", expected.model), ("ema", expected.average)):
         found = checkpoint.read_tensors(folder / f"{file}.safetensors")
@@ -336,7 +359,7 @@ def test_a_checkpoint_of_other_data_or_labels_is_refused(tmp_path):
 @pytest.mark.parametrize(("stop_at", "last"), [(1, 2), (2, 2)], ids=["read a step later", "read at once"])
 def test_one_rank_told_to_stop_in_one_step_alone_stops_all_after_the_same_step(tmp_path, stop_at, last):
     """A step is read one late, or where a checkpoint is due; the stop leaves a checkpoint and no validation."""
-    assert run_ranks(2, train_part, str(tmp_path), MOMENTUM, 6, 4, stop_at) == ["stopped"] * 2
+    assert run_ranks(2, train_part, str(tmp_path), MOMENTUM, 6, 4, OURS, stop_at) == ["stopped"] * 2
     assert [line["step"] for line in Run(tmp_path).records()] == list(range(1, last + 1))
     (folder,) = checkpoint.step_folders(tmp_path / "checkpoints")
     state = checkpoint.read_state(folder)

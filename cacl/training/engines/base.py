@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -52,23 +52,30 @@ class Engine(ABC):
             return self.module.prepare(to_device(images, device), to_device(waveforms, device))
 
     @abstractmethod
-    def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
-        """Embed one prepared micro-batch, with a graph where gradients are enabled."""
+    def forward(self, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None) -> Embeddings:
+        """Embed one prepared micro-batch, with a graph where gradients are enabled (see `Localizer`)."""
 
-    def embed_by(self, module: nn.Module, images: Tensor, spectrograms: Tensor) -> Embeddings:
+    def embed_by(
+        self, module: nn.Module, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None
+    ) -> Embeddings:
         """Embed one prepared micro-batch by another model of the same form, at the same precision."""
         with self.autocast():
-            return module(images, spectrograms)
+            return module(images, spectrograms, keys)
 
     @contextmanager
-    def evaluating(self) -> Iterator[Callable[[Batch], Embeddings]]:
-        """Give the model in eval mode, as a function of a batch; all ranks call it equally often (ZeRO 3)."""
-        was_training = self.module.training
-        self.module.eval()
+    def evaluating(self, module: nn.Module | None = None) -> Iterator[Callable[[Batch], Embeddings]]:
+        """Give the model, or another of the same form, in eval mode, as a function of a batch.
+
+        All ranks call it equally often (ZeRO 3).
+        """
+        measured = module or self.module
+        modes = [(part, part.training) for part in measured.modules()]
+        measured.eval()
         try:
-            yield lambda batch: self.embed_by(self.module, *self.prepare(batch.images, batch.waveforms))
+            yield lambda batch: self.embed_by(measured, *self.prepare(batch.images, batch.waveforms))
         finally:
-            self.module.train(was_training)
+            for part, training in modes:
+                part.training = training
 
     @abstractmethod
     def backward(self, scalar: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -82,9 +83,9 @@ class DDPEngine(Engine):
     def check(self, options: TrainingOptions) -> None:
         """Nothing that a recipe can ask is beyond this engine."""
 
-    def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
+    def forward(self, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None) -> Embeddings:
         with self.autocast():
-            return self.wrapped(images, spectrograms)
+            return self.wrapped(images, spectrograms, keys)
 
     def backward(self, scalar: Tensor) -> None:
         scalar.backward()

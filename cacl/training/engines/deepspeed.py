@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +148,8 @@ class DeepSpeedEngine(Engine):
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, self._norm)
 
-    def forward(self, images: Tensor, spectrograms: Tensor) -> Embeddings:
-        return self.engine(images, spectrograms)
+    def forward(self, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None) -> Embeddings:
+        return self.engine(images, spectrograms, keys)
 
     def backward(self, scalar: Tensor) -> None:
         self.engine.backward(scalar, scale_wrt_gas=False)
