@@ -54,13 +54,14 @@ def global_loss(
     world: World,
     step: int | Tensor = 0,
     shares: Sequence[int] | None = None,
+    epoch: int = 0,
 ) -> LossTerms:
     """Compute the loss of the global batch from this rank's `n` clips.
 
     All ranks call it together. `embeddings` are of images [n, H, P, D] and audio [n, H, D], unit vectors
-    along D. `step` is the training step, for curricula. `shares` names how many clips each rank holds; None
-    promises equal shares. Nothing here waits for the device. Raises UserError if shapes do not fit together,
-    or the loss needs other heads.
+    along D. `step` is the training step, for curricula, and `epoch` the epoch, for terms that come in later,
+    both from 0. `shares` names how many clips each rank holds; None promises equal shares. Nothing here waits
+    for the device. Raises UserError if shapes do not fit together, or the loss needs other heads.
 
     >>> import torch.nn.functional as F
     >>> maps = F.normalize(torch.randn(4, 1, 49, 16), dim=-1).requires_grad_()
@@ -83,7 +84,7 @@ def global_loss(
         sums = partial(_sums, scalars=embeddings.scalars, batch=batch, options=options)
         directions = options.objective.directions(embeddings, clips.valid, sums)
         per_clip = torch.stack([direction.per_clip for direction in directions]).sum(0)
-        for regularizer in options.regularizers:
+        for regularizer in (term for term in options.regularizers if epoch >= term.first_epoch):
             rows = block_size(embeddings.image, len(batch.columns.label), options)
             similarity, room = options.similarity, room_to_keep(embeddings.image, options)
             how = options.kernel, options.scores

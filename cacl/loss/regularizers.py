@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from cacl.loss.batch import GlobalBatch
@@ -66,6 +67,8 @@ class Fnac(Options):
     """Weight of the third term."""
     foreground_threshold: float = 0.6
     """Value above which a pixel of the own map, scaled to 0..1, is foreground."""
+    first_epoch: NonNegativeInt = 0
+    """Epoch, counted from 0, from which the terms are added; before it the loss is without them."""
 
     heads: ClassVar[int | None] = 1
 

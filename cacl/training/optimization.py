@@ -15,6 +15,8 @@ from cacl.options import Options
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
+Decayed = Literal["matrices", "all"]
+
 
 @dataclass(frozen=True)
 class AdamW(Options):
@@ -24,7 +26,9 @@ class AdamW(Options):
     learning_rate: PositiveFloat = 1e-3
     """Its highest value; the schedule multiplies it."""
     weight_decay: NonNegativeFloat = 1e-4
-    """Decay of matrices and kernels; biases, norms and scalars are not decayed."""
+    """Decay of the weights that `decay` names."""
+    decay: Decayed = "matrices"
+    """Decay matrices and kernels alone, or biases, norms and scalars too, as torch's optimizers do."""
     beta1: Fraction = 0.9
     """How long gradients are averaged: over about 1 / (1 - beta1) steps."""
     beta2: Fraction = 0.999
@@ -32,8 +36,30 @@ class AdamW(Options):
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay)
+        groups = parameter_groups(parameters, self.weight_decay, self.decay)
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
+
+
+@dataclass(frozen=True)
+class Adam(Options):
+    """Adam (Kingma and Ba, 2015), whose weight decay is added to the gradient (L2)."""
+
+    name: Literal["adam"] = "adam"
+    learning_rate: PositiveFloat = 1e-3
+    """Its highest value; the schedule multiplies it."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decay of the weights that `decay` names."""
+    decay: Decayed = "matrices"
+    """Decay matrices and kernels alone, or biases, norms and scalars too, as torch's optimizers do."""
+    beta1: Fraction = 0.9
+    """How long gradients are averaged: over about 1 / (1 - beta1) steps."""
+    beta2: Fraction = 0.999
+    """The same for their squares."""
+
+    def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+        """Return the optimizer of the named parameters that require a gradient."""
+        groups = parameter_groups(parameters, self.weight_decay, self.decay)
+        return torch.optim.Adam(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
 
 
 @dataclass(frozen=True)
@@ -44,27 +70,29 @@ class SGD(Options):
     learning_rate: PositiveFloat = 1e-2
     """Its highest value; the schedule multiplies it."""
     weight_decay: NonNegativeFloat = 0.0
-    """Decay of matrices and kernels; biases, norms and scalars are not decayed."""
+    """Decay of the weights that `decay` names."""
+    decay: Decayed = "matrices"
+    """Decay matrices and kernels alone, or biases, norms and scalars too, as torch's optimizers do."""
     momentum: Fraction = 0.0
     """Share of the last update that the next one keeps."""
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay)
+        groups = parameter_groups(parameters, self.weight_decay, self.decay)
         return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, fused=True)
 
 
-OptimizerOptions = Annotated[AdamW | SGD, Field(discriminator="name")]
+OptimizerOptions = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]
 
 
 def parameter_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float, decay: Decayed = "matrices"
 ) -> list[dict[str, Any]]:
-    """Decay matrices and kernels; biases, norms and scalars (fewer than two axes) are not decayed."""
+    """Decay matrices and kernels; `all` decays biases, norms and scalars (fewer than two axes) as well."""
     trained = [p for _, p in parameters if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": weight_decay * (decay == "all")},
     ]
     return [group for group in groups if group["params"]]
 

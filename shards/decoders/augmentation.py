@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cacl.errors import UserError
 from cacl.options import Options
@@ -22,6 +22,8 @@ class Augmentation(Options):
     """Share of training clips that are mirrored."""
     duration: float = 3.0
     """Seconds of sound that are delivered."""
+    window: Literal["random", "middle"] = "random"
+    """Where they lie in a longer sound in training; in evaluation it is the middle."""
     sample_rate: int = 16000
     """Hz; the stored sound must have it."""
 
@@ -58,7 +60,8 @@ MIDDLE = ClipView(0.5, 0.5, 0.5, False)
 def draw(augmentation: Augmentation, seed: int, epoch: int, index: int) -> ClipView:
     """Return the view of clip `index` in an epoch; neither batch, rank nor worker matters."""
     left, top, start, flip = (float(word) / 2**64 for word in random_words(4, seed, epoch, VIEWS, index))
-    return ClipView(left, top, start, flip < augmentation.flip)
+    middle = augmentation.window == "middle"
+    return ClipView(left, top, MIDDLE.start if middle else start, flip < augmentation.flip)
 
 
 def fit_short_side(augmentation: Augmentation, height: int, width: int) -> tuple[int, int]:
