@@ -3,22 +3,23 @@
     make reproduce
     python -m benchmarks.reproduce [--source generated --clips 200 --test-clips 40 --seeds 0]     # a trial
 
-Fixed before any result was seen: the rows, the levels, the metrics, the recipe that all rows share
-(launch/recipes/miniature.yaml; only loss, heads, dropout and moving average are a method's own, from its
-recipe in launch/recipes/), five seeds, and one test draw that is measured once a training. Training clips
-show two objects of one size (`two-object`), and so do test clips, one of them silent. Table 1 measures on
-these, Table 2 on their Extended form. Table 3 changes the labels. Temperature and global batch are swept for
-own clips alone and for class awareness, both with `max`. Intervals resample seeds and clips.
+Rows are losses and not trainings: of a method's recipe in launch/recipes/ a row takes the loss, heads, image
+dropout and how the moving average makes targets; the rest is launch/recipes/miniature.yaml for all. Fixed
+before any result was seen: the rows, what each is compared with and which one thing differs, the levels, the
+metrics, five seeds, and one test draw that is measured once a training. Training clips show two objects of
+one size (`two-object`), and so do test clips, one of them silent. Table 1 measures on these, Table 2 on their
+Extended form. Table 3 changes the labels. Temperature and global batch are swept for own clips alone and for
+class awareness, both with `max`. Intervals resample seeds and clips.
 
 What is done already is not done again, and trainings that the study of labels has made are shared. Results
-go, whatever their sign, to docs/results.json, docs/results.md and plots beside them.
+go, whatever their sign, to docs/results.json, docs/results.md and plots beside them; with `--no-sweep` the
+sweep stays what docs/results.json holds of it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,38 +28,11 @@ from matplotlib import pyplot
 
 from benchmarks.miniature import data
 from benchmarks.miniature.analysis import Rows, environment, errorbars, show, show_difference, table
+from benchmarks.miniature.losses import EXTENDED, LEVEL, OWN_CLIP, PROTOCOL, ROWS, SLAVC, Row
 from benchmarks.miniature.plan import name_of, setting, study_parser
 from benchmarks.miniature.training import TESTS, Setting, run_all, trained_seconds, unique, warm_up
-from cacl.evaluation.protocols import get_protocol
-from cacl.evaluation.protocols.stamps import stamps_protocol
 from cacl.evaluation.results import read_record
 
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table: a method and the labels that it trains on."""
-
-    title: str
-    method: str
-    labels: str | None
-
-    def name(self, tag: str = "") -> str:
-        """Return where its runs lie."""
-        return name_of(LEVEL, self.method, self.labels, tag)
-
-
-SLAVC = Row("SLAVC", "slavc", None)
-METHODS = (
-    SLAVC,
-    Row("EZ-VSL", "ez-vsl", None),
-    Row("LVS", "lvs", None),
-    Row("FNAC", "fnac", None),
-    Row("paper-literal, image labels", "paper-literal", data.STRONG),
-    Row("SLAVC + class aware, image labels", "slavc-class-aware", data.STRONG),
-    Row("SLAVC + class aware, fused labels", "slavc-class-aware", "fused"),
-    Row("max + class aware, fused labels (ours)", "miniature", "fused"),
-)
-LEVEL = "two-object"
 LABELS = {
     "none": None,
     "weak image labels": data.WEAK,
@@ -67,11 +41,10 @@ LABELS = {
     "fused, unsupervised": "fused",
     "true classes (ceiling)": "true",
 }
-SWEPT = (Row("max, own clip alone", "miniature", None), METHODS[-1])
+SWEPT = (OWN_CLIP, next(row for row in ROWS if row.beside is OWN_CLIP))
 TEMPERATURES, BATCHES = (0.03, 0.07, 0.2), (48, 120, 240)
-PROTOCOL, MAIN = get_protocol("stamps"), "peak_in_box"
+MAIN = "peak_in_box"
 METRICS = ("peak_in_box", "pixel_ap", "ciou", "auc")
-EXTENDED = stamps_protocol("extended-stamps", version=1, judged_by="peak_in_box")
 EXTENDED_METRICS = ("ap", "max_f1", "silent_false_positives")
 """Of all clips, sounding and not: a sounding clip is right where the peak lies in the box."""
 TRAINING_SEED, TEST_SEED = 0, 2
@@ -81,7 +54,9 @@ TRAINING_SEED, TEST_SEED = 0, 2
 def main() -> None:
     """Run what is left of the trainings, and write what they found."""
     parser = study_parser(__doc__)
-    parser.add_argument("--no-sweep", action="store_true", help="leave temperature × batch for another time")
+    parser.add_argument(
+        "--no-sweep", action="store_true", help="keep what docs/results.json holds of temperature × batch"
+    )
     arguments = parser.parse_args()
     folder = arguments.folder
     data.pack_test(folder, arguments.source, arguments.test_clips, TEST_SEED)
@@ -93,20 +68,22 @@ def main() -> None:
     run_all(settings, folder)
     baselines = measure_baselines(folder, SLAVC.name(), arguments.seeds[0])
     rows = Rows(folder, arguments.seeds)
+    kept = read_sweep(arguments.docs) if arguments.no_sweep else {}
     record = {
         "seeds": arguments.seeds,
         "clips": {"training": arguments.clips, "test": arguments.test_clips},
         "environment": environment(rows, SLAVC.name()),
         "baselines": baselines,
-        "methods": of_methods(rows),
+        "losses": of_losses(rows),
         "labels": of_labels(rows),
-        "sweep": {row.title: of_sweep(rows, row) for row in swept_rows},
-        "sweep_gain": of_sweep_gain(rows) if swept_rows else [],
+        "sweep": kept.get("sweep") or {row.title: of_sweep(rows, row) for row in swept_rows},
+        "sweep_gain": kept.get("sweep_gain") or (of_sweep_gain(rows) if swept_rows else []),
+        "sweep_environment": kept.get("sweep_environment") or environment(rows, SLAVC.name()),
         "rows": sorted({setting.row for setting in settings}),
         "training_seconds": sum(trained_seconds(setting, folder) for setting in unique(settings)),
     }
     (arguments.docs / "results.json").write_text(json.dumps(record, indent=1) + "\n")
-    if swept_rows:
+    if record["sweep"]:
         plot_sweep(record["sweep"], arguments.docs / "results-sweep.svg")
     plot_labels(record["labels"], arguments.docs / "results-labels.svg")
     (arguments.docs / "results.md").write_text(page(record))
@@ -114,11 +91,7 @@ def main() -> None:
 
 def plan(folder: Path, seeds: list[int]) -> list[Setting]:
     """Return every training of the tables."""
-    settings = [
-        setting(folder, LEVEL, row.method, row.labels, seed, protocols=(PROTOCOL.name, EXTENDED.name))
-        for row in METHODS
-        for seed in seeds
-    ]
+    settings = [row.setting(folder, seed) for row in ROWS for seed in seeds]
     settings += [
         setting(folder, LEVEL, "miniature", labels, seed) for labels in LABELS.values() for seed in seeds
     ]
@@ -169,18 +142,30 @@ def measure_baselines(folder: Path, row: str, seed: int) -> dict[str, Any]:
     return {protocol: {name: record.get(name) for name in names} for protocol, record in found.items()}
 
 
-def of_methods(rows: Rows) -> dict[str, Any]:
-    """Return every method's numbers, and its difference to SLAVC in the main one."""
-    base = SLAVC.name()
+def read_sweep(docs: Path) -> dict[str, Any]:
+    """Return what docs/results.json holds of the sweep, {} where there is none."""
+    path = docs / "results.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    kept = {key: record[key] for key in ("sweep", "sweep_gain") if record.get(key)}
+    return kept and {**kept, "sweep_environment": record.get("sweep_environment", record["environment"])}
+
+
+def of_losses(rows: Rows) -> dict[str, Any]:
+    """Return every row's numbers, and its difference in the main one to the row that it is compared with."""
     found: dict[str, Any] = {}
-    for row in METHODS:
+    for row in ROWS:
         name = row.name()
         numbers = {metric: rows.estimate(name, PROTOCOL, metric) for metric in METRICS}
         numbers |= {
             f"extended {metric}": rows.estimate(name, EXTENDED, metric) for metric in EXTENDED_METRICS
         }
-        difference = rows.difference(base, name, PROTOCOL, MAIN)
-        found[row.title] = {"numbers": numbers, "minus_slavc": difference, "control": control(rows, name)}
+        found[row.title] = {
+            "numbers": numbers,
+            "beside": row.beside and row.beside.title,
+            "differs_in": row.differs_in[0],
+            "difference": row.beside and rows.difference(row.beside.name(), name, PROTOCOL, MAIN),
+            "control": control(rows, name),
+        }
     return found
 
 
@@ -245,11 +230,15 @@ def page(record: dict[str, Any]) -> str:
         "`other sound` plays that object's sound: the peak in its box / still in the first object's box.",
     ]
     parts += [
-        "## Table 1: methods",
-        methods_table(record["methods"]),
-        "Less SLAVC is `peak_in_box` in points, paired over seeds and clips; bold where 0 is left out.",
+        "## Table 1: losses",
+        losses_table(record["losses"]),
+        "Rows are losses and not the trainings that are published under their names: of a method's recipe a "
+        "row takes the loss, heads, image dropout and how the moving average makes targets. What a row adds "
+        "to another that differs in one thing, in points of `peak_in_box`, paired over seeds and clips; bold "
+        "where 0 is left out:",
+        differences_table(record["losses"]),
         "## Table 2: the Extended form",
-        extended_table(record["methods"]),
+        extended_table(record["losses"]),
         "Every frame again in silence or with the sound of an absent object. A sounding clip is right where "
         "the peak lies in the box; F1 is the highest over all thresholds of confidence, false positives are "
         "silent clips taken for sounding at that threshold.",
@@ -262,26 +251,36 @@ def page(record: dict[str, Any]) -> str:
     ]
     if record["sweep"]:
         parts += [
-            "The same epochs and learning rate everywhere, so a larger batch takes fewer steps.",
+            "The same epochs and learning rate everywhere, so a larger batch takes fewer steps. Commit "
+            f"{record['sweep_environment']['commit']}.",
             *[sweep_table(name, found, show) for name, found in record["sweep"].items()],
             "What class awareness adds, in points, paired over seeds and clips; bold where 0 is left out:",
             sweep_table("gain", record["sweep_gain"], show_difference),
             "![peak_in_box over temperature and global batch](results-sweep.svg)",
         ]
     else:
-        parts.append("Not part of this run (`--no-sweep`); `make reproduce` adds it to what is done.")
+        parts.append("Not run (`--no-sweep`); `make reproduce` adds it to what is done.")
     return "\n\n".join(parts) + "\n"
 
 
-def methods_table(found: dict[str, Any]) -> str:
+def losses_table(found: dict[str, Any]) -> str:
     """Return Table 1."""
     lines = []
     for title, row in found.items():
         one = row["control"]
         other = f"{100 * one['peak_in_sounding_box']:.1f} / {100 * one['peak_in_first_box']:.1f}"
-        less = "" if title == SLAVC.title else show_difference(row["minus_slavc"])
-        lines.append([title, *(show(row["numbers"][name]) for name in METRICS), less, other])
-    return table(["method", *METRICS, "less SLAVC", "other sound"], lines)
+        lines.append([title, *(show(row["numbers"][name]) for name in METRICS), other])
+    return table(["loss", *METRICS, "other sound"], lines)
+
+
+def differences_table(found: dict[str, Any]) -> str:
+    """Return what each row adds to the one that it is compared with."""
+    lines = [
+        [title, row["beside"], row["differs_in"], show_difference(row["difference"])]
+        for title, row in found.items()
+        if row["beside"]
+    ]
+    return table(["loss", "beside", "differs in", f"{MAIN}, points"], lines)
 
 
 def extended_table(found: dict[str, Any]) -> str:
@@ -290,16 +289,16 @@ def extended_table(found: dict[str, Any]) -> str:
         title: [show(row["numbers"][f"extended {name}"]) for name in EXTENDED_METRICS]
         for title, row in found.items()
     }
-    return table(["method", *EXTENDED_METRICS], [[title, *row] for title, row in cells.items()])
+    return table(["loss", *EXTENDED_METRICS], [[title, *row] for title, row in cells.items()])
 
 
 def baselines_table(found: dict[str, Any]) -> str:
-    """Return the baselines, measured on the frames by `cacl evaluate` on one run of SLAVC."""
+    """Return the baselines, measured on the frames by `cacl evaluate` on one run of the first row."""
     titles = {
         "centered_box": "centered box",
         "untrained": "untrained model",
         "objects": "objects alone (OGL)",
-        "model": "SLAVC, first seed",
+        "model": f"{SLAVC.title}, first seed",
         "guided": "the same with objects (OGL, min-max, α 0.4)",
     }
     lines = []
