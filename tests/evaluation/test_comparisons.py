@@ -65,8 +65,8 @@ def test_arms_of_the_study_of_labels_differ_in_positives_and_labels_alone(level)
 
 
 def test_cells_of_the_sweep_differ_in_temperature_and_batch_and_their_gain_in_positives():
-    first, second = SWEPT
-    base = swept(FOLDER, first, TEMPERATURES[0], BATCHES[0], 1).recipe
+    own_clip, _ = SWEPT
+    base = swept(FOLDER, own_clip, TEMPERATURES[0], BATCHES[0], 1).recipe
     for temperature in TEMPERATURES:
         for batch in BATCHES:
             cells = [swept(FOLDER, row, temperature, batch, 1).recipe for row in SWEPT]
