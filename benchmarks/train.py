@@ -3,7 +3,7 @@
     python -m benchmarks.train --json [--clips 512] [--batch 64] [--repeats 2]
 
 The reference is `benchmarks.public_loop`: files, a stock DataLoader, float32. Ours is `cacl train slavc` on
-the same clips packed, with both directions, as there. Both are commands in processes of their own, timed from
+the same clips packed. Both are commands in processes of their own, timed from
 start to exit: imports, workers and one checkpoint included. Weights are random (the public ones are a
 download), packing is not counted, and neither side measures a test set. One epoch, in turns. Rows:
 
@@ -51,7 +51,6 @@ def our_command(root: Path, batch: int, cores: int, run_dir: Path, form: list[st
         "data.workers": cores,
         "data.order.lanes": 8,
         "model.image.weights": "none",
-        "loss.direction": "both",
         "training.global_batch_size": batch,
         "training.micro_batch_size": batch,
         "training.epochs": 1,
