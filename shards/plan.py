@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from cacl.errors import UserError
+from shards.cut import Cut
 from shards.manifest import LARGEST_SHARD, MOST_IDS, Manifest, digest
 from shards.sources.base import Source
 
@@ -20,14 +21,16 @@ class PackPlan:
 
     source: Source
     ids: list[str]
+    """Sorted; with a cut, those of its side alone."""
     shard_size: int
+    cut: Cut | None = None
 
     @property
     def head(self) -> Manifest:
         """The manifest without its shards."""
         return Manifest(
             source=self.source.name,
-            parameters=self.source.parameters(),
+            parameters=self.source.parameters() | ({"cut": vars(self.cut)} if self.cut else {}),
             ids=len(self.ids),
             ids_sha256=digest(self.ids),
             shard_size=self.shard_size,
@@ -46,8 +49,11 @@ class PackPlan:
         return range(first, min(first + self.shard_size, len(self.ids)))
 
 
-def make_plan(source: Source, shard_size: int | None = None) -> PackPlan:
-    """Fix ids and shards of `source`. Raises UserError when there is nothing to pack."""
+def make_plan(source: Source, shard_size: int | None = None, cut: Cut | None = None) -> PackPlan:
+    """Fix ids and shards of `source`, or of one side of it. Raises UserError when there is nothing to pack.
+
+    A side is a data set of its own: its clips are counted from 0, and its fingerprint knows the cut.
+    """
     size = shard_size or source.shard_size
     ids = source.ids()
     if not 1 <= size <= LARGEST_SHARD:
@@ -56,7 +62,20 @@ def make_plan(source: Source, shard_size: int | None = None) -> PackPlan:
         raise UserError(f"{source.name}: there are {len(ids)} clips to pack; 1 to {MOST_IDS} can be packed")
     if any(a >= b for a, b in pairwise(ids)):
         raise RuntimeError(f"{source.name}: its ids are not sorted or not unique")
-    return PackPlan(source, ids, size)
+    if cut:
+        ids = _side(source, ids, cut)
+    return PackPlan(source, ids, size, cut)
+
+
+def _side(source: Source, ids: list[str], cut: Cut) -> list[str]:
+    kept = [id for id in ids if cut.keeps(source.group(id))]
+    if not kept:
+        other = "larger" if cut.side == "validation" else "smaller"
+        raise UserError(
+            f"--validation-share {cut.share:g}: leaves none of the {len(ids)} clips for the {cut.side} side; "
+            f"give a {other} share, or another --validation-seed"
+        )
+    return kept
 
 
 def refuse_other(theirs: dict[str, Any], ours: dict[str, Any], where: str, keys: Any) -> None:

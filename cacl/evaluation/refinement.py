@@ -55,8 +55,6 @@ MIXINGS: dict[str, type[Mixing]] = {"min-max": MinMax, "fixed-range": FixedRange
 
 ALPHAS = tuple(step / 10 for step in range(11))
 """Among these alpha is chosen."""
-RESERVED_EVERY = 10
-"""One in so many test clips is reserved for the choice of alpha if no validation clips are given."""
 
 
 def object_maps(trunk: Trunk) -> Maps:
@@ -91,16 +89,10 @@ def once_a_batch(maps: Maps) -> Maps:
     return remembered
 
 
-def split_reserved(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the clips of `indices` [N] on which alpha is chosen, and the others, on which it is measured."""
-    reserved = np.arange(len(indices)) % RESERVED_EVERY == 0
-    return indices[reserved], indices[~reserved]
-
-
 def choose_alpha(trials: Mapping[float, ClipResults], ranked_by: str) -> float:
     """Return the alpha whose results have the highest mean of the column `ranked_by`.
 
-    The results are of clips that are declared and left out of the reported numbers.
+    The results are of validation clips, none of which is reported.
     """
     return best_alpha({alpha: float(np.nanmean(results[ranked_by])) for alpha, results in trials.items()})
 

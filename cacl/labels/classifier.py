@@ -112,7 +112,12 @@ def _adapt_timm(
 
 
 def _adapt_torchvision(name: str, network: Any) -> Classifier:
-    adapt = {"resnet18": _adapt_resnet18, "alexnet": _adapt_alexnet, "squeezenet1_1": _adapt_squeezenet}
+    adapt = {
+        "resnet18": _adapt_resnet18,
+        "alexnet": _adapt_alexnet,
+        "squeezenet1_0": _adapt_squeezenet,
+        "squeezenet1_1": _adapt_squeezenet,
+    }
     return adapt[name](name, network)
 
 

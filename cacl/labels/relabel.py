@@ -27,6 +27,8 @@ class Vote:
     """[N], the winner."""
     share: npt.NDArray[np.float32]
     """[N], the winner's share of the vote, 0..1."""
+    own: npt.NDArray[np.float32]
+    """[N], the share of the vote for the label that the clip has itself, 0..1."""
 
 
 def vote(
@@ -38,14 +40,15 @@ def vote(
     """Return what the nearest `neighbors` of each clip, itself excluded, say, by cosine of vectors [N, D].
 
     A neighbor's voice is its confidence times its similarity; those with label -1 have none. Where nobody has
-    a voice a clip keeps its label, with share 0.
+    a voice a clip keeps its label, with shares 0.
     """
     if neighbors < 1:
         raise ValueError(f"expected at least 1 neighbor, received {neighbors}")
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     names, column = np.unique(label, return_inverse=True)
     voice = np.where(label >= 0, confidence, 0.0)
-    winners, shares = np.empty(len(label), np.int64), np.empty(len(label), np.float32)
+    winners = np.empty(len(label), np.int64)
+    shares, own = np.empty(len(label), np.float32), np.empty(len(label), np.float32)
     for start in range(0, len(label), _ROWS):
         rows = np.arange(start, min(start + _ROWS, len(label)))
         cosine = unit[rows] @ unit.T
@@ -55,10 +58,11 @@ def vote(
         weight = np.take_along_axis(cosine, nearest, axis=1).clip(0) * voice[nearest]
         votes = np.zeros((len(rows), len(names)))
         np.add.at(votes, (np.arange(len(rows))[:, None], column[nearest]), weight)
-        total = votes.sum(1)
-        winners[rows] = np.where(total > 0, names[votes.argmax(1)], label[rows])
-        shares[rows] = votes.max(1) / np.where(total > 0, total, 1.0)
-    return Vote(winners, shares)
+        heard = votes.sum(1) > 0
+        votes /= np.where(heard, votes.sum(1), 1.0)[:, None]
+        winners[rows] = np.where(heard, names[votes.argmax(1)], label[rows])
+        shares[rows], own[rows] = votes.max(1), votes[np.arange(len(rows)), column[rows]]
+    return Vote(winners, shares, own)
 
 
 def relabel(
@@ -75,8 +79,7 @@ def relabel(
     """
     result = vote(vectors, label, confidence, neighbors)
     changed = (result.label != label) & (result.share > majority)
-    own = np.where(result.label == label, result.share, 1 - result.share)
-    return np.where(changed, result.label, label), np.where(changed, result.share, own).astype(np.float32)
+    return np.where(changed, result.label, label), np.where(changed, result.share, result.own)
 
 
 def relabel_table(

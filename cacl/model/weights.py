@@ -17,6 +17,7 @@ from cacl.errors import UserError
 TORCHVISION = {
     "resnet18": "ResNet18_Weights",
     "alexnet": "AlexNet_Weights",
+    "squeezenet1_0": "SqueezeNet1_0_Weights",
     "squeezenet1_1": "SqueezeNet1_1_Weights",
 }
 """torchvision's networks by name, and the class that knows where their weights are published."""

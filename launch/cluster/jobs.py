@@ -40,6 +40,8 @@ class Packing:
     words: list[str]
     """What follows `cacl pack`, `--out` with it."""
     out: str
+    validation: str | None = None
+    """Where its validation split goes, if it is cut."""
 
 
 @dataclass(frozen=True)
@@ -101,40 +103,48 @@ def chain_jobs(
     packings: Sequence[Packing],
     *,
     data: str,
+    validation: str | None = None,
     labels: str | None = None,
     label_options: Sequence[str] = (),
     parts: int = 16,
     overrides: Sequence[str] = (),
 ) -> list[Job]:
-    """Return pack (an array) and merge for each source, then label, train and evaluate.
+    """Return pack (an array) and merge for each source and split, then label, train and evaluate.
 
-    `data` and `labels` are the recipe's training clips and label table. Raises UserError unless one of
-    `packings` packs `data`.
+    `data`, `validation` and `labels` are the recipe's clips and label table. Raises UserError unless
+    `packings` pack both.
     """
     if parts < 1:
         raise UserError(f"--parts {parts}: give at least one part")
     anywhere = machines.options(gpus=False)
     jobs: list[Job] = []
-    merges = []
+    merges: dict[Path, str] = {}
     for number, packing in enumerate(packings, 1):
         pack, merge = f"pack_{number}", f"merge_{number}"
         array = [*anywhere, f"--array=1-{parts}"]
         jobs.append(Job(pack, "pack", packing.words, "pack", run, array))
-        jobs.append(Job(merge, "merge", ["--out", packing.out], "merge", run, anywhere, (pack,)))
-        merges.append((packing.out, merge))
-    training = [key for out, key in merges if Path(out) == Path(data)]
-    if not training:
+        for key, folder in ((merge, packing.out), (f"{merge}_validation", packing.validation)):
+            if folder is not None:
+                jobs.append(Job(key, "merge", ["--out", folder], "merge", run, anywhere, (pack,)))
+                merges.setdefault(Path(folder), key)
+    last = merges.pop(Path(data), None)
+    if last is None:
         raise UserError(f"--pack: none of them has --out {data}, the recipe's data.train")
-    last = training[0]
+    split = None if validation is None else merges.pop(Path(validation), None)
+    if validation is not None and split is None:
+        raise UserError(
+            f"--pack: none of them has --validation {validation}, the recipe's data.validation; add it, or "
+            "train without one: --data.validation null"
+        )
     if labels is not None:
         jobs.append(label_job(data, labels, run, machines, label_options, (last,)))
         last = "label"
     elif label_options:
         raise UserError("--label: the recipe's data.labels names no table; set it, or leave --label out")
-    others = tuple(key for _, key in merges if key != training[0])
     one_node = [*machines.options(), "--nodes=1"]
-    train = train_job(recipe, run, machines, overrides, after=(last,))
-    evaluate = Job("evaluate", "evaluate", ["--run", str(run)], "evaluate", run, one_node, ("train", *others))
+    train = train_job(recipe, run, machines, overrides, after=(last, *([split] if split else [])))
+    after = ("train", *merges.values())
+    evaluate = Job("evaluate", "evaluate", ["--run", str(run)], "evaluate", run, one_node, after)
     return [*jobs, train, evaluate]
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from cacl.evaluation import refinement
 from cacl.evaluation.protocols import Protocol
-from cacl.evaluation.refinement import ALPHAS, MIXINGS, mix_maps, once_a_batch, split_reserved
+from cacl.evaluation.refinement import ALPHAS, MIXINGS, mix_maps, once_a_batch
 from cacl.evaluation.systems import Maps, maps_of, system_of
 from cacl.model.image import EfficientNetLite0, ResNet18
 from cacl.runs.load import open_model
@@ -32,7 +31,7 @@ class Guidance:
     alpha: Alpha = 0.4
     """The weight of the sound's map, or that it is chosen."""
     validation: AnnotatedClips | None = None
-    """The clips on which alpha is chosen; None is reserved test clips."""
+    """The clips on which alpha is chosen, where it is: never test clips."""
 
     @property
     def wanted(self) -> bool:
@@ -44,7 +43,7 @@ class Guidance:
         options: dict[str, str] = {"objects": ResNet18().name} if self.weights else {}
         if self.mixing:
             options |= {"guidance": self.mixing, "alpha": str(self.alpha)}
-            if self.alpha == "choose" and self.validation:
+            if self.validation:
                 options["validation"] = self.validation.store.fingerprint[:8]
         return options
 
@@ -69,33 +68,25 @@ def object_maps(weights: str | None, device: torch.device) -> tuple[Maps, str]:
 
 def mix_objects(
     guidance: Guidance, work: Measurement, audio: Maps, objects: Maps, protocol: Protocol
-) -> tuple[Maps, np.ndarray, dict[str, Any]]:
-    """Return the mixed maps, the clips to measure on, and what the record says of the mixing.
-
-    If alpha is chosen, the clips of the choice are no part of any number.
-    """
+) -> tuple[Maps, dict[str, Any]]:
+    """Return the mixed maps, and what the record says of the mixing."""
     assert guidance.mixing is not None
-    mixing, alpha, indices = MIXINGS[guidance.mixing], guidance.alpha, work.clips.store.indices
+    mixing, alpha = MIXINGS[guidance.mixing], guidance.alpha
     record: dict[str, Any] = {"mixing": guidance.mixing}
     if alpha == "choose":
+        assert guidance.validation is not None
+        store = guidance.validation.store
         trials = {a: mix_maps(audio, objects, mixing(a), protocol) for a in ALPHAS}
-        if guidance.validation:
-            store = guidance.validation.store
-            alpha = _choose_alpha(trials, replace(work, clips=guidance.validation), store.indices, protocol)
-            record |= {"chosen_on": len(store.indices), "validation": store.fingerprint}
-        else:
-            reserved, indices = split_reserved(indices)
-            alpha = _choose_alpha(trials, work, reserved, protocol)
-            record |= {"chosen_on": len(reserved), "reserved": reserved.tolist()}
-    return mix_maps(audio, objects, mixing(alpha), protocol), indices, {**record, "alpha": alpha}
+        alpha = _choose_alpha(trials, replace(work, clips=guidance.validation), protocol)
+        record |= {"chosen_on": len(store.indices), "validation": store.fingerprint}
+    return mix_maps(audio, objects, mixing(alpha), protocol), {**record, "alpha": alpha}
 
 
-def _choose_alpha(
-    trials: Mapping[float, Maps], work: Measurement, indices: np.ndarray, protocol: Protocol
-) -> float:
-    """Return the alpha whose maps are the best on `indices`, on every rank."""
+def _choose_alpha(trials: Mapping[float, Maps], work: Measurement, protocol: Protocol) -> float:
+    """Return the alpha whose maps are the best on the clips of `work`, on every rank."""
     names = {alpha: f"alpha-{alpha}" for alpha in trials}
-    found = work.measure({names[alpha]: system_of(trials[alpha]) for alpha in trials}, protocol, indices)
+    systems = {names[alpha]: system_of(trials[alpha]) for alpha in trials}
+    found = work.measure(systems, protocol, work.clips.store.indices)
     best = None
     if work.world.is_main:
         results = {alpha: found[name] for alpha, name in names.items()}

@@ -26,7 +26,7 @@ from launch.jobs.baselines import (
     object_maps,
     trained_and_untrained,
 )
-from launch.jobs.measuring import AnnotatedClips, Measurement, open_test, restrict_systems
+from launch.jobs.measuring import AnnotatedClips, Measurement, data_options, open_test, restrict_systems
 
 
 def evaluate(
@@ -51,18 +51,16 @@ def evaluate(
     Every rank of `world` calls this. The test clips `data`, the `protocol` and the `weights` are the recipe's
     unless they are named. `ids` restricts what is reported to an official list. `object_guidance` measures
     mixed maps too: the sound's weigh `alpha`, those of any object the rest; `choose` takes the best alpha on
-    the annotated clips `validation`, or on reserved test clips. Raises UserError if run, clips and options do
-    not fit each other.
+    annotated clips that are not tested: `validation`, or the recipe's `data.validation`. Raises UserError if
+    run, clips and options do not fit each other.
     """
     world = world or World()
     weights = weights or measured_weights(Run(run))
     clips, measured_by = open_test(run, data, protocol, upsampling, without_quirks)
     check_size(measured_by, len(clips.store.indices if ids is None else ids))
-    guidance = Guidance(object_guidance, object_weights)
-    if object_guidance:
-        check_alpha(alpha)
-        chosen_on = open_validation(validation, clips) if alpha == "choose" else None
-        guidance = replace(guidance, alpha=alpha, validation=chosen_on)
+    check_alpha(alpha, object_guidance, validation)
+    chosen_on = open_validation(run, validation, clips) if alpha == "choose" else None
+    guidance = Guidance(object_guidance, object_weights, alpha, chosen_on)
     step = world.broadcast_object(str(find_checkpoint(Run(run), checkpoint)))
     options = {"weights": str(weights), "checkpoint": str(checkpoint), **guidance.options()}
     parts = Path(run) / "evaluation" / f".{results.evaluation_name(measured_by, options)}.parts"
@@ -72,7 +70,7 @@ def evaluate(
     measured, said = measure_systems(maps, guidance, work, measured_by, say)
     if not world.is_main:
         return None
-    measured, missing = restrict_systems(measured, ids, clips.store, said.get("reserved", []))
+    measured, missing = restrict_systems(measured, ids, clips.store)
     subject = results.Subject(measured_by, clips.store.fingerprint, Path(step).name, missing, options)
     record = results.summarize(subject, measured) | {"object_guidance": said}
     results.write(Path(run), record, measured)
@@ -95,7 +93,7 @@ def measure_systems(
         if world.is_main:
             say(f"objects alone are not measured: {error}")
     if guidance.mixing:
-        mixed, indices, more = mix_objects(guidance, work, maps["model"], maps["objects"], protocol)
+        mixed, more = mix_objects(guidance, work, maps["model"], maps["objects"], protocol)
         maps, said = {**maps, "guided": mixed}, said | more
     # What was measured with another mixing must not be taken over by an evaluation that continues.
     work = replace(work, identity={**work.identity, "guidance": said})
@@ -108,16 +106,22 @@ def measure_systems(
     return measured, said
 
 
-def open_validation(location: str | None, test: AnnotatedClips) -> AnnotatedClips | None:
-    """Return the clips on which alpha is chosen, if any. Raises UserError if they are the test clips."""
+def open_validation(run: str | Path, named: str | None, test: AnnotatedClips) -> AnnotatedClips:
+    """Return the clips on which alpha is chosen: those that are named, else the recipe's validation split.
+
+    Raises UserError if there are none, if they are the test clips, or if one has no boxes to choose by.
+    """
+    location = named or data_options(run).validation
+    instead = "name annotated clips by --validation DIR, or give alpha a number, such as --alpha 0.4"
     if location is None:
-        return None
+        raise UserError(f"--alpha choose: the run's recipe has no data.validation to choose on; {instead}")
     clips = test.at(location)
     if clips.store.fingerprint == test.store.fingerprint:
-        raise UserError(
-            f"--validation {location}: holds the test clips; alpha must be chosen on others, or leave the "
-            "option out to reserve every tenth"
-        )
+        raise UserError(f"--alpha choose: {location} holds the test clips, which choose nothing; {instead}")
+    for index in clips.store.indices:
+        if "boxes" not in clips.store.annotation(index):
+            where = clips.store.where(index)
+            raise UserError(f"--alpha choose: {where} has no boxes to choose by; {instead}")
     return clips
 
 
@@ -130,7 +134,11 @@ def check_size(protocol: Protocol, clips: int) -> None:
         )
 
 
-def check_alpha(alpha: Alpha) -> None:
-    """Raise UserError unless alpha is in 0..1 or is to be chosen."""
+def check_alpha(alpha: Alpha, mixing: Mixing | None, validation: str | None) -> None:
+    """Raise UserError unless alpha is in 0..1, or is to be chosen for maps that are mixed."""
     if alpha != "choose" and not 0 <= alpha <= 1:
         raise UserError(f"--alpha {alpha:g}: give a number in 0..1, or choose")
+    if alpha == "choose" and mixing is None:
+        raise UserError("--alpha choose: it weighs mixed maps; ask for them by --object-guidance")
+    if alpha != "choose" and validation is not None:
+        raise UserError(f"--validation {validation}: it is for --alpha choose; add that, or leave it out")

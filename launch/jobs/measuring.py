@@ -22,7 +22,7 @@ from cacl.resumable import UNIT
 from cacl.runs.directory import Run
 from cacl.types import Batch
 from cacl.world import World
-from launch.jobs.recipe import Recipe
+from launch.jobs.recipe import DataOptions, Recipe
 from shards.decoders import DecoderOptions
 from shards.decoders.augmentation import Augmentation
 from shards.loader import evaluation_batches
@@ -106,14 +106,18 @@ def open_test(
 
     Raises UserError if one cannot be had.
     """
-    file = Run(run).recipe_file
-    options = parse(Recipe, Run(run).recipe(), str(file)).data
+    options = data_options(run)
     location = data or options.test
     if location is None:
-        raise UserError(f"{file}: data.test names no test clips; give them with --data")
+        raise UserError(f"{Run(run).recipe_file}: data.test names no test clips; give them with --data")
     measured_by = get_protocol(protocol or options.protocol).alter(upsampling, without_quirks)
     clips = AnnotatedClips(open_store(location), options.decoder, options.workers, options.augmentation)
     return clips, measured_by
+
+
+def data_options(run: str | Path) -> DataOptions:
+    """Return what a run's recipe says of its data."""
+    return parse(Recipe, Run(run).recipe(), str(Run(run).recipe_file)).data
 
 
 def read_ids(path: str) -> list[str]:
@@ -128,15 +132,11 @@ def read_ids(path: str) -> list[str]:
 
 
 def restrict_systems(
-    systems: Mapping[str, ClipResults], ids: Sequence[str] | None, store: Store, reserved: Collection[int]
+    systems: Mapping[str, ClipResults], ids: Sequence[str] | None, store: Store
 ) -> tuple[dict[str, ClipResults], list[Any]]:
-    """Return the rows that count, and which clips of the set have none: ids of the list, or indices.
-
-    `reserved` clips were left out on purpose, and are not missing.
-    """
+    """Return the rows that count, and which clips of the set have none: ids of the list, or indices."""
     if ids is None:
-        known = {*systems["model"].index.tolist(), *reserved}
-        return dict(systems), sorted(set(range(store.manifest.ids)) - known)
+        return dict(systems), sorted(set(range(store.manifest.ids)) - set(systems["model"].index.tolist()))
     _, missing = systems["model"].restrict(ids)
     if len(missing) == len(ids):
         raise UserError(f"none of the {len(ids)} listed ids, such as {ids[:1]}, is in the test set")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from cacl.errors import UserError
 from shards import pack as packing
+from shards.cut import SHARE, Cut
 from shards.manifest import NAME, Manifest
-from shards.plan import make_plan
+from shards.plan import PackPlan, make_plan
 from shards.sources.base import Source
 
 
@@ -29,11 +30,49 @@ def pack(
     the folder holds other clips, or more than `max_rejected` (0..1) of all clips are rejected.
     """
     with _failures_of(out):
-        plan = make_plan(source, shard_size)
-        if is_packed(out):
-            return packing.check_packed(plan, out)
-        packing.pack(plan, out, workers=workers, part=part, max_rejected=max_rejected)
-        return packing.merge(plan.head, out, max_rejected) if part[1] == 1 else None
+        return _pack(make_plan(source, shard_size), out, workers, part, max_rejected)
+
+
+def pack_both(
+    source: Source,
+    out: Path,
+    validation: Path,
+    *,
+    share: float = SHARE,
+    seed: int = 0,
+    workers: int = 1,
+    shard_size: int | None = None,
+    part: tuple[int, int] = (1, 1),
+    max_rejected: float = 0.05,
+) -> dict[Path, Manifest | None]:
+    """Cut the source in two: pack a validation split into the folder `validation`, the rest into `out`.
+
+    `share` (0..1) of the groups, such as whole films, goes to validation, by the hashes of their names and
+    `seed` (see `shards.cut`). Each folder is packed as `pack` does it, and has limits and rejected clips of
+    its own; returns what `pack` returns of each. Raises UserError as it does, if both folders are one, or if
+    a side has no clip.
+    """
+    if validation.resolve() == out.resolve():
+        raise UserError(f"--validation {validation}: is the folder of --out; give another one")
+    with _failures_of(out):
+        plans = {
+            out: make_plan(source, shard_size, Cut("train", share, seed)),
+            validation: make_plan(source, shard_size, Cut("validation", share, seed)),
+        }
+    found = {}
+    for folder, plan in plans.items():
+        with _failures_of(folder):
+            found[folder] = _pack(plan, folder, workers, part, max_rejected)
+    return found
+
+
+def _pack(
+    plan: PackPlan, out: Path, workers: int, part: tuple[int, int], max_rejected: float
+) -> Manifest | None:
+    if is_packed(out):
+        return packing.check_packed(plan, out)
+    packing.pack(plan, out, workers=workers, part=part, max_rejected=max_rejected)
+    return packing.merge(plan.head, out, max_rejected) if part[1] == 1 else None
 
 
 def merge(out: Path, *, max_rejected: float | None = None) -> Manifest:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from cacl.errors import UserError
 from cacl.files import write_text
-from shards.audit import Leak, find_leak, read_ids, validation_split
+from shards.audit import Leak, find_leak, read_ids
+from shards.cut import SHARE, Cut, youtube_video
 from shards.manifest import Manifest
 from shards.pack import REJECTED
-from shards.sources.vggsound import read_table
 from shards.store import open_store
 from shards.verify import verify
 
@@ -56,7 +56,7 @@ class Audit:
     leaks: list[tuple[Path, int, Leak]]
     """A test list, how many clips it has, and what it shares."""
     clean: list[str]
-    """Ids that stand in no test list."""
+    """Ids that stand in no test list, sorted."""
     validation: list[str]
     """Those of them that are chosen for validation."""
     train: list[str]
@@ -67,31 +67,28 @@ def audit(
     training: Path,
     against: Sequence[Path] = (),
     *,
-    classes: Path | None = None,
-    share: float = 0.02,
+    share: float = SHARE,
     clean_file: Path | None = None,
     validation_file: Path | None = None,
 ) -> Audit:
     """Find the training clips that stand in test lists, and choose validation clips among the others.
 
     A set is a folder of shards, a list of ids or vggss.json. If `validation_file` is given, `share` (0..1) of
-    each class goes there; `classes` is vggsound.csv, for the classes of a list of ids. The other clean ids go
-    to `clean_file`.
+    the clean videos goes there: those that packing the clean ids with that share would keep for validation.
+    The other clean ids go to `clean_file`.
     """
     if not 0 < share < 1:
         raise UserError(f"--share: {share} does not lie between 0 and 1")
     ids = read_ids(training)
-    if classes:
-        ids |= {row.id: row.label for row in read_table(classes) if row.id in ids}
     leaks = []
     for path in against:
         tested = read_ids(path)
         leaks.append((path, len(tested), find_leak(ids, tested)))
     leaked = {id for _, _, leak in leaks for id in (*leak.same_clip, *leak.same_video)}
-    clean = {id: name for id, name in ids.items() if id not in leaked}
-    validation = validation_split(clean, share) if validation_file else []
-    train = sorted(clean.keys() - set(validation))
+    clean, cut = sorted(ids - leaked), Cut("validation", share)
+    validation = [id for id in clean if cut.keeps(youtube_video(id) or id)] if validation_file else []
+    train = sorted(set(clean) - set(validation))
     for file, lines in ((validation_file, validation), (clean_file, train)):
         if file:
             write_text(file, "".join(f"{id}\n" for id in lines))
-    return Audit(len(ids), leaks, list(clean), validation, train)
+    return Audit(len(ids), leaks, clean, validation, train)

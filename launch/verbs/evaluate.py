@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from cacl.errors import UserError
@@ -84,8 +84,8 @@ def _add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation",
         metavar="DIR",
-        help="packed annotated clips on which alpha is chosen (default: every tenth test clip, which is then "
-        "left out of all numbers)",
+        help="packed clips with boxes on which alpha is chosen, never test clips (default: the recipe's "
+        "data.validation)",
     )
 
 
@@ -162,12 +162,19 @@ def table(record: Mapping[str, Any]) -> str:
 def heading(record: Mapping[str, Any]) -> str:
     """Return protocol, its version and options, N, the share of the set and the missing clips as one line."""
     options = "".join(f", {name} {value}" for name, value in record["options"].items())
-    missing = [str(clip) for clip in record["missing"]]
-    absent = f"; missing: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}" if missing else ""
     return (
         f"{record['protocol']} version {record['protocol_version']}{options}: {record['n']} clips, "
-        f"{100 * record['share_of_set']:.1f} % of the set{absent}"
+        f"{100 * record['share_of_set']:.1f} % of the set{absent(record['missing'])}"
     )
+
+
+def absent(missing: Sequence[int | str], most: int = 5) -> str:
+    """Return how many clips are missing and which, by id or index, as the end of a line; "" if none is."""
+    if not missing:
+        return ""
+    named = ", ".join(map(str, missing[:most])) + (" …" if len(missing) > most else "")
+    kind = "" if isinstance(missing[0], str) else "index " if len(missing) == 1 else "indices "
+    return f"; {len(missing)} missing ({kind}{named})"
 
 
 def _cell(value: float | None) -> str:

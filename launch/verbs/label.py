@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classifier",
         metavar="NAME",
         default="efficientnet-lite0",
-        help="efficientnet-lite0 (default, needs no file), resnet18, alexnet, squeezenet1_1, or timm:NAME",
+        help="efficientnet-lite0 (default, needs no file), resnet18, alexnet, "
+        "squeezenet1_0, squeezenet1_1, or timm:NAME",
     )
     parser.add_argument(
         "--weights", metavar="FILE", help="the classifier's weights, where no package brings them"

@@ -1,7 +1,7 @@
 """Write the clips of a source into WebDataset shards with a manifest.
 
     cacl pack stamps --out data/stamps/train
-    cacl pack prepared --root DIR --out data/mine
+    cacl pack videos --root films --out data/mine --validation data/mine-validation
     cacl pack merge --out DIR      # after parts (--part 3/16) were packed on several machines
 
 What was begun goes on, and what is packed already is checked.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.verbs.arguments import count_cores, positive
 from shards.clip import Storage
+from shards.cut import SHARE
 from shards.sources import SOURCES, source_class
 from shards.sources.base import Source
 
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help="pack the K-th of N parts only, then merge",
         )
         _add_max_rejected(one, 0.05, "%(default)s")
+        _add_validation(one)
     merge = sources.add_parser("merge", help="finish a folder whose parts are all packed", allow_abbrev=False)
     merge.add_argument("--out", type=Path, required=True, help="folder of the shards")
     _add_max_rejected(merge, None, "that of the parts")
@@ -57,25 +59,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Pack or merge, and say what is there."""
-    from launch.jobs.pack import merge, pack
+    from launch.jobs.pack import merge, pack, pack_both
 
     out, limit = arguments.out, arguments.max_rejected
     if arguments.source == "merge":
         show(out, merge(out, max_rejected=limit))
         return 0
-    manifest = pack(
-        build_source(arguments),
-        out,
-        workers=arguments.workers,
-        shard_size=arguments.shard_size,
-        part=arguments.part,
-        max_rejected=limit,
-    )
-    if manifest is not None:
-        show(out, manifest)
+    how = {name: getattr(arguments, name) for name in ("workers", "shard_size", "part", "max_rejected")}
+    source, validation = build_source(arguments), arguments.validation
+    if validation is None:
+        packed = {out: pack(source, out, **how)}
     else:
-        turn, parts = arguments.part
-        print(f"part {turn} of {parts} is packed; after the last one: cacl pack merge --out {out}")
+        cut = {"share": arguments.validation_share, "seed": arguments.validation_seed}
+        packed = pack_both(source, out, validation, **cut, **how)
+    turn, parts = arguments.part
+    for folder, manifest in packed.items():
+        if manifest is not None:
+            show(folder, manifest)
+        else:
+            print(f"part {turn} of {parts} is packed; after the last one: cacl pack merge --out {folder}")
     return 0
 
 
@@ -137,6 +139,25 @@ def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
 def _add_max_rejected(parser: argparse.ArgumentParser, default: float | None, shown: str) -> None:
     help_text = f"share of rejected clips, 0..1, over which the run ends with an error (default: {shown})"
     parser.add_argument("--max-rejected", type=_parse_share, default=default, help=help_text)
+
+
+def _add_validation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR",
+        help="cut a validation split out of the clips and pack it here; films are not divided",
+    )
+    parser.add_argument(
+        "--validation-share",
+        type=_parse_share,
+        default=SHARE,
+        metavar="SHARE",
+        help="about how much of the clips, 0..1, goes there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--validation-seed", type=int, default=0, metavar="SEED", help="for another cut (default: 0)"
+    )
 
 
 def _parse_share(text: str) -> float:

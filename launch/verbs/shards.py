@@ -3,7 +3,7 @@
     cacl shards info data/vggsound
     cacl shards verify data/vggsound
     cacl shards audit data/vggsound --against vggss_test.csv flickr_test.csv --clean clean.txt
-    cacl shards audit vggss_144k.txt --against vggss.json --classes vggsound.csv --validation validation.txt
+    cacl shards audit vggss_144k.txt --against vggss.json --clean clean.txt
 
 An audit finds training clips that stand in test lists.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cacl.errors import UserError
 from launch.verbs.arguments import count_cores, positive
+from shards.cut import SHARE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     audit.add_argument("--clean", type=Path, help="write the ids that stand in none, for cacl pack --list")
     audit.add_argument("--validation", type=Path, help="write a validation split of the clean ids")
-    audit.add_argument("--share", type=float, default=0.02, help="of each class (default: %(default)s)")
-    audit.add_argument("--classes", type=Path, help="vggsound.csv, for the classes of a list of ids")
+    audit.add_argument(
+        "--share", type=float, default=SHARE, help="of the videos, for --validation (default: %(default)s)"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -83,7 +85,6 @@ def audit(arguments: argparse.Namespace) -> None:
     found = audit(
         arguments.training,
         arguments.against,
-        classes=arguments.classes,
         share=arguments.share,
         clean_file=arguments.clean,
         validation_file=arguments.validation,

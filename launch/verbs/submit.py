@@ -2,7 +2,7 @@
 
     cacl submit train slavc-class-aware --nodes 4 --time 8:00:00 --dry-run
     cacl submit chain slavc-class-aware --nodes 4 --time 8:00:00 --parts 16 \\
-        --pack "vggsound --root VIDEOS --out data/vggsound/train" \\
+        --pack "vggsound --root VIDEOS --out data/vggsound/train --validation data/vggsound/validation" \\
         --pack "vggss --root VIDEOS --out data/vgg-ss"
     cacl submit sweep slavc-class-aware --space temperature --nodes 2 --time 24:00:00
     cacl submit status
@@ -113,6 +113,7 @@ def plan_chain(arguments: argparse.Namespace, machines: Machines, ranks: int) ->
         machines,
         [parse_packing(text) for text in arguments.pack],
         data=recipe.data.train,
+        validation=recipe.data.validation,
         labels=recipe.data.labels,
         label_options=shlex.split(arguments.label),
         parts=arguments.parts,
@@ -142,11 +143,12 @@ def parse_packing(text: str) -> Packing:
 
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--out")
+    parser.add_argument("--validation")
     words = shlex.split(text)
-    out = parser.parse_known_args(words)[0].out
-    if not words or words[0].startswith("-") or not out:
+    folders = parser.parse_known_args(words)[0]
+    if not words or words[0].startswith("-") or not folders.out:
         raise UserError(f"--pack {text!r}: write SOURCE and its options as for `cacl pack`, with --out")
-    return Packing(words, out)
+    return Packing(words, folders.out, folders.validation)
 
 
 def show(rows: list[list[str]]) -> str:

@@ -35,6 +35,13 @@ class Source(ABC):
         Raises OSError when the storage fails, which is not the clip's fault.
         """
 
+    def group(self, id: str) -> str:
+        """Return what a clip shares with those that must stay on its side of a cut, such as its film.
+
+        The id itself where nothing of the kind is known.
+        """
+        return id
+
     def parameters(self) -> dict[str, Any]:
         """Return what decides over the content beside the files, as plain values without paths."""
         plain = {}

@@ -47,6 +47,10 @@ class Extended(SceneOptions):
             id for number, own in enumerate(self.scenes.ids()) for id in (own, f"{own}-{kinds[number % 2]}")
         ]
 
+    def group(self, id: str) -> str:
+        """Return the scene, whose frame stands there twice."""
+        return "-".join(id.split("-")[:2])
+
     def parameters(self) -> dict[str, Any]:
         """Return those of the scenes, which have the same options."""
         return self.scenes.parameters()

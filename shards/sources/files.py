@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from cacl.errors import UserError
 from shards.clip import STORAGE, Clip, Rejection, Storage
+from shards.cut import youtube_video
 from shards.sources import media
 from shards.sources.base import Source
 from shards.sources.lists import Pick, read_list
@@ -42,6 +43,15 @@ class FileSource(Source):
     def annotation(self, pick: Pick) -> dict[str, Any]:
         """Return what is known of a clip. Raises media.BrokenMedia when that is unusable."""
         return {}
+
+    def film(self, name: str) -> str:
+        """Return the file that the clip `name` is a part of."""
+        return name
+
+    def group(self, id: str) -> str:
+        """Return the film that the clip's frame is of: the YouTube video where a name says which."""
+        film = self.film(_picks(self)[id][0].video)
+        return youtube_video(film) or film
 
     def ids(self) -> list[str]:
         """Return the listed ids, or all. Raises UserError when there is no root, no id or one of no text."""

@@ -41,6 +41,11 @@ class Videos(FileSource):
             return [_stem(self.root, path) for path in video_files(self.root)]
         return [part.id for part in _parts(self.csv)]
 
+    def film(self, name: str) -> str:
+        """Return the video of which the CSV makes this clip."""
+        found = _parts_by_id(self.csv).get(name) if self.csv else None
+        return found[0].video if found else name
+
     def annotation(self, pick: Pick) -> dict[str, Any]:
         """Return the CSV's label."""
         part = self._part(pick.video)

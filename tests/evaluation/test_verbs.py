@@ -40,9 +40,12 @@ from launch.main import main
 from launch.verbs import evaluate as verb
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches
+from shards.plan import make_plan
 from shards.store import open_store
 from tests.helpers.ranks import run_ranks
 from tests.helpers.text import match_in
+from tests.shards.classed import Classed, packed_here
+from tests.shards.tiny import notes_of
 
 CLIPS = 10
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -303,6 +306,21 @@ def test_a_list_of_ids_names_what_is_missing(evaluated, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ([], ""),
+        ([27], "; 1 missing (index 27)"),
+        ([3, 4], "; 2 missing (indices 3, 4)"),
+        (list(range(7)), "; 7 missing (indices 0, 1, 2, 3, 4 …)"),
+        (["a", "b"], "; 2 missing (a, b)"),
+    ],
+)
+def test_how_many_clips_are_missing_is_not_taken_for_which(missing, said):
+    """Promise 13."""
+    assert verb.absent(missing) == said
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--protocol", "nonsense"], "there is no protocol 'nonsense'; choose one of stamps"),
@@ -313,6 +331,12 @@ def test_a_list_of_ids_names_what_is_missing(evaluated, tmp_path):
             ["--object-guidance", "min-max", "--alpha", "choose", "--validation", "{test}"],
             "holds the test clips",
         ),
+        (
+            ["--object-guidance", "min-max", "--alpha", "choose"],
+            "has no data.validation to choose on; name annotated clips by --validation DIR, or give alpha a",
+        ),
+        (["--alpha", "choose"], "ask for them by --object-guidance"),
+        (["--object-guidance", "min-max", "--validation", "{test}"], "it is for --alpha choose"),
         (["--without-quirks", "thinned-ap"], "protocol stamps: has no quirk 'thinned-ap'"),
         (
             ["--protocol", "slavc-compat", "--without-quirks", "x"],
@@ -382,47 +406,86 @@ def test_more_clips_than_the_official_set_are_refused():
         check_size(replace(PROTOCOLS["vggss"], official_clips=3), 4)
 
 
-def test_alpha_is_chosen_on_other_clips_or_on_a_reserved_tenth(evaluated, tmp_path):
-    """Promises 11 and 13: the clips of the choice are declared, and no part of any number."""
-    validation = tmp_path / "validation"
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Six annotated clips that are not tested."""
+    folder = tmp_path_factory.mktemp("others") / "validation"
     words = ["--split", "test", "--seed", "1", "--clips", "6", "--frame-side", "64", "--workers", "1"]
-    assert main(["pack", "generated", "--out", str(validation), *words]) == 0
-    guidance = {}
-    for name, more in {"reserved": [], "other": ["--validation", str(validation)]}.items():
-        copy = tmp_path / name
-        shutil.copytree(evaluated, copy)
-        words = ["--run", str(copy), "--object-guidance", "fixed-range", "--alpha", "choose"]
-        assert main(["evaluate", *words, *more]) == 0
-        record = json.loads((copy / "metrics.json").read_text())
-        guidance[name] = record["object_guidance"] | {"n": record["n"], "missing": record["missing"]}
-    assert guidance["reserved"]["reserved"] == [0]
-    assert (guidance["reserved"]["n"], guidance["reserved"]["missing"]) == (CLIPS - 1, [])
-    assert (guidance["other"]["n"], guidance["other"]["chosen_on"]) == (CLIPS, 6)
-    assert 0 <= guidance["other"]["alpha"] <= 1
+    assert main(["pack", "generated", "--out", str(folder), *words]) == 0
+    return folder
 
 
-def test_alpha_is_chosen_by_the_number_that_ranks_clips_best(evaluated, tmp_path):
-    """On the reserved clip, against scikit-learn's average precision of every mixture."""
-    clips, protocol = open_test(evaluated)
-    work = Measurement(clips, tmp_path / "parts", {}, World())
+@pytest.mark.parametrize("named", ["by the option", "by the recipe"])
+def test_alpha_is_chosen_on_validation_clips_and_all_test_clips_count(evaluated, others, tmp_path, named):
+    """Promises 11 and 13: the record says on which clips, and none of them is a test clip."""
+    copy = tmp_path / "run"
+    shutil.copytree(evaluated, copy)
+    words = ["--run", str(copy), "--object-guidance", "fixed-range", "--alpha", "choose"]
+    if named == "by the option":
+        words += ["--validation", str(others)]
+    else:
+        write_validation(copy, str(others))
+    assert main(["evaluate", *words]) == 0
+    record = json.loads((copy / "metrics.json").read_text())
+    said, fingerprint = record["object_guidance"], open_store(others).fingerprint
+    assert (said["chosen_on"], said["validation"]) == (6, fingerprint)
+    assert said["alpha"] in {k / 10 for k in range(11)}
+    assert (record["n"], record["missing"]) == (CLIPS, [])
+    assert record["name"] == f"stamps,guidance=fixed-range,alpha=choose,validation={fingerprint[:8]}"
+
+
+def write_validation(run, location):
+    """Let a run's recipe name a validation split."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["data"]["validation"] = location
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+
+
+def test_alpha_stays_what_it_is_where_the_recipe_names_validation_clips(evaluated, others, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(evaluated, copy)
+    write_validation(copy, str(others))
+    assert main(["evaluate", "--run", str(copy), "--object-guidance", "fixed-range"]) == 0
+    record = json.loads((copy / "metrics.json").read_text())
+    assert record["object_guidance"]["alpha"] == 0.4 and "chosen_on" not in record["object_guidance"]
+
+
+def test_validation_clips_without_boxes_choose_no_alpha(evaluated, tmp_path, capsys):
+    """As those of VGG-Sound are; the sentence says which clip, and what else can be done."""
+    bare = tmp_path / "bare"
+    packed_here(make_plan(Classed(classes=("a", "b")), 2), bare)
+    words = ["--object-guidance", "min-max", "--alpha", "choose", "--validation", str(bare)]
+    assert main(["evaluate", "--run", str(evaluated), *words]) == 2
+    said = capsys.readouterr().err
+    assert f"{bare}/shard-000000.tar: 000000000 has no boxes to choose by" in said and "--alpha 0.4" in said
+
+
+def test_alpha_is_chosen_by_the_number_that_ranks_clips_best(evaluated, others, tmp_path):
+    """On the validation clips, against scikit-learn's average precision of every mixture."""
+    tested, protocol = open_test(evaluated)
+    work = Measurement(tested, tmp_path / "parts", {}, World())
     audio, objects = torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(27))
 
     def constant(one):
         return lambda images, waveforms: one.expand(len(images), 7, 7)
 
-    guidance = Guidance("min-max", alpha="choose")
-    _, indices, said = mix_objects(guidance, work, constant(audio), constant(objects), protocol)
-    (batch,) = join_labels(evaluated)
-    mask = protocol.truth(batch.annotations[0], protocol.size)["mask"].flatten().numpy()
-    scaled = [protocol.score_maps(one)[0] for one in (audio, objects)]
-    scaled = [(one - one.min()) / (one.max() - one.min()) for one in scaled]
-    quality = {}
-    for alpha in np.arange(11) / 10:
-        mixture = alpha * scaled[0] + (1 - alpha) * scaled[1]
-        quality[alpha] = average_precision_score(mask, mixture.flatten().numpy())
-    assert said["alpha"] == max(quality, key=quality.__getitem__)
+    def best_on(clips):
+        """The alpha whose mixtures have the highest mean over clips."""
+        (batch,) = clips.batches(clips.store.indices, CLIPS)
+        masks = [protocol.truth(note, protocol.size)["mask"].flatten().numpy() for note in notes_of(batch)]
+        scaled = [protocol.score_maps(one)[0] for one in (audio, objects)]
+        scaled = [(one - one.min()) / (one.max() - one.min()) for one in scaled]
+        quality = {}
+        for alpha in np.arange(11) / 10:
+            mixture = (alpha * scaled[0] + (1 - alpha) * scaled[1]).flatten().numpy()
+            quality[alpha] = np.mean([average_precision_score(mask, mixture) for mask in masks])
+        return max(quality, key=quality.__getitem__)
+
+    validation = tested.at(str(others))
+    guidance = Guidance("min-max", alpha="choose", validation=validation)
+    _, said = mix_objects(guidance, work, constant(audio), constant(objects), protocol)
+    assert said["alpha"] == best_on(validation) != best_on(tested)
     assert 0 < said["alpha"] < 1, "the case tells a mixture from either map alone"
-    assert said["reserved"] == [0] and indices.tolist() == list(range(1, CLIPS))
 
 
 def test_a_run_without_checkpoint_or_evaluation_says_what_to_do(tmp_path, capsys):

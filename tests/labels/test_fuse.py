@@ -159,7 +159,29 @@ def test_voting_is_what_a_loop_over_neighbors_counts():
         best = max(votes.values())
         expected = max(votes, key=lambda name: votes[name]) if best > 0 else label[i]
         assert found.label[i] == expected
-        assert found.share[i] == pytest.approx(best / sum(votes.values()) if best > 0 else 0.0, rel=1e-5)
+        total = sum(votes.values()) if best > 0 else 1.0
+        assert found.share[i] == pytest.approx(best / total, rel=1e-5)
+        assert found.own[i] == pytest.approx(votes.get(label[i], 0.0) / total, rel=1e-5)
+
+
+def test_a_relabeled_clips_confidence_is_the_share_of_the_vote_for_the_label_that_it_has():
+    """Three neighbors alike, of labels 1, 2 and 3: whoever keeps a label that few share is not sure of it."""
+    vectors = np.ones((4, 2))
+    label, confidence = np.array([1, 1, 2, 3]), np.ones(4, np.float32)
+    after, found = relabel(vectors, label, confidence, neighbors=3, majority=0.7)
+    np.testing.assert_array_equal(after, label)
+    np.testing.assert_allclose(found, [1 / 3, 1 / 3, 0, 0], rtol=1e-6)
+    after, found = relabel(vectors, label, confidence, neighbors=3, majority=0.6)
+    np.testing.assert_array_equal(after, [1, 1, 1, 1])
+    np.testing.assert_allclose(found, [1 / 3, 1 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+
+
+def test_a_clip_that_nobody_votes_for_is_not_sure_of_its_label():
+    """Neighbors without a label have no voice, and a clip without one gets none by staying without."""
+    label = np.array([4, -1, -1])
+    after, found = relabel(np.ones((3, 2)), label, np.ones(3, np.float32), neighbors=2, majority=1.0)
+    np.testing.assert_array_equal(after, label)
+    np.testing.assert_array_equal(found, [0, 0, 0])
 
 
 def test_relabelling_repairs_wrong_labels():

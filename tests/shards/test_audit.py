@@ -7,22 +7,21 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from launch.main import main
 from shards import manifest as manifests
-from shards.audit import find_leak, read_ids, validation_split, video
+from shards.audit import find_leak, read_ids
 from shards.clip import Clip, encode_mask, encode_wav, members
+from shards.cut import Cut, youtube_video
 from shards.manifest import Shard
 from shards.pack import merge, pack
 from shards.plan import make_plan
 from shards.sources.generated import Generated
+from shards.sources.vggsound import VggSound
 from shards.store import LocalFiles, Store, write_index
 from shards.verify import ShardVerifier, verify
 from shards.writer import TarWriter
@@ -186,7 +185,7 @@ def test_a_clean_list_and_its_validation_split_share_nothing_with_the_test(
     sets = [set(read_ids(path)) for path in (clean, validation, test)]
     assert not sets[0] & sets[1] and not sets[0] & sets[2] and not sets[1] & sets[2]
     assert len(sets[0] | sets[1]) == 10_000 - 238 - 2  # 2: other parts of tested videos
-    assert not {video(id) for id in sets[0] | sets[1]} & {video(id) for id in sets[2]}
+    assert not {youtube_video(id) for id in sets[0] | sets[1]} & {youtube_video(id) for id in sets[2]}
 
 
 def test_packed_shards_can_be_audited(once: Path) -> None:
@@ -207,7 +206,7 @@ def test_a_leak_is_the_same_clip_or_another_part_of_the_same_video() -> None:
 
 def test_a_clean_list_shares_no_frame_no_sound_and_no_video_with_a_list_of_pairs(tmp_path: Path) -> None:
     """The Extended lists pair a frame with another clip's sound: neither may have been trained on."""
-    names = [f"{letter * 11}_{start:06d}" for letter in "abcdef" for start in (0, 10)]
+    names = [f"{letter * 11}_{start:06d}" for letter in "abcdefghijkl" for start in (0, 10)]
     training, test, clean = tmp_path / "training.txt", tmp_path / "test.csv", tmp_path / "clean.txt"
     validation = tmp_path / "validation.txt"
     training.write_text("\n".join(names))
@@ -216,33 +215,16 @@ def test_a_clean_list_shares_no_frame_no_sound_and_no_video_with_a_list_of_pairs
     assert main(["shards", "audit", *map(str, [training, *words])]) == 0
     kept, chosen = clean.read_text().split(), validation.read_text().split()
     assert sorted(kept + chosen) == names[4:], "a and b are gone, both parts of each"
-    assert len(chosen) == 2 and not set(kept) & set(chosen)
+    assert chosen and kept and not set(kept) & set(chosen)
+    assert not {youtube_video(id) for id in kept} & {youtube_video(id) for id in chosen}
 
 
-ids = st.dictionaries(
-    st.text("abcdef", min_size=3, max_size=6), st.sampled_from(["dog", "cat", "owl"]), max_size=60
-)
-
-
-@given(ids, st.floats(0.05, 0.9))
-def test_the_validation_split_is_stratified(classes: dict[str, str], share: float) -> None:
-    chosen = validation_split(classes, share)
-    found = Counter(classes[id] for id in chosen)
-    assert all(found[name] == round(share * count) for name, count in Counter(classes.values()).items())
-    assert len(chosen) == len(set(chosen))
-
-
-@given(ids, ids, st.randoms())
-def test_the_validation_split_is_stable(classes: dict[str, str], more: dict[str, str], random) -> None:
-    before = set(validation_split(classes, 0.3))
-    shuffled = list(classes.items())
-    random.shuffle(shuffled)
-    assert set(validation_split(dict(shuffled), 0.3)) == before
-    # A class that comes changes no other; within a class no more clips move than come.
-    extra = {id: name for id, name in more.items() if id not in classes}
-    after = set(validation_split({**classes, **extra}, 0.3))
-    touched = set(extra.values())
-    assert {id for id in before if classes[id] not in touched} == {
-        id for id in after if id in classes and classes[id] not in touched
-    }
-    assert len(before - after) <= len(extra)
+def test_the_validation_list_is_the_split_that_packing_would_cut(tmp_path: Path) -> None:
+    """One rule, wherever it is asked: a list of the audit, and `cacl pack vggsound --list ... --validation`."""
+    names = [f"{letter * 11}_{start:06d}" for letter in "abcdefghijklmnop" for start in (0, 10)]
+    (tmp_path / "all.txt").write_text("\n".join(names))
+    words = ["--validation", str(tmp_path / "split.txt"), "--share", "0.3"]
+    assert main(["shards", "audit", str(tmp_path / "all.txt"), *words]) == 0
+    source = VggSound(root=tmp_path, lists=(tmp_path / "all.txt",))
+    plan = make_plan(source, cut=Cut("validation", 0.3))
+    assert (tmp_path / "split.txt").read_text().split() == plan.ids
