@@ -27,6 +27,8 @@ STRONG, WEAK = "efficientnet-lite0", "weak"
 WEAK_SIDE = 48
 """Pixels that the weak classifier sees of a frame's side: the strong network, blinded."""
 NEIGHBORS = 20
+VALIDATION_CLIPS, VALIDATION_SEED = 240, 1
+"""Of what `cacl train miniature` validates on; the studies train on draw 0 and test on draw 2."""
 
 
 def cacl(*words: str) -> None:
@@ -46,11 +48,15 @@ def pack_test(folder: Path, source: str, clips: int, seed: int) -> None:
 
 
 def pack_level(folder: Path, source: str, level: str, clips: int, seed: int) -> Path:
-    """Pack a level's training clips, make every table of the studies, and return the clips' folder."""
+    """Pack a level's clips, make every table of the studies, and return the training clips' folder."""
     data = folder / level / "train"
-    if not (data / "manifest.json").exists():
-        words = ["--level", level, "--clips", str(clips), "--seed", str(seed)]
-        cacl("pack", source, "--out", str(data), *words)
+    for out, size, drawn in (
+        (data, clips, seed),
+        (folder / level / "validation", VALIDATION_CLIPS, VALIDATION_SEED),
+    ):
+        if not (out / "manifest.json").exists():
+            words = ["--level", level, "--clips", str(size), "--seed", str(drawn)]
+            cacl("pack", source, "--out", str(out), *words)
     tables = data / "labels"
     if not (tables / f"{STRONG}.parquet").exists():
         cacl("label", str(data))

@@ -52,6 +52,7 @@ def setting(
     recipe["data"] |= {
         "train": str(train),
         "labels": labels and str(train / "labels" / f"{labels}.parquet"),
+        "validation": None,  # nothing is chosen, and the cached towers see cached clips alone
         "test": str(folder / "test"),
     }
     return Setting(name_of(level, method, labels, tag), recipe, protocols)

@@ -90,13 +90,16 @@ def validation_of(
 ) -> Validation | None:
     """Return what measures retrieval on the validation clips over all ranks; None where there are none.
 
-    It measures the model or its `average`, as the recipe says. Raises UserError where there are fewer clips
-    than ranks.
+    It measures the model or its `average`, as the recipe says. Raises UserError where the clips are not
+    there, or fewer than ranks.
     """
     data = recipe.data
     if data.validation is None:
         return None
-    store = open_store(data.validation)
+    try:
+        store = open_store(data.validation)
+    except UserError as error:
+        raise UserError(f"data.validation: {error}; or train without one: --data.validation null") from error
     labels = data.validation_labels and LabelTable.load(data.validation_labels, fingerprint=store.fingerprint)
     if len(store.indices) < world.size:
         raise UserError(

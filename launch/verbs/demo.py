@@ -19,6 +19,12 @@ from cacl.errors import UserError
 
 RECIPE = "demo"
 RUN = Path("runs/demo")
+SPLITS = {
+    "train": ["--split", "train"],
+    "validation": ["--split", "train", "--seed", "1", "--clips", "240"],
+    "test": ["--split", "test"],
+}
+"""The clips and the options that make them: those of another seed are other clips of the same kind."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +37,11 @@ def main(arguments: argparse.Namespace) -> int:
 
     start = time.monotonic()
     data = pack()
-    labels = f"{data}/train/labels/efficientnet-lite0.parquet"
     step(["label", f"{data}/train"])
-    paths = ["--data.train", f"{data}/train", "--data.labels", labels, "--data.test", f"{data}/test"]
-    overrides = paths if data != "data/stamps" else []
+    paths = {split: f"{data}/{split}" for split in SPLITS}
+    paths["labels"] = f"{data}/train/labels/efficientnet-lite0.parquet"
+    others = [word for key, path in paths.items() for word in (f"--data.{key}", path)]
+    overrides = others if data != "data/stamps" else []
     step(["train", RECIPE, "--nproc-per-node", "2", "--run-dir", str(RUN), "--resume", *overrides])
     if is_evaluated(RUN, f"{data}/test"):
         print(f"\n{RUN}: its newest checkpoint has been evaluated on {data}/test already")
@@ -50,14 +57,12 @@ def main(arguments: argparse.Namespace) -> int:
 def pack() -> str:
     """Pack the stamps, or generated clips where Debian's packages cannot be had; return their folder."""
     unavailable = 3
-    for split in ("train", "test"):
-        code = step(
-            ["pack", "stamps", "--split", split, "--out", f"data/stamps/{split}"], allowed=unavailable
-        )
+    for split, words in SPLITS.items():
+        code = step(["pack", "stamps", *words, "--out", f"data/stamps/{split}"], allowed=unavailable)
         if code == unavailable:
             print("The photographs and recordings cannot be had here; the demo goes on with generated clips.")
-            for part in ("train", "test"):
-                step(["pack", "generated", "--split", part, "--out", f"data/generated/{part}"])
+            for part, words in SPLITS.items():
+                step(["pack", "generated", *words, "--out", f"data/generated/{part}"])
             return "data/generated"
     return "data/stamps"
 

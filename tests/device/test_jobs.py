@@ -16,18 +16,28 @@ from launch.jobs.cluster import cluster
 from launch.jobs.evaluate import evaluate
 from launch.jobs.label import label
 from launch.jobs.measuring import open_test
+from launch.jobs.pack import pack
 from launch.jobs.relabel import relabel
 from launch.jobs.report import examples
 from shards.decoders.torch import TorchDecoder
+from shards.sources.generated import Generated
 from tests.device.crossings import EVALUATION, LABEL_JOB, LABELS, REPORT
 from tests.device.flow import DEVICE, DeviceFlow
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> str:
+    """Clips that are not those of `data`."""
+    folder = tmp_path_factory.mktemp("others")
+    pack(Generated(clips=6, seed=1), folder)
+    return str(folder)
 
 
 @pytest.mark.device
 @pytest.mark.parametrize(
     "protocol", sorted(PROTOCOLS.keys() - CONTROLS.keys())
 )  # generated clips have no silent object
-def test_a_run_is_evaluated_on_the_device(run, data, protocol):
+def test_a_run_is_evaluated_on_the_device(run, data, others, protocol):
     guidance: Mixing | None = "fixed-range" if protocol == "vggss" else None
     with DeviceFlow(EVALUATION):
         record = evaluate(
@@ -36,7 +46,8 @@ def test_a_run_is_evaluated_on_the_device(run, data, protocol):
             data=str(data),
             protocol=protocol,
             object_guidance=guidance,
-            alpha="choose",
+            alpha="choose" if guidance else 0.4,
+            validation=others if guidance else None,
         )
     assert record is not None
 

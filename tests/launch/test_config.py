@@ -202,3 +202,10 @@ def test_config_prints_a_recipe_with_its_base(tmp_path):
     mine = write(tmp_path / "mine.yaml", {"base": "slavc"})
     printed = yaml.safe_load(cacl("config", str(mine)).stdout)
     assert printed == yaml.safe_load(cacl("config", "slavc").stdout) and printed["model"]["heads"] == 2
+
+
+@pytest.mark.parametrize("recipe", sorted(find("demo").parent.glob("*.yaml")))
+def test_every_recipe_that_comes_along_chooses_by_clips_of_their_own(recipe):
+    """Promise 11: neither those that are trained on nor those that are tested on."""
+    data = load_recipe(recipe, []).data
+    assert data.validation is not None and data.validation not in (data.train, data.test)

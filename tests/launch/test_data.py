@@ -216,6 +216,16 @@ def test_fewer_validation_clips_than_ranks_and_labels_of_other_clips_are_refused
             open_data(read, 1) if part == "train" else validation_of(read, engine, World())
 
 
+def test_validation_clips_that_are_not_there_are_named_with_the_way_out(recipe, tmp_path):
+    """A recipe's base may name some that this machine does not have."""
+    read = load_recipe(recipe, ["--data.validation", str(tmp_path / "none")])
+    engine, _ = build(read, World(), None, print, build_model)
+    with pytest.raises(
+        UserError, match=r"^data\.validation: .*none/manifest\.json: .*--data\.validation null"
+    ):
+        validation_of(read, engine, World())
+
+
 def test_labels_identify_the_training_data(store, recipe, tmp_path):
     """Resuming on other labels is refused by what `identity` says of them."""
     before = open_data(load_recipe(recipe, []), 1).identity

@@ -95,6 +95,7 @@ def test_each_link_of_a_chain_has_the_machines_that_it_needs(recipe, capsys) -> 
 
 
 def test_a_sweep_is_one_job_that_is_given_recipe_folder_and_space(recipe, capsys) -> None:
+    Path(recipe).write_text(RECIPE.replace("test: shards/test", "validation: shards/held, test: shards/test"))
     words = ["submit", "sweep", recipe, "--space", "temperature", "--nodes", "2", "--dry-run"]
     assert main([*words, "--out", "runs/swept"]) == 0
     command = capsys.readouterr().out.strip().splitlines()[-1]
@@ -119,6 +120,25 @@ def test_chain_ends_when_a_link_fails(recipe, capsys) -> None:
         assert waits in jobs[key] and "--kill-on-invalid-dep=yes" in jobs[key]
     assert "--array=1-3" in jobs["pack_1"]
     assert jobs["label"].endswith("/label.sbatch shards/train --out table.parquet)")
+
+
+def test_a_chain_that_cuts_a_validation_split_merges_both_sides_before_it_trains(recipe, capsys) -> None:
+    cut = "generated --out shards/train --validation shards/held --validation-share 0.1"
+    words = ["submit", "chain", recipe, "--pack", cut, *PACKS[2:], "--data.validation", "shards/held"]
+    assert main([*words, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()[2:]
+    jobs = {line.split("=", 1)[0]: line for line in lines}
+    assert jobs["pack_1"].endswith(f"/pack.sbatch {cut})")
+    assert jobs["merge_1"].endswith("/merge.sbatch --out shards/train)")
+    assert jobs["merge_1_validation"].endswith("/merge.sbatch --out shards/held)")
+    for key, others in {
+        "merge_1_validation": ["pack_1"],
+        "label": ["merge_1"],
+        "train": ["label", "merge_1_validation"],
+        "evaluate": ["train", "merge_2"],
+    }.items():
+        waits = "--dependency=afterok:" + ":".join(f"${{{other}}}" for other in others)
+        assert f"{waits} " in jobs[key] or f'{waits}"' in jobs[key], jobs[key]
 
 
 def test_a_chain_without_a_label_table_labels_nothing(recipe, capsys) -> None:
@@ -159,6 +179,10 @@ def test_a_chain_without_a_label_table_labels_nothing(recipe, capsys) -> None:
             "none of them has --out shards/train",
         ),
         (["chain", "{recipe}", "--dry-run", *PACKS, "--parts", "0"], "--parts 0: give at least one part"),
+        (
+            ["chain", "{recipe}", "--dry-run", *PACKS, "--data.validation", "held"],
+            "none of them has --validation held, the recipe's data.validation; add it, or train without one",
+        ),
         (["status"], "squeue: not found"),
     ],
 )
