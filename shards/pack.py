@@ -26,7 +26,7 @@ from shards.workers import Done, run_jobs
 from shards.writer import WORK, ShardWriter, read_entry
 
 REJECTED = "rejected.jsonl"
-_LIMIT = "max-rejected.json"
+_LIMIT, _CLIPS = "max-rejected.json", "clips.json"
 
 
 def pack(
@@ -34,11 +34,13 @@ def pack(
 ) -> None:
     """Write the shards of `part` (k of n) that are not there yet. What is finished survives a UserError.
 
-    Ends as soon as more than `max_rejected` (0..1) of all clips are rejected, for then no more can help.
+    Ends as soon as more than `max_rejected` (0..1) of all clips of the source are rejected, for then no more
+    can help.
     """
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
     write_text(work / _LIMIT, json.dumps(max_rejected), work)
+    write_text(work / _CLIPS, json.dumps(plan.clips), work)
     _record_plan(plan, work)
     turn, parts = part
     with _alone(work / f"part-{turn}-of-{parts}.lock"):
@@ -56,7 +58,7 @@ def pack(
             for event in run_jobs(ShardWriter(plan, out), missing, workers):
                 if isinstance(event, Done):
                     rejected += event.result
-                    _refuse_rejected(rejected, len(plan.ids), out, max_rejected)
+                    _refuse_rejected(rejected, plan.clips, out, max_rejected)
                 elif event.index not in seen:
                     seen.add(event.index)
                     bar.update()
@@ -65,8 +67,8 @@ def pack(
 def merge(plan: Manifest, out: Path, max_rejected: float | None = None) -> Manifest:
     """Write manifest and rejected list of a folder whose shards are all there; `plan` is its head.
 
-    Raises UserError when shards are missing, or more than `max_rejected` (0..1) of the clips are rejected;
-    None is the limit under which the last part was packed.
+    Raises UserError when shards are missing, or more than `max_rejected` (0..1) of the source's clips are
+    rejected; None is the limit under which the last part was packed.
     """
     limit = json.loads((out / WORK / _LIMIT).read_text()) if max_rejected is None else max_rejected
     count = -(-plan.ids // plan.shard_size)
@@ -79,7 +81,9 @@ def merge(plan: Manifest, out: Path, max_rejected: float | None = None) -> Manif
         )
     complete = [entry for entry in entries if entry is not None]
     rejected = [clip for entry in complete for clip in entry.rejected]
-    _refuse_rejected(rejected, plan.ids, out, limit)
+    recorded = out / WORK / _CLIPS
+    clips = json.loads(recorded.read_text()) if recorded.exists() else plan.ids
+    _refuse_rejected(rejected, clips, out, limit)
     manifest = replace(plan, shards=tuple(entry.shard for entry in complete))
     _write_rejected(rejected, out)
     write_text(out / manifests.NAME, manifest.to_json(), out / WORK)
@@ -92,12 +96,13 @@ def _write_rejected(rejected: list[Rejection], out: Path) -> None:
     write_text(out / REJECTED, "".join(lines), out / WORK)
 
 
-def _refuse_rejected(rejected: list[Rejection], ids: int, out: Path, max_rejected: float) -> None:
-    # Not `max_rejected * ids`: 0.29 * 100 is less than 29, and 29 / 100 is the float that 0.29 means.
-    if len(rejected) / ids > max_rejected:
+def _refuse_rejected(rejected: list[Rejection], clips: int, out: Path, max_rejected: float) -> None:
+    # Not `max_rejected * clips`: 0.29 * 100 is less than 29, and 29 / 100 is the float that 0.29 means.
+    # Of a cut source all clips count: a small side must not end for one that the whole would bear.
+    if len(rejected) / clips > max_rejected:
         _write_rejected(rejected, out)
         raise UserError(
-            f"{out / REJECTED}: {len(rejected)} of {ids} clips are rejected, more than --max-rejected "
+            f"{out / REJECTED}: {len(rejected)} of {clips} clips are rejected, more than --max-rejected "
             f"{max_rejected:g} allows; mend the source, or run again with a higher --max-rejected"
         )
 

@@ -23,6 +23,8 @@ class PackPlan:
     ids: list[str]
     """Sorted; with a cut, those of its side alone."""
     shard_size: int
+    clips: int
+    """How many ids the source has, with a cut those of both sides."""
     cut: Cut | None = None
 
     @property
@@ -62,9 +64,7 @@ def make_plan(source: Source, shard_size: int | None = None, cut: Cut | None = N
         raise UserError(f"{source.name}: there are {len(ids)} clips to pack; 1 to {MOST_IDS} can be packed")
     if any(a >= b for a, b in pairwise(ids)):
         raise RuntimeError(f"{source.name}: its ids are not sorted or not unique")
-    if cut:
-        ids = _side(source, ids, cut)
-    return PackPlan(source, ids, size, cut)
+    return PackPlan(source, _side(source, ids, cut) if cut else ids, size, len(ids), cut)
 
 
 def _side(source: Source, ids: list[str], cut: Cut) -> list[str]:

@@ -48,9 +48,9 @@ def pack_both(
     """Cut the source in two: pack a validation split into the folder `validation`, the rest into `out`.
 
     `share` (0..1) of the groups, such as whole films, goes to validation, by the hashes of their names and
-    `seed` (see `shards.cut`). Each folder is packed as `pack` does it, and has limits and rejected clips of
-    its own; returns what `pack` returns of each. Raises UserError as it does, if both folders are one, or if
-    a side has no clip.
+    `seed` (see `shards.cut`). Each folder is packed as `pack` does it, with rejected clips of its own, of
+    which it may have `max_rejected` (0..1) of all clips of the source; returns what `pack` returns of each.
+    Raises UserError as it does, if both folders are one, or if a side has no clip.
     """
     if validation.resolve() == out.resolve():
         raise UserError(f"--validation {validation}: is the folder of --out; give another one")
