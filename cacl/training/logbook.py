@@ -32,8 +32,14 @@ class Logbook:
                 f"{line['clips_per_second']:.1f} clips/s, waiting for data {line['data_wait_share']:.0%}"
             )
 
+    def write_validation(self, step: int, measured: dict[str, float]) -> None:
+        """Log what was measured on the validation clips after `step`, and show it."""
+        self.write({"step": step, "validation": measured})
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
+        self.say(f"step {step}/{self.last_step} validation: {figures}")
+
     def write(self, line: dict[str, Any]) -> None:
-        """Log a line that is no step, such as a validation."""
+        """Log a line, without showing it."""
         self.run.log(line)
         for sink in self.sinks:
             sink.log(line)

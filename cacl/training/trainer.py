@@ -237,7 +237,7 @@ class Checkpointer:
             measured = training.validate(lambda: self._stop_requested(step))
             stopped = measured is None
         if self.logbook is not None and measured is not None:
-            self.logbook.write({"step": step, "validation": measured})
+            self.logbook.write_validation(step, measured)
         main = engine.world.is_main
         folder = self.writer.begin(step) if main else None
         if engine.has_parts:

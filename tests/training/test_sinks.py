@@ -18,6 +18,7 @@ import torch
 
 from cacl.clock import Clock
 from cacl.runs.directory import Run
+from cacl.training.logbook import Logbook
 from cacl.training.sinks import SINKS
 from tests.training.events import numbers_in
 
@@ -134,3 +135,11 @@ def test_time_within_a_part_of_a_part_is_counted_once():
     assert seconds["data"] >= 0.01 and seconds["loss"] >= 0.02 and seconds["communication"] >= 0.05
     assert sum(seconds.values()) <= elapsed
     assert clock.take()() == {}
+
+
+def test_a_validation_is_logged_and_shown(tmp_path, capsys):
+    logbook = Logbook(Run(tmp_path), (), first_step=0, last_step=8)
+    logbook.write_validation(4, {"recall_at_1": 7 / 30, "clips": 240.0})
+    logbook.close()
+    assert Run(tmp_path).records() == [{"step": 4, "validation": {"recall_at_1": 7 / 30, "clips": 240.0}}]
+    assert capsys.readouterr().err == "step 4/8 validation: recall_at_1 0.2333, clips 240\n"
