@@ -1,10 +1,10 @@
 """Send jobs to a SLURM cluster: one training, the whole chain, a sweep; or look at them.
 
-    cacl submit train slavc-class-aware --nodes 4 --time 8:00:00 --dry-run
-    cacl submit chain slavc-class-aware --nodes 4 --time 8:00:00 --parts 16 \\
+    cacl submit train class-aware --nodes 4 --time 8:00:00 --dry-run
+    cacl submit chain class-aware --nodes 4 --time 8:00:00 --parts 16 \\
         --pack "vggsound --root VIDEOS --out data/vggsound/train --validation data/vggsound/validation" \\
         --pack "vggss --root VIDEOS --out data/vgg-ss"
-    cacl submit sweep slavc-class-aware --space temperature --nodes 2 --time 24:00:00
+    cacl submit sweep class-aware --space temperature --nodes 2 --time 24:00:00
     cacl submit status
 
 The job scripts lie in slurm/, the settings of a site in slurm/site.sh (or the copy that CACL_SITE names).

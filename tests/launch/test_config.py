@@ -132,7 +132,7 @@ def test_recipes_that_come_along_are_found_by_name_from_anywhere(tmp_path, monke
     (tmp_path / "slavc").write_text("data: {train: mine}")
     assert load_recipe("slavc", []).data.train == "mine", "a file of one's own comes first"
     with pytest.raises(
-        UserError, match=r"^slavk: no such file, and the recipes that come with cacl are demo, "
+        UserError, match=r"^slavk: no such file, and the recipes that come with cacl are class-aware, demo, "
     ):
         load_recipe("slavk", [])
 
