@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cacl.loss.precision import Precision, round_to
+from cacl.loss.precision import Precision, nearness, round_to
 
 PRODUCTS = {"float32": "tf32x3", "tf32": "tf32", "bfloat16": "tf32"}
 """How a precision multiplies: float32 as three products of tf32 parts, whose errors are those of float32."""
@@ -27,17 +27,28 @@ def best_pixel(maps: Tensor, audio: Tensor, scores: Tensor, pixel: Tensor, preci
     """Write each pair's largest cosine and its pixel, of equal ones the lowest.
 
     They go to `scores` [b, N] and `pixel` [b, N], of any integers. `maps` [b, P, D], `audio` [N, D] and
-    `scores` are float32.
+    `scores` are float32. Of rounded vectors the pixel is that one of the best two that is better in float32.
     """
     images, pixels, channels = maps.shape
-    maps, audio = (_with_dense_rows(round_to(precision, x)) for x in (maps, audio))
+    sounds = len(audio)
+    rows = [_with_dense_rows(round_to(precision, x)) for x in (maps, audio)]
+    rounds = precision != "float32"
+    second, other = (torch.empty_like(x) if rounds else x for x in (scores, pixel))
     tile = tile_of(pixels, precision)
-    programs = triton.cdiv(images, tile["IMAGES"]) * triton.cdiv(len(audio), tile["SOUNDS"])
+    programs = triton.cdiv(images, tile["IMAGES"]) * triton.cdiv(sounds, tile["SOUNDS"])
     with torch.cuda.device_of(maps):
         score_kernel[(programs,)](
-            maps, audio, scores, pixel, images, len(audio), maps.stride(0), audio.stride(0), pixels, channels,
-            **tile, PRODUCTS=PRODUCTS[precision], GROUP=8, num_warps=8, num_stages=3,
+            *rows, scores, pixel, second, other,
+            images, sounds, rows[0].stride(0), rows[1].stride(0), pixels, channels,
+            **tile, PRODUCTS=PRODUCTS[precision], TWO=rounds, GROUP=8, num_warps=8, num_stages=3,
         )  # fmt: skip
+        if rounds:
+            maps, audio = _with_dense_rows(maps), _with_dense_rows(audio)
+            choice_kernel[(images, triton.cdiv(sounds, 32))](
+                maps, audio, scores, pixel, second, other, nearness(precision, channels),
+                sounds, maps.stride(0), audio.stride(0), channels,
+                SOUNDS=32, CHANNELS=min(64, triton.next_power_of_2(channels)), num_warps=4,
+            )  # fmt: skip
 
 
 def best_pixel_gradients(
@@ -85,13 +96,17 @@ def _with_dense_rows(x: Tensor) -> Tensor:
 
 @triton.jit(do_not_specialize=["images"])
 def score_kernel(
-    maps: tl.tensor, audio: tl.tensor, scores: tl.tensor, pixel: tl.tensor,
+    maps: tl.tensor, audio: tl.tensor,
+    scores: tl.tensor, pixel: tl.tensor, second: tl.tensor, other: tl.tensor,
     images: tl.tensor, sounds: tl.tensor, map_stride: tl.tensor, audio_stride: tl.tensor,
     pixels: tl.constexpr, channels: tl.constexpr,
     SOUNDS: tl.constexpr, IMAGES: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
-    PRODUCTS: tl.constexpr, GROUP: tl.constexpr,
+    PRODUCTS: tl.constexpr, TWO: tl.constexpr, GROUP: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Score a tile of sounds against a few images, PIXELS of each at a time."""
+    """Score a tile of sounds against a few images, PIXELS of each at a time.
+
+    With TWO the second best pixel and its score are written too.
+    """
     tiles_i, tiles_j = tl.cdiv(images, IMAGES), tl.cdiv(sounds, SOUNDS)
     program = tl.program_id(0)
     # programs that run at the same time share rows, which then come from the cache
@@ -103,6 +118,7 @@ def score_kernel(
     audio_rows = audio + tl.minimum(sound, sounds - 1).to(tl.int64)[:, None] * audio_stride
     best = tl.full([SOUNDS, IMAGES], float("-inf"), tl.float32)
     where = tl.zeros([SOUNDS, IMAGES], tl.int32)
+    next_best, next_where = best, where
     for first in range(0, pixels, PIXELS):
         place = tl.minimum(first + column % PIXELS, pixels - 1)  # the last pixel again fills the tile
         map_rows = maps + (image * map_stride + place * channels)[None, :]
@@ -115,14 +131,64 @@ def score_kernel(
         products = tl.where(products == products, products, float("inf"))  # max would pass over NaN
         by_image = tl.reshape(products, [SOUNDS, IMAGES, PIXELS])
         top = tl.max(by_image, 2)
-        index = tl.where(by_image == top[:, :, None], tl.arange(0, PIXELS)[None, None, :], PIXELS)
-        where = tl.where(top > best, tl.minimum(first + tl.min(index, 2), pixels - 1), where)
+        numbers = tl.arange(0, PIXELS)[None, None, :]
+        index = tl.min(tl.where(by_image == top[:, :, None], numbers, PIXELS), 2)
+        if TWO:
+            is_rest = (numbers != index[:, :, None]) & (first + numbers < pixels)
+            rest = tl.where(is_rest, by_image, float("-inf"))
+            runner = tl.max(rest, 2)
+            runner_index = tl.min(tl.where(rest == runner[:, :, None], numbers, PIXELS), 2)
+            runner_where = tl.minimum(first + runner_index, pixels - 1)
+            # the loser of the two best beside the second best of the winner; of equal ones the former
+            is_better = top > best
+            loser, loser_where = tl.minimum(top, best), tl.where(is_better, where, first + index)
+            runner = tl.where(is_better, runner, next_best)
+            runner_where = tl.where(is_better, runner_where, next_where)
+            loser_comes_first = (loser > runner) | ((loser == runner) & (loser_where < runner_where))
+            next_best = tl.maximum(loser, runner)
+            next_where = tl.where(loser_comes_first, loser_where, runner_where)
+        where = tl.where(top > best, tl.minimum(first + index, pixels - 1), where)
         best = tl.maximum(best, top)
     i = (tile_i * IMAGES + tl.arange(0, IMAGES)).to(tl.int64)
     at = i[None, :] * sounds + sound[:, None]
     inside = (i < images)[None, :] & (sound < sounds)[:, None]
     tl.store(scores + at, tl.where(best == float("inf"), float("nan"), best), mask=inside)
     tl.store(pixel + at, where.to(pixel.dtype.element_ty), mask=inside)
+    if TWO:
+        tl.store(second + at, next_best, mask=inside)
+        tl.store(other + at, next_where.to(other.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def choice_kernel(
+    maps: tl.tensor, audio: tl.tensor,
+    scores: tl.tensor, pixel: tl.tensor, second: tl.tensor, other: tl.tensor,
+    near: tl.tensor, sounds: tl.tensor, map_stride: tl.tensor, audio_stride: tl.tensor,
+    channels: tl.constexpr,
+    SOUNDS: tl.constexpr, CHANNELS: tl.constexpr,
+) -> None:  # fmt: skip
+    """Exchange the best two pixels where they are `near` and float32 says so."""
+    image = tl.program_id(0).to(tl.int64)
+    sound = tl.program_id(1) * SOUNDS + tl.arange(0, SOUNDS)
+    at, inside = image * sounds + sound, sound < sounds
+    best = tl.load(scores + at, mask=inside, other=0.0)
+    next_best = tl.load(second + at, mask=inside, other=float("-inf"))
+    is_near = best - next_best < near
+    where = tl.load(pixel + at, mask=inside, other=0).to(tl.int32)
+    next_where = tl.load(other + at, mask=inside, other=0).to(tl.int32)
+    maps += image * map_stride
+    lead = tl.zeros([SOUNDS], tl.float32)
+    end = tl.max(is_near.to(tl.int32), 0) * channels
+    for k in range(0, end, CHANNELS):
+        channel = k + tl.arange(0, CHANNELS)
+        here = is_near[:, None] & (channel < channels)[None, :]
+        mine = tl.load(maps + where[:, None] * channels + channel[None, :], mask=here, other=0.0)
+        others = tl.load(maps + next_where[:, None] * channels + channel[None, :], mask=here, other=0.0)
+        rows = audio + sound.to(tl.int64)[:, None] * audio_stride + channel[None, :]
+        lead += tl.sum((mine - others) * tl.load(rows, mask=here, other=0.0), 1)
+    is_other = is_near & ((lead < 0) | ((lead == 0) & (next_where < where)))
+    tl.store(scores + at, next_best, mask=is_other)
+    tl.store(pixel + at, next_where.to(pixel.dtype.element_ty), mask=is_other)
 
 
 @triton.jit

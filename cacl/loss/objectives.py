@@ -164,14 +164,16 @@ class InfoNCE(PairObjective):
     def terms(
         self, pair: Tensor, relation: Relation, scale: Tensor | float, scalars: Mapping[str, Tensor]
     ) -> Terms:
-        """Return exponential terms: of the positives, and of all candidates."""
+        """Return exponential terms: of the positives, and of the negatives.
+
+        Of all candidates, the positives would be lost by rounding where they outweigh the negatives.
+        """
         logits = pair * scale
-        everything = relation.positive + relation.negative
-        return Terms(exponential=((logits, relation.positive), (logits, everything)))
+        return Terms(exponential=((logits, relation.positive), (logits, relation.negative)))
 
     def finish(self, sums: Sums) -> Tensor:
-        """Return the log-sum-exp of A less that of P [.]."""
-        return sums.log_exponential[:, 1] - sums.log_exponential[:, 0]
+        """Return `log(1 + sum over Q of e^s / sum over P of e^s)` [.]."""
+        return log1p_exp(sums.log_exponential[:, 1] - sums.log_exponential[:, 0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,10 +244,10 @@ class SupCon(PairObjective):
 
     def finish(self, sums: Sums) -> Tensor:
         """Return the log-sum-exp of A less the mean (or log-mean-exp) of P [.]."""
-        positives, everything = sums.log_exponential.unbind(1)
+        beyond = InfoNCE().finish(sums)
         if self.average == "out":
-            return everything - sums.linear[:, 0] / sums.positive
-        return everything - positives + sums.positive.log()
+            return beyond + (sums.log_exponential[:, 0] - sums.linear[:, 0] / sums.positive)
+        return beyond + sums.positive.log()
 
 
 @dataclass(frozen=True, kw_only=True)

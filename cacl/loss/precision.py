@@ -20,6 +20,8 @@ from torch.autograd.function import once_differentiable
 from cacl.loss.kernel import is_ampere
 
 Precision = Literal["float32", "tf32", "bfloat16"]
+_ROUNDING = {"tf32": 2**-11, "bfloat16": 2**-8}
+"""What a factor is rounded by, at most, as a share of it."""
 _FLAGS = {"tf32": "tf32", "bfloat16": "bf16"}
 """What torch calls them."""
 _FLAG = Lock()
@@ -58,6 +60,15 @@ def round_to(precision: Precision, x: Tensor) -> Tensor:
         high = x * (2**13 + 1)  # Veltkamp's split; adding to the bits would turn some NaN into -0
         return high - (high - x)
     return x
+
+
+def nearness(precision: Precision, channels: int) -> float:
+    """Return how near two products of unit vectors are that rounding may exchange.
+
+    It is 4.7 times the root mean square of what rounding does to a difference where all `channels` have
+    a like share in the products: rounding errors of single channels even out.
+    """
+    return 4 * _ROUNDING[precision] / channels**0.5
 
 
 def factor(precision: Precision, x: Tensor) -> Tensor:

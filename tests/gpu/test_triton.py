@@ -93,6 +93,32 @@ def test_a_score_is_the_maximum_and_its_pixel_the_lowest_of_equals(run):
     run(check_scores)
 
 
+def check_choice(device: str) -> None:
+    from cacl.loss import precision
+
+    draw = torch.Generator().manual_seed(0)
+    for pixels, channels in ((49, 64), (70, 40), (300, 16), (2, 8)):
+        maps, audio = (
+            functional.normalize(torch.randn(*shape, channels, generator=draw), dim=-1)
+            for shape in ((5, pixels), (150,))
+        )
+        exact = torch.einsum("ipd,jd->ijp", maps.double(), audio.double()).argmax(2)
+        with mock.patch.object(precision, "in_effect", lambda asked, device: asked):
+            for name in ("tf32", "bfloat16") if device == "cuda" else ("tf32",):
+                rounded = (precision.round_to(name, x).double() for x in (maps, audio))
+                products = torch.einsum("ipd,jd->ijp", *rounded)
+                scores, pixel = best_pixel(maps.to(device), audio.to(device), "triton", name)
+                pixel = pixel.cpu().long()
+                assert (pixel != exact).sum() <= (products.argmax(2) != exact).sum() / 20
+                of_pixel = products.gather(2, pixel[..., None])[..., 0]
+                torch.testing.assert_close(scores.cpu().double(), of_pixel, rtol=1e-5, atol=1e-6)
+
+
+def test_of_the_best_two_pixels_of_rounded_vectors_float32_chooses(run):
+    """As `tests/loss/test_precision.py` says of torch's; a third pixel is rarely better."""
+    run(check_choice)
+
+
 def check_gradients(device: str) -> None:
     for number, (b, pixels, n, channels) in enumerate(BACKWARDS):
         draw = torch.Generator().manual_seed(number)
@@ -272,13 +298,16 @@ def test_kernels_compile_for_gpus_that_are_not_here_and_fit_them(
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     shape = {"pixels": 49, "channels": 512}
     tile = {**kernels.tile_of(49, precision), "PRODUCTS": kernels.PRODUCTS[precision], "GROUP": 8}
+    tile["TWO"] = precision != "float32"
     vectors = {"float32": "*fp32", "bfloat16": "*bf16"}[precision]
-    types = {"maps": vectors, "audio": vectors, "scores": "*fp32", "pixel": "*u8"}
+    results = {"scores": "*fp32", "pixel": "*u8", "second": "*fp32", "other": "*u8"}
+    types = {"maps": vectors, "audio": vectors, **results}
     scores = compile_for(capability, kernels.score_kernel, types, shape | tile, 8)
     assert "mma" in scores.asm["ptx"], "tensor cores multiply"
     assert scores.metadata.shared <= SHARED[capability] * 1024
     types = {name: "*fp32" for name in ("gradient", "maps", "audio", "of_maps", "of_audio")}
-    types |= {"won": "*i64", "starts": "*i64", "pixel": "*u8"}
+    types |= {"won": "*i64", "starts": "*i64", "near": "fp32", **results}
+    compile_for(capability, kernels.choice_kernel, types, {"channels": 512, "SOUNDS": 32, "CHANNELS": 64}, 4)
     compile_for(capability, kernels.maps_kernel, types, {**shape, "ROWS": 16, "CHANNELS": 256}, 4)
     compile_for(capability, kernels.audio_kernel, types, {"channels": 512, "SOUNDS": 32, "CHANNELS": 128}, 4)
 
@@ -286,14 +315,15 @@ def test_kernels_compile_for_gpus_that_are_not_here_and_fit_them(
 def compile_for(
     capability: int, kernel: Any, types: dict[str, str], constants: dict[str, Any], warps: int
 ) -> Any:
-    """Compile a kernel for a GPU; what has no type is a number divisible by 16."""
+    """Compile a kernel for a GPU; what has no type is a whole number divisible by 16."""
     from triton import compile
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     names = kernel.arg_names
     signature = {n: types.get(n, "constexpr" if n in constants else "i32") for n in names}
-    aligned = {(k,): [["tt.divisibility", 16]] for k, n in enumerate(names) if n not in constants}
+    not_whole = {"near", *constants}
+    aligned = {(k,): [["tt.divisibility", 16]] for k, n in enumerate(names) if n not in not_whole}
     source = ASTSource(kernel, signature, constants, aligned)
     options = {"num_warps": warps, "num_stages": 3}
     return compile(source, target=GPUTarget("cuda", capability, 32), options=options)

@@ -46,3 +46,13 @@ def take(clips: ClipLabels, where: slice | torch.Tensor) -> ClipLabels:
     return ClipLabels(
         clips.index[where], clips.label[where], clips.confidence[where], clips.valid[where], soft
     )
+
+
+def at_best_pixels(
+    maps: torch.Tensor, audio: torch.Tensor, of: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """The products [n, N] of [n, H, P, D] and [N, H, D] at the best pixels of others, mean over heads."""
+    found, others = (
+        torch.einsum("ihpd,jhd->ijhp", pair[0].double(), pair[1].double()) for pair in ((maps, audio), of)
+    )
+    return found.gather(3, others.argmax(3, keepdim=True)).squeeze(3).mean(2)
