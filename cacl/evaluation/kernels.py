@@ -1,8 +1,8 @@
 """Passes over the pixels of each map on the processor: compiled, and without Python's lock.
 
 A rank needs neither a sort nor a partition: only how many pixels lie below a threshold, which a processor
-counts many at a time. A sample of the pixels says roughly where it lies, and one pass takes out the few that
-are near; counts among these find it.
+counts many at a time. A sample of the pixels says roughly where it lies, and one pass marks each pixel by
+a byte: below, near or above. Words of eight marks are counted; counts among the few near pixels find it.
 
 Axes: `n` maps, `P` pixels of a map.
 """
@@ -18,8 +18,12 @@ from numba import njit
 
 _STRIDE, _MARGIN = 29, 0.006
 """Every so many pixels one is in the sample; the share of it that is allowed for its error."""
-_WORD = 8
-"""Pixels that are passed over together if none of them is near: neighbors are alike."""
+_WORD, _BLOCK = 8, 128
+"""Pixels whose marks, a byte each, are looked at together; words whose marks a byte can count."""
+_ONES, _EVEN, _SUM = (
+    np.uint64(word) for word in (0x0101010101010101, 0x00FF00FF00FF00FF, 0x0001000100010001)
+)
+"""Of a word the lowest bit of each byte, every other byte, and the factor that adds four of these up."""
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -36,9 +40,9 @@ def thresholds(maps: np.ndarray, rank: int) -> np.ndarray:
 
     If pixels tie with the value of that rank (0 is the smallest), it is this value. `maps` is [n, P].
     """
-    found, (near, marks) = np.empty(len(maps), maps.dtype), _room(maps)
+    found, (near, marks, words) = np.empty(len(maps), maps.dtype), _room(maps)
     for row in range(len(maps)):
-        found[row] = _threshold(maps[row], _sample(maps[row]), rank, near, marks)
+        found[row] = _threshold(maps[row], _sample(maps[row]), rank, near, marks, words)
     return found
 
 
@@ -46,13 +50,12 @@ def thresholds(maps: np.ndarray, rank: int) -> np.ndarray:
 def thresholds_and_means(maps: np.ndarray, rank: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `thresholds` [n], and float64 [n], the mean of the `count` highest pixels of each map."""
     found, means = np.empty(len(maps), maps.dtype), np.empty(len(maps))
-    near, marks = _room(maps)
+    near, marks, words = _room(maps)
     for row in range(len(maps)):
         values, sample = maps[row], _sample(maps[row])
-        found[row] = _threshold(values, sample, rank, near, marks)
-        lowest = _threshold(values, sample, len(values) - count, near, marks)
-        above, total = _above(values, lowest)
-        means[row] = (total + (count - above) * lowest) / count
+        found[row] = _threshold(values, sample, rank, near, marks, words)
+        lowest = _threshold(values, sample, len(values) - count, near, marks, words)
+        means[row] = lowest + _excess(values, lowest) / count
     return found, means
 
 
@@ -72,12 +75,11 @@ def overlaps(maps: np.ndarray, limits: np.ndarray, truth: np.ndarray) -> tuple[n
 @compiled
 def count(truth: np.ndarray) -> np.ndarray:
     """Return int64 [n], how many are true in each of `truth` [n, P] bool."""
-    found = np.empty(len(truth), np.int64)
+    found, marks = np.empty(len(truth), np.int64), _marks(truth)
     for row in range(len(truth)):
-        total = 0
-        for one in truth[row]:
-            total += one
-        found[row] = total
+        for pixel in range(truth.shape[1]):
+            marks[pixel] = truth[row, pixel]
+        found[row] = _count(marks.view(np.uint64), np.uint64(0))
     return found
 
 
@@ -87,38 +89,65 @@ def _sample(values: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _room(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return room for the pixels of a map that are near, and for a mark a pixel, in whole words."""
-    pixels = maps.shape[1]
-    return np.empty(pixels, maps.dtype), np.zeros(-(-pixels // _WORD) * _WORD, np.uint8)
+def _room(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return room for the pixels of a map that are near, for marks, and for the words that hold near ones."""
+    marks = _marks(maps)
+    return np.empty(len(marks), maps.dtype), marks, np.empty(len(marks) // _WORD, np.int64)
+
+
+@compiled
+def _marks(maps: np.ndarray) -> np.ndarray:
+    """Return room for a mark a pixel of a map, in whole words; those beyond the map stay 0."""
+    return np.zeros(-(-maps.shape[1] // _WORD) * _WORD, np.uint8)
 
 
 @compiled
 def _threshold(
-    values: np.ndarray, sample: np.ndarray, rank: int, near: np.ndarray, marks: np.ndarray
+    values: np.ndarray, sample: np.ndarray, rank: int, near: np.ndarray, marks: np.ndarray, words: np.ndarray
 ) -> float:
     """Bracket the threshold with the sample, then search inside the bracket."""
     low, high = _span(sample[::_STRIDE])
     middle, margin = rank // _STRIDE, int(_MARGIN * len(sample)) + 1
     first = _search(sample, max(middle - margin, 0), low, high)
     last = _search(sample, min(middle + margin, len(sample) - 1), first, high)
-    below, kept = _below(values, first), _take(values, first, last, near, marks)
+    for pixel in range(len(values)):  # 2 is below, 1 near, 0 above
+        marks[pixel] = (values[pixel] < first) + (values[pixel] < last)
+    below, kept = _count(marks.view(np.uint64), np.uint64(1)), _take(values, near, marks, words)
     if below <= rank < below + kept:
         return _search(near[:kept], rank - below, first, last)
     return _search(values, rank, first, last)
 
 
 @compiled
-def _take(values: np.ndarray, low: float, high: float, near: np.ndarray, marks: np.ndarray) -> int:
-    """Write the values from `low` to below `high` to `near`, and return how many there are."""
-    for pixel in range(len(values)):
-        marks[pixel] = (values[pixel] >= low) & (values[pixel] < high)
-    words, kept = marks.view(np.uint64), 0
-    for word in range(len(words)):
-        if words[word]:
-            for pixel in range(_WORD * word, min(_WORD * (word + 1), len(values))):
-                near[kept] = values[pixel]  # what is not near is overwritten by the next
-                kept += marks[pixel]
+def _count(words: np.ndarray, bit: np.uint64) -> int:
+    """Return how many bytes of words have a bit, many bytes at a time."""
+    found = 0
+    for first in range(0, len(words), _BLOCK):
+        counts = np.uint64(0)
+        for word in words[first : first + _BLOCK]:
+            counts += (word >> bit) & _ONES
+        found += _total(counts)
+    return found
+
+
+@compiled
+def _total(counts: np.uint64) -> int:
+    """Return the sum of a word's bytes."""
+    pairs = (counts & _EVEN) + ((counts >> np.uint64(8)) & _EVEN)
+    return int((pairs * _SUM) >> np.uint64(48))
+
+
+@compiled
+def _take(values: np.ndarray, near: np.ndarray, marks: np.ndarray, places: np.ndarray) -> int:
+    """Write the values that are marked by 1 to `near`, and return how many there are."""
+    words, some, kept = marks.view(np.uint64), 0, 0
+    for word in range(len(words)):  # few have any, as neighbors are alike
+        places[some] = word  # where there is none, the next is written over it
+        some += (words[word] & _ONES) != np.uint64(0)
+    for place in places[:some]:
+        for pixel in range(_WORD * place, min(_WORD * (place + 1), len(values))):
+            near[kept] = values[pixel]
+            kept += marks[pixel] & 1
     return kept
 
 
@@ -159,13 +188,12 @@ def _span(values: np.ndarray) -> tuple[float, float]:
 
 
 @partial(compiled, fastmath={"reassoc", "nsz"})
-def _above(values: np.ndarray, threshold: float) -> tuple[int, float]:
-    """Return how many values are above the threshold, and their sum in float64."""
-    found, total = 0, 0.0
+def _excess(values: np.ndarray, threshold: float) -> float:
+    """Return the sum in float64 of what values are above the threshold."""
+    total = 0.0
     for pixel in range(len(values)):
-        found += values[pixel] > threshold
-        total += values[pixel] if values[pixel] > threshold else 0.0
-    return found, total
+        total += np.float64(values[pixel]) - threshold if values[pixel] > threshold else 0.0
+    return total
 
 
 @compiled
