@@ -166,7 +166,7 @@ class InfoNCE(PairObjective):
     ) -> Terms:
         """Return exponential terms: of the positives, and of the negatives.
 
-        Of all candidates, the positives would be lost by rounding where they outweigh the negatives.
+        In one sum of both, rounding would lose negatives beside positives that outweigh them.
         """
         logits = pair * scale
         return Terms(exponential=((logits, relation.positive), (logits, relation.negative)))

@@ -164,6 +164,14 @@ def test_ciou_at_a_threshold_is_the_ciou_of_its_prediction(limit):
         assert torch.equal(metrics.ciou_at(scores, limits, boxes), torch.stack(expected))
 
 
+def test_pixels_are_counted_where_there_are_more_than_a_byte_can_count():
+    truth = torch.ones(2, 150, 150, dtype=torch.bool)
+    truth[1, :, :149] = False
+    assert metrics.area(truth).tolist() == [150 * 150, 150]
+    scores = torch.rand(2, 150, 150, generator=torch.Generator().manual_seed(0))
+    assert metrics.top_prediction(scores, 0.9).flatten(1).sum(1).tolist() == [2250, 2250]
+
+
 def test_peak_is_the_highest_pixel():
     scores = torch.zeros(2, SIZE, SIZE)
     scores[0, 3, 5] = scores[1, 20, 1] = 1
