@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -126,3 +127,14 @@ def test_a_single_valid_clip_agrees_with_itself() -> None:
     clips = random_clips(N, invalid=range(1, N))
     terms = global_loss(embed(maps, audio), clips, options_of(MaxSimilarity()), World())
     assert math.isclose(float(terms.mean), 0, abs_tol=1e-12)
+
+
+def test_the_terms_are_left_out_before_their_first_epoch() -> None:
+    maps, audio, clips = inputs()
+    units, options = embed(maps, audio), options_of(MaxSimilarity())
+    later = replace(options, regularizers=(replace(FNAC, first_epoch=2),))
+    losses = [global_loss(units, clips, later, World(), epoch=epoch).mean for epoch in range(4)]
+    assert (
+        losses[0] == losses[1] == global_loss(units, clips, replace(options, regularizers=()), World()).mean
+    )
+    assert losses[2] == losses[3] == global_loss(units, clips, options, World()).mean > losses[1]
