@@ -10,6 +10,7 @@ import struct
 import time
 import wave
 import zlib
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from shards.decoders.audio import waveform
 from shards.decoders.augmentation import MIDDLE, Augmentation, ClipView, corner, draw, fit_short_side
 from shards.decoders.clip import DecodeSpec, Request, frame_size
 from shards.decoders.dali import DaliDecoder
-from shards.decoders.torch import TorchDecoder, decode
+from shards.decoders.torch import TorchDecoder, crop, decode, decode_frame
 from tests.shards.tiny import jpg, notes_of, smooth_picture, tiny_store, wav
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
@@ -84,6 +85,29 @@ def test_a_training_view_equals_the_fields_own_way(height, width, mirrored):
         expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     difference = batch.images[0].permute(1, 2, 0).numpy().astype(int) - np.asarray(expected)
     assert np.abs(difference).max() <= 2
+
+
+def test_two_views_are_a_single_view_and_another_of_the_same_frame():
+    """The first is what a training of one view sees, the sound's window too; evaluation has one view."""
+    store, request = tiny_store(range(40), seconds=1), Request(np.arange(40), (3, 5))
+    one, two = (decode(store, request, DecodeSpec(replace(SMALL, views=views))) for views in (1, 2))
+    assert two.images.shape == (40, 2, 3, SMALL.size, SMALL.size)
+    assert torch.equal(two.images[:, 0], one.images) and torch.equal(two.waveforms, one.waveforms)
+    for index in range(40):
+        frame, view = decode_frame(store.clips[index]["jpg"]), draw(SMALL, 3, 5, index, 1)
+        assert torch.equal(two.images[index, 1], crop(frame, SMALL, view))
+    # 40 pairs of draws from about 20 × 8 corners, and mirrored by their own coin: some pairs may agree.
+    assert sum(torch.equal(*pair) for pair in two.images) < 5
+    whole = decode(store, Request(np.arange(40), None), DecodeSpec(replace(SMALL, views=2)))
+    assert whole.images.shape == (40, 3, SMALL.size, SMALL.size)
+
+
+def test_views_of_a_clip_are_drawn_apart():
+    """Neither corner, start nor mirroring of the second follows from the first: no correlation."""
+    draws = np.array([[draw(SMALL, 0, epoch, k, v) for v in (0, 1)] for k in range(300) for epoch in (0, 1)])
+    for quantity in range(4):
+        # Of 600 independent pairs the coefficient has deviation 0.04.
+        assert abs(np.corrcoef(draws[:, 0, quantity], draws[:, 1, quantity])[0, 1]) < 0.16
 
 
 def test_evaluation_sees_the_whole_frame():
