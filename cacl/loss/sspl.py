@@ -41,7 +41,7 @@ def attend(maps: Tensor, audio: Tensor) -> Tensor:
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
-    """BatchNorm over those rows of a micro-batch that are valid; with all of them it is torch's."""
+    """BatchNorm over the valid rows of a micro-batch; with all of them it is torch's."""
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalize `x` [n, C]; rows that are not `valid` [n] bool move no other row and no statistic."""

@@ -46,6 +46,15 @@ class ModelOptions(Options):
     def __post_init__(self) -> None:
         if not 0 <= self.image_dropout < 1:
             raise UserError(f"model.image_dropout: {self.image_dropout} must lie in 0 <= p < 1")
+        heard, made = (
+            getattr(part, key, "spectrogram")
+            for part, key in ((self.audio, "hears"), (self.features, "makes"))
+        )
+        if heard != made:
+            raise UserError(
+                f"model.features: {self.features.name} makes {made} of a sound, but model.audio "
+                f"{self.audio.name} hears {heard}; vggish and vggish-log-mel go together"
+            )
 
 
 class Localizer(nn.Module):
@@ -103,7 +112,8 @@ class Localizer(nn.Module):
                 f"{tuple(images.shape)} and {tuple(waveforms.shape)}"
             )
         seen = [self._see(view) for view in _views(images)]
-        return seen[0] if images.dim() == 4 else torch.stack(seen, 1), self.features(waveforms)
+        sounds = self.audio_trunk.prepare(self.features(waveforms))
+        return seen[0] if images.dim() == 4 else torch.stack(seen, 1), sounds
 
     def _see(self, images: Tensor) -> Tensor:
         """Return normalized pixels of one view [n, 3, S, S], or a frozen trunk's features of them."""

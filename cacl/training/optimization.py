@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -19,12 +19,29 @@ Decayed = Literal["matrices", "all"]
 
 
 @dataclass(frozen=True)
+class Rates(Options):
+    """Learning rates of parts of the model that do not learn at the optimizer's own."""
+
+    image: PositiveFloat | None = None
+    """Of the image tower and its heads."""
+    audio: PositiveFloat | None = None
+    """Of the sound tower and its heads."""
+    loss: PositiveFloat | None = None
+    """Of what the loss learns in the model: its head and its scalars."""
+
+    def given(self) -> dict[str, float]:
+        """Return the parts that have a rate of their own, and it."""
+        return {part: rate for part, rate in vars(self).items() if rate is not None}
+
+
+@dataclass(frozen=True)
 class AdamW(Options):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
     name: Literal["adamw"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     """Its highest value; the schedule multiplies it."""
+    rates: Rates = field(default_factory=Rates)
     weight_decay: NonNegativeFloat = 1e-4
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
@@ -36,7 +53,7 @@ class AdamW(Options):
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay, self.decay)
+        groups = parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
 
 
@@ -47,6 +64,7 @@ class Adam(Options):
     name: Literal["adam"] = "adam"
     learning_rate: PositiveFloat = 1e-3
     """Its highest value; the schedule multiplies it."""
+    rates: Rates = field(default_factory=Rates)
     weight_decay: NonNegativeFloat = 0.0
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
@@ -58,7 +76,7 @@ class Adam(Options):
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay, self.decay)
+        groups = parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
         return torch.optim.Adam(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
 
 
@@ -69,6 +87,7 @@ class SGD(Options):
     name: Literal["sgd"] = "sgd"
     learning_rate: PositiveFloat = 1e-2
     """Its highest value; the schedule multiplies it."""
+    rates: Rates = field(default_factory=Rates)
     weight_decay: NonNegativeFloat = 0.0
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
@@ -78,7 +97,7 @@ class SGD(Options):
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay, self.decay)
+        groups = parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
         return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, fused=True)
 
 
@@ -86,15 +105,39 @@ OptimizerOptions = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]
 
 
 def parameter_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float, decay: Decayed = "matrices"
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    weight_decay: float,
+    decay: Decayed = "matrices",
+    rates: Rates = Rates(),
 ) -> list[dict[str, Any]]:
-    """Decay matrices and kernels; `all` decays biases, norms and scalars (fewer than two axes) as well."""
-    trained = [p for _, p in parameters if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": weight_decay * (decay == "all")},
+    """Return the groups of parameters that learn and decay alike.
+
+    They are by part, and in it matrices and kernels come first. Parts without a rate of their own are one. `all`
+    decays biases, norms and scalars (fewer than two axes) as well as matrices and kernels.
+    """
+    own = rates.given()
+    members: dict[tuple[str, bool], list[nn.Parameter]] = {
+        (part, matrices): [] for part in ("", *own) for matrices in (True, False)
+    }
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            part = part_of(name)
+            members[part if part in own else "", parameter.ndim >= 2].append(parameter)
+    return [
+        {
+            "params": group,
+            "weight_decay": weight_decay * (matrices or decay == "all"),
+            **({"lr": own[part]} if part else {}),
+        }
+        for (part, matrices), group in members.items()
+        if group
     ]
-    return [group for group in groups if group["params"]]
+
+
+def part_of(name: str) -> str:
+    """Return the part of `Rates` that the localizer's parameter `name` belongs to."""
+    prefix = name.split("_")[0]
+    return prefix if prefix in ("image", "audio") else "loss"
 
 
 @dataclass(frozen=True)
