@@ -5,6 +5,7 @@ Axes: `n` images, `S` pixels of a side, `C` channels of the trunk, `h` × `w` pl
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -43,9 +44,12 @@ class Trunk(nn.Module):
         frozen: bool,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
+        pads: bool = True,
     ) -> None:
+        """Keep what is said of `body`; `pads` says that a stride which is not full makes a place too."""
         super().__init__()
         self.body, self.channels, self.stride, self.frozen = body, channels, stride, frozen
+        self.pads = pads
         self.recompute = False
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -56,6 +60,10 @@ class Trunk(nn.Module):
         """Set the mode, except that a frozen trunk always stays in eval mode."""
         super().train(mode and not self.frozen)
         return self
+
+    def side(self, pixels: int) -> int:
+        """Return the places of the map's side for an image of so many pixels."""
+        return math.ceil(pixels / self.stride) if self.pads else pixels // self.stride
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return uint8 RGB images [n, 3, S, S] as the floats that this trunk was made for."""
@@ -153,7 +161,7 @@ class VGG16(Options):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         if self.weights != "none":
             load_state(body, torchvision_file("vgg16", self.weights), unused="classifier.")
-        return Trunk(body, channels=512, stride=16, frozen=self.frozen)
+        return Trunk(body, channels=512, stride=16, frozen=self.frozen, pads=False)
 
 
 @dataclass(frozen=True)

