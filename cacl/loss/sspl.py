@@ -44,7 +44,10 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     """BatchNorm over the valid rows of a micro-batch; with all of them it is torch's."""
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Normalize `x` [n, C]; rows that are not `valid` [n] bool move no other row and no statistic."""
+        """Normalize `x` [n, C].
+
+        Rows that are not `valid` [n] bool move no other row and no statistic.
+        """
         if not self.training or valid is None:
             return super().forward(x)
         x = wide(x)
@@ -59,7 +62,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
     @torch.no_grad()
     def _move(self, mean: Tensor, variance: Tensor, wanted: Tensor) -> None:
-        """Move the running statistics toward those of a micro-batch, where it is `wanted` (0-d bool)."""
+        """Move running statistics to those of a micro-batch, if `wanted` (0-d bool)."""
         assert self.momentum is not None  # as it is by default
         for running, value in (("running_mean", mean), ("running_var", variance)):
             old = self.get_buffer(running)
@@ -67,7 +70,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
 
 class SimSiamHead(nn.Module):
-    """Adds what the loss compares: of each view the projection, and what predicts the other's."""
+    """Adds each view's projection, and what of it predicts the other's."""
 
     def __init__(self, channels: int, hidden: int, projection: int, bottleneck: int) -> None:
         super().__init__()
@@ -84,9 +87,9 @@ class SimSiamHead(nn.Module):
     def forward(
         self, embeddings: Embeddings, maps: Sequence[Tensor], valid: Tensor | None = None
     ) -> Embeddings:
-        """Return the embeddings with attended [n, D], projections and predictions [n, V, E] in `extra`.
+        """Return the embeddings with what the objective compares in `extra`.
 
-        `maps` [n, 1, P, D] of each view are not of unit length. One view, as in evaluation, predicts nothing
+        Adds attended [n, D] (of the first view), and projections and predictions, each [n, V, E]. `maps` [n, 1, P, D] of each view are not of unit length. One view, as in evaluation, predicts nothing
         and adds nothing. Raises UserError where maps have more heads.
         """
         if len(maps) == 1:
@@ -118,9 +121,9 @@ def _run(layers: nn.ModuleList, x: Tensor, valid: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Sspl(Objective):
-    """`-(cos(p1, sg z2) + cos(p2, sg z1)) / 2`: each view's prediction p of the other's projection z.
+    """`-(cos(p1, sg z2) + cos(p2, sg z1)) / 2`, of two views of a frame.
 
-    sg: what is predicted has no gradient. A view is its attended vector (see `attend`). The projector and the
+    p is a view's prediction of the other's projection z; sg: what is predicted has no gradient. A view is its attended vector (see `attend`). The projector and the
     predictor are SimSiam's, and their BatchNorm normalizes the valid clips of a micro-batch.
 
     >>> maps = [torch.randn(4, 1, 9, 8) for view in range(2)]  # [n, 1, P, D] each

@@ -40,7 +40,7 @@ class AudioTrunk(nn.Module):
         return self
 
     def prepare(self, spectrograms: Tensor) -> Tensor:
-        """Return what `forward` takes: spectrograms, or what the frozen part makes of them."""
+        """Return what `forward` takes: what the frozen part, if any, makes of them."""
         return spectrograms if self.frozen is None else self.frozen(spectrograms)
 
     def forward(self, spectrograms: Tensor) -> Tensor:
@@ -87,9 +87,9 @@ class ResNet18(Options):
 
 @dataclass(frozen=True)
 class Vggish(Options):
-    """VGGish, frozen, and a layer that learns, averaged over a clip's examples, as SSPL has it.
+    """VGGish, frozen, and a layer that learns, as SSPL has it.
 
-    Hershey et al. 2017 (arXiv:1609.09430). Wants the features `vggish-log-mel`.
+    The vector of a clip is the mean over its examples. Hershey et al. 2017 (arXiv:1609.09430). Wants the features `vggish-log-mel`.
     """
 
     name: Literal["vggish"] = "vggish"

@@ -26,7 +26,10 @@ class LinearHead(Options):
 
 @dataclass(frozen=True)
 class NoHead(Options):
-    """None: a place's vector is the trunk's own, as in SSPL; `model.dimension` is the trunk's channels."""
+    """None: a place's vector is the trunk's own, as in SSPL.
+
+    `model.dimension` is then the trunk's channels.
+    """
 
     name: Literal["none"] = "none"
     scale = 1

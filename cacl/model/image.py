@@ -46,7 +46,10 @@ class Trunk(nn.Module):
         std: tuple[float, ...] = IMAGENET_STD,
         pads: bool = True,
     ) -> None:
-        """Keep what is said of `body`; `pads` says that a stride which is not full makes a place too."""
+        """Keep what is said of `body`.
+
+        `pads` says that pixels which do not fill a stride make a place too.
+        """
         super().__init__()
         self.body, self.channels, self.stride, self.frozen = body, channels, stride, frozen
         self.pads = pads
@@ -142,7 +145,10 @@ class ResNet18(Options):
 
 @dataclass(frozen=True)
 class VGG16(Options):
-    """VGG-16 up to its last convolution, before the ReLU, as SSPL has it: 224 pixels make 14×14 places."""
+    """VGG-16 up to its last convolution, without the ReLU after it, as SSPL has it.
+
+    224 pixels make 14×14 places of 512 channels.
+    """
 
     name: Literal["vgg16"] = "vgg16"
     weights: str = "none"

@@ -91,10 +91,11 @@ class LogSpectrogram(Options):
 
 @dataclass(frozen=True)
 class VggishLogMel(Options):
-    """VGGish's log-mel examples, 96 frames of 10 ms by 64 bands: `log(0.01 + mel)` of spectral magnitudes.
+    """VGGish's log-mel examples: 96 frames of 10 ms by 64 bands.
 
-    Hershey et al. 2017 (github.com/tensorflow/models, `audioset/vggish`): windows of 25 ms, bands of HTK's
-    mel from 125 to 7,500 Hz. Frames that fill no example are left out.
+    `log(mel + 0.01)` of spectral magnitudes in windows of 25 ms, bands of HTK's mel from 125 to 7,500 Hz
+    (Hershey et al. 2017; github.com/tensorflow/models, `audioset/vggish`). Frames that fill no example are
+    left out.
     """
 
     name: Literal["vggish-log-mel"] = "vggish-log-mel"
@@ -105,7 +106,10 @@ class VggishLogMel(Options):
     makes: ClassVar[str] = "examples"
 
     def __call__(self, waveforms: Tensor) -> Tensor:
-        """Return examples [n, E, 96, 64] of waveforms [n, T]. Raises UserError for sound shorter than one."""
+        """Return examples [n, E, 96, 64] of waveforms [n, T].
+
+        Raises UserError for sound shorter than one.
+        """
         with torch.autocast(waveforms.device.type, enabled=False):
             mel = vggish_log_mel(stretched(waveforms) if self.stretch else waveforms)
             examples = mel.shape[1] // _EXAMPLE
@@ -118,13 +122,16 @@ class VggishLogMel(Options):
 
 
 def stretched(waveforms: Tensor) -> Tensor:
-    """Return waveforms [n, T] stretched to -1..1, each from its least to its largest sample (SSPL)."""
+    """Return waveforms [n, T] stretched to -1..1, as SSPL does.
+
+    Each goes from its least to its largest sample; 1e-3 is added to what it is divided by.
+    """
     above = waveforms - waveforms.min(1, keepdim=True).values
     return 2 * (above / (above.max(1, keepdim=True).values + 1e-3) - 0.5)
 
 
 def vggish_log_mel(waveforms: Tensor) -> Tensor:
-    """Return VGGish's log-mel [n, t, 64] of waveforms [n, T] at 16 kHz (see `VggishLogMel`)."""
+    """Return VGGish's log-mel [n, t, 64] of waveforms [n, T] at 16 kHz."""
     window = torch.hann_window(_WINDOW, device=waveforms.device, dtype=waveforms.dtype)
     frames = waveforms.unfold(-1, _WINDOW, _HOP) * window
     magnitudes = torch.fft.rfft(frames, _FFT).abs()
@@ -161,7 +168,7 @@ def _mel_filters(size: int, bands: int, rate: int, device: torch.device, dtype: 
 
 @lru_cache(maxsize=8)
 def _vggish_filters(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return [257, 64]: triangles of height 1 that are straight, and stand evenly, on the mel scale."""
+    """Return [257, 64]: triangles of height 1, straight and even on the mel scale."""
     mel = 1127 * np.log1p(np.linspace(0, 8000, _FFT // 2 + 1) / 700)
     edges = np.linspace(1127 * np.log1p(125 / 700), 1127 * np.log1p(7500 / 700), 64 + 2)
     left, peak, right = edges[:-2], edges[1:-1], edges[2:]
