@@ -89,8 +89,9 @@ class SimSiamHead(nn.Module):
     ) -> Embeddings:
         """Return the embeddings with what the objective compares in `extra`.
 
-        Adds attended [n, D] (of the first view), and projections and predictions, each [n, V, E]. `maps` [n, 1, P, D] of each view are not of unit length. One view, as in evaluation, predicts nothing
-        and adds nothing. Raises UserError where maps have more heads.
+        Adds attended [n, D] (of the first view), and projections and predictions, each [n, V, E]. `maps` [n,
+        1, P, D] of each view are not of unit length. One view, as in evaluation, predicts nothing and adds
+        nothing. Raises UserError where maps have more heads.
         """
         if len(maps) == 1:
             return embeddings
@@ -123,8 +124,9 @@ def _run(layers: nn.ModuleList, x: Tensor, valid: Tensor | None) -> Tensor:
 class Sspl(Objective):
     """`-(cos(p1, sg z2) + cos(p2, sg z1)) / 2`, of two views of a frame.
 
-    p is a view's prediction of the other's projection z; sg: what is predicted has no gradient. A view is its attended vector (see `attend`). The projector and the
-    predictor are SimSiam's, and their BatchNorm normalizes the valid clips of a micro-batch.
+    p is a view's prediction of the other's projection z; sg: what is predicted has no gradient. A view is its
+    attended vector (see `attend`). Projector and predictor are SimSiam's, and their BatchNorm normalizes the
+    valid clips of a micro-batch.
 
     >>> maps = [torch.randn(4, 1, 9, 8) for view in range(2)]  # [n, 1, P, D] each
     >>> embeddings = Embeddings(F.normalize(maps[0], dim=3), F.normalize(torch.randn(4, 1, 8), dim=2))

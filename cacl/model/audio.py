@@ -89,7 +89,8 @@ class ResNet18(Options):
 class Vggish(Options):
     """VGGish, frozen, and a layer that learns, as SSPL has it.
 
-    The vector of a clip is the mean over its examples. Hershey et al. 2017 (arXiv:1609.09430). Wants the features `vggish-log-mel`.
+    Hershey et al. 2017 (arXiv:1609.09430). The vector of a clip is the mean over its examples, which the
+    features `vggish-log-mel` make.
     """
 
     name: Literal["vggish"] = "vggish"

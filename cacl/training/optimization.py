@@ -112,8 +112,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return the groups of parameters that learn and decay alike.
 
-    They are by part, and in it matrices and kernels come first. Parts without a rate of their own are one. `all`
-    decays biases, norms and scalars (fewer than two axes) as well as matrices and kernels.
+    They are by part, and in it matrices and kernels come first. Parts without a rate of their own are one.
+    `all` decays biases, norms and scalars (fewer than two axes) as well as matrices and kernels.
     """
     own = rates.given()
     members: dict[tuple[str, bool], list[nn.Parameter]] = {

@@ -18,6 +18,8 @@ class Augmentation(Options):
     """Pixels of a delivered image's side, S."""
     short_side: int = 246
     """Pixels of the short side that a training frame is resized to before the crop."""
+    square: bool = False
+    """Resize both sides to that, whatever the frame's shape, as SSPL does; evaluation always does so."""
     flip: float = 0.5
     """Share of training clips that are mirrored."""
     views: Literal[1, 2] = 1
@@ -70,6 +72,8 @@ def draw(augmentation: Augmentation, seed: int, epoch: int, index: int, number: 
 
 def fit_short_side(augmentation: Augmentation, height: int, width: int) -> tuple[int, int]:
     """Return height and width, in pixels, of a training frame after its short side was resized."""
+    if augmentation.square:
+        return augmentation.short_side, augmentation.short_side
     short = min(height, width)
     return round(height * augmentation.short_side / short), round(width * augmentation.short_side / short)
 

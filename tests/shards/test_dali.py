@@ -59,12 +59,12 @@ def assert_agree(ours, torchs):
     assert (ours.images.int() - torchs.images.int()).abs().max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize(("views", "square"), [(1, False), (2, False), (2, True)])
 @pytest.mark.parametrize(("height", "width"), [(360, 640), (256, 256), (256, 455), (300, 200), (100, 150)])
-def test_both_decoders_deliver_the_same_training_views(height, width, views):
+def test_both_decoders_deliver_the_same_training_views(height, width, views, square):
     store = tiny_store(range(8), height=height, width=width, seconds=4, rate=16000)
     requests = [Request(np.arange(8), (0, epoch)) for epoch in range(3)]
-    spec = DecodeSpec(Augmentation(views=views))
+    spec = DecodeSpec(Augmentation(views=views, square=square))
     pairs = zip(
         DALI.stream(store, requests, spec, 2),
         TorchDecoder().stream(store, requests, spec, 0),

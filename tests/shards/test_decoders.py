@@ -68,16 +68,17 @@ def test_crops_lie_inside_the_frame_and_reach_every_edge(left, top):
 
 
 @pytest.mark.parametrize(("height", "width"), [(360, 640), (256, 256), (256, 455), (300, 200), (100, 150)])
+@pytest.mark.parametrize("square", [False, True])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_training_view_equals_the_fields_own_way(height, width, mirrored):
+def test_a_training_view_equals_the_fields_own_way(height, width, mirrored, square):
     """Resize, crop, flip by PIL; two 8-bit rounding steps in both libraries may differ by 2 of 255."""
     picture = jpg(smooth_picture(np.random.default_rng(height), height, width))
     store = tiny_store([0], seconds=4, rate=16000)
     store.clips[0]["jpg"] = picture
-    augmentation = Augmentation(flip=float(mirrored))
+    augmentation = Augmentation(flip=float(mirrored), square=square)
     batch = decode(store, Request(np.array([0]), (3, 5)), DecodeSpec(augmentation))
     view = draw(augmentation, 3, 5, 0)
-    h, w = fit_short_side(augmentation, height, width)
+    h, w = (246, 246) if square else fit_short_side(augmentation, height, width)
     y, x = corner(augmentation, view, h, w)
     expected = Image.open(io.BytesIO(picture)).resize((w, h), Image.Resampling.BICUBIC)
     expected = expected.crop((x, y, x + 224, y + 224))
