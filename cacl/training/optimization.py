@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -18,20 +18,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Decayed = Literal["matrices", "all"]
 
 
-@dataclass(frozen=True)
-class Rates(Options):
-    """Learning rates of parts of the model that do not learn at the optimizer's own."""
-
-    image: PositiveFloat | None = None
-    """Of the image tower and its heads."""
-    audio: PositiveFloat | None = None
-    """Of the sound tower and its heads."""
-    loss: PositiveFloat | None = None
-    """Of what the loss learns in the model: its head and its scalars."""
-
-    def given(self) -> dict[str, float]:
-        """Return the parts that have a rate of their own, and it."""
-        return {part: rate for part, rate in vars(self).items() if rate is not None}
+Part = Literal["image", "audio", "loss"]
+Rates = dict[Part, PositiveFloat]
 
 
 @dataclass(frozen=True)
@@ -41,7 +29,8 @@ class AdamW(Options):
     name: Literal["adamw"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     """Its highest value; the schedule multiplies it."""
-    rates: Rates = field(default_factory=Rates)
+    rates: Rates = field(default_factory=dict)
+    """Learning rates of parts with their own: `image`, `audio` (a tower and its heads), `loss` (its head)."""
     weight_decay: NonNegativeFloat = 1e-4
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
@@ -64,7 +53,8 @@ class Adam(Options):
     name: Literal["adam"] = "adam"
     learning_rate: PositiveFloat = 1e-3
     """Its highest value; the schedule multiplies it."""
-    rates: Rates = field(default_factory=Rates)
+    rates: Rates = field(default_factory=dict)
+    """Learning rates of parts with their own: `image`, `audio` (a tower and its heads), `loss` (its head)."""
     weight_decay: NonNegativeFloat = 0.0
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
@@ -87,7 +77,8 @@ class SGD(Options):
     name: Literal["sgd"] = "sgd"
     learning_rate: PositiveFloat = 1e-2
     """Its highest value; the schedule multiplies it."""
-    rates: Rates = field(default_factory=Rates)
+    rates: Rates = field(default_factory=dict)
+    """Learning rates of parts with their own: `image`, `audio` (a tower and its heads), `loss` (its head)."""
     weight_decay: NonNegativeFloat = 0.0
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
@@ -108,36 +99,40 @@ def parameter_groups(
     parameters: Iterable[tuple[str, nn.Parameter]],
     weight_decay: float,
     decay: Decayed = "matrices",
-    rates: Rates = Rates(),
+    rates: Mapping[Part, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the groups of parameters that learn and decay alike.
 
     They are by part, and in it matrices and kernels come first. Parts without a rate of their own are one.
     `all` decays biases, norms and scalars (fewer than two axes) as well as matrices and kernels.
     """
-    own = rates.given()
-    members: dict[tuple[str, bool], list[nn.Parameter]] = {
-        (part, matrices): [] for part in ("", *own) for matrices in (True, False)
+    own = rates or {}
+    members: dict[tuple[Part | None, bool], list[nn.Parameter]] = {
+        (part, matrices): [] for part in (None, *own) for matrices in (True, False)
     }
     for name, parameter in parameters:
         if parameter.requires_grad:
             part = part_of(name)
-            members[part if part in own else "", parameter.ndim >= 2].append(parameter)
+            members[part if part in own else None, parameter.ndim >= 2].append(parameter)
     return [
         {
             "params": group,
             "weight_decay": weight_decay * (matrices or decay == "all"),
-            **({"lr": own[part]} if part else {}),
+            **({} if part is None else {"lr": own[part]}),
         }
         for (part, matrices), group in members.items()
         if group
     ]
 
 
-def part_of(name: str) -> str:
-    """Return the part of `Rates` that the localizer's parameter `name` belongs to."""
-    prefix = name.split("_")[0]
-    return prefix if prefix in ("image", "audio") else "loss"
+def part_of(name: str) -> Part:
+    """Return the part of the localizer that its parameter `name` belongs to.
+
+    What the loss learns are its head and its scalars.
+    """
+    if name.startswith("image_"):
+        return "image"
+    return "audio" if name.startswith("audio_") else "loss"
 
 
 @dataclass(frozen=True)

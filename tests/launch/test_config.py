@@ -74,6 +74,11 @@ WRONG = {
         [],
         "data.augmentation.views: 1, but loss.objective sspl compares 2 of each frame; set it to 2",
     ),
+    "a rate of no part": (
+        {**RECIPE, "optimizer": {"name": "adamw", "rates": {"head": 0.1}}},
+        [],
+        "optimizer.rates.head.*: input should be 'image', 'audio' or 'loss', got 'head'",
+    ),
     "two views for a loss of one": (
         RECIPE,
         ["--data.augmentation.views", "2"],

@@ -15,7 +15,7 @@ from cacl.loss import global_loss
 from cacl.model.localizer import Localizer
 from cacl.options import parse, plain
 from cacl.training.engines.ddp import DDP, DDPEngine
-from cacl.training.optimization import SGD, Rates
+from cacl.training.optimization import SGD
 from cacl.training.step import train_step
 from cacl.types import ClipLabels
 from cacl.world import World
@@ -73,7 +73,7 @@ class Start:
         """Return an engine of the model as it was, with the recipe's optimizer or plain SGD."""
         sound, head = (self.trajectory.number(f"{name}/learning_rate_{part}") for part in ("sound", "head"))
         options = {"adamw": self.recipe.optimizer, "sgd": SGD()}[name]
-        chosen = replace(options, learning_rate=sound, rates=Rates(loss=head))
+        chosen = replace(options, learning_rate=sound, rates={"loss": head})
         assert chosen.weight_decay == self.trajectory.number(f"{name}/weight_decay")
         assert name == "sgd" or chosen == self.recipe.optimizer, "the recipe has the rates of the public code"
         self.model.load_state_dict(self.learned, strict=False)
