@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from cacl.errors import UserError
 from cacl.model.blocks import convolution_blocks, resnet_body, run_body, vgg_layers
 from cacl.model.weights import load_state
 from cacl.options import Options
@@ -104,9 +105,18 @@ class Vggish(Options):
         """Return the trunk; the frozen part's state names are torchvggish's."""
         network = _VggishNetwork()
         if self.weights != "none":
-            load_state(network, Path(self.weights))
+            load_state(network, self._file())
         body = nn.Sequential(nn.Linear(128, self.hidden), nn.ReLU(), _MeanOverExamples())
         return AudioTrunk(body, self.hidden, frozen=network)
+
+    def _file(self) -> Path:
+        """Return the file of the weights. Raises UserError, with its address, if none."""
+        if not (file := Path(self.weights)).is_file():
+            raise UserError(
+                f"vggish: weights: there is no file {self.weights!r}; torchvggish publishes "
+                "vggish-10086976.pth at https://github.com/harritaylor/torchvggish/releases"
+            )
+        return file
 
 
 AudioEncoder = Annotated[SmallCnn | ResNet18 | Vggish, Field(discriminator="name")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -121,6 +122,17 @@ def test_a_masked_clip_changes_no_step(micro):
     assert found_losses == pytest.approx(losses, rel=1e-12)
     for name, value in state.items():
         torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12, msg=name)
+
+
+def test_dropout_of_two_views_has_masks_of_their_own():
+    engine, batch = engine_of(World()), batch_of()
+    same = replace(batch, images=batch.images[:, :1].repeat(1, 2, 1, 1, 1))
+    inputs = engine.prepare(same.images, same.waveforms)
+    projections = engine.forward(*inputs, range(CLIPS), same.valid).extra["projections"]
+    assert not torch.allclose(projections[:, 0], projections[:, 1])
+    engine.module.image_dropout.eval()
+    first, second = engine.forward(*inputs, range(CLIPS), same.valid).extra["projections"].unbind(1)
+    assert torch.equal(first, second)
 
 
 def test_evaluation_takes_one_view_and_is_that_of_the_first():
