@@ -164,8 +164,11 @@ def _views(images: Tensor) -> tuple[Tensor, ...]:
 
 
 def _of_view(keys: Sequence[int] | None, number: int) -> Sequence[int] | None:
-    """Return the keys of view `number`: the first has the clips' own, another has masks of its own."""
-    return keys if keys is None or number == 0 else [key ^ (number << 62) for key in keys]
+    """Return the keys of view `number`: the clips' own for the first, others for another.
+
+    They differ in bit 31, the highest that torch's generator on a processor reads.
+    """
+    return keys if keys is None or number == 0 else [key ^ (number << 31) for key in keys]
 
 
 def _unit(x: Tensor) -> Tensor:
