@@ -20,7 +20,7 @@ class Batch:
     index: Tensor
     """[n] int64, a clip's position in its source's sorted id list."""
     images: Tensor
-    """[n, 3, S, S] uint8, RGB."""
+    """[n, 3, S, S] uint8, RGB; [n, V, 3, S, S] where a training has V > 1 views of each frame."""
     waveforms: Tensor
     """[n, T] float32 in -1..1, mono."""
     valid: Tensor

@@ -50,21 +50,26 @@ class Prepared:
     spectrograms: np.ndarray
     """[N, 1, F, t]."""
 
-    def batch(self, index: np.ndarray, view: int) -> Batch:
-        """Return clips `index` [n] as a batch, whose images and waveforms are the prepared ones."""
+    def batch(self, index: np.ndarray, *views: int) -> Batch:
+        """Return clips `index` [n] as a batch, whose images and waveforms are the prepared ones.
+
+        Images are [n, C, h, w], and [n, views, C, h, w] of several views.
+        """
         rows = np.searchsorted(self.indices, index)
+        seen = [self.images[view][rows] for view in views]
         return Batch(
             index=torch.from_numpy(index),
-            images=torch.from_numpy(self.images[view][rows]),
+            images=torch.from_numpy(seen[0] if len(seen) == 1 else np.stack(seen, 1)),
             waveforms=torch.from_numpy(self.spectrograms[rows]),
             valid=torch.ones(len(index), dtype=torch.bool),
         )
 
-    def batches(self, order: Order, epochs: int) -> Iterator[Batch]:
-        """Yield every global batch of a training on one rank; epoch e sees view e modulo V."""
+    def batches(self, order: Order, epochs: int, views: int) -> Iterator[Batch]:
+        """Yield every global batch of a training on one rank; epoch e sees views e, e + 1 … modulo V."""
         for epoch in range(epochs):
+            seen = [(epoch + number) % len(self.images) for number in range(views)]
             for number in range(order.batches_per_epoch):
-                yield self.batch(order.batch(epoch, number), epoch % len(self.images))
+                yield self.batch(order.batch(epoch, number), *seen)
 
 
 def prepare_inputs(

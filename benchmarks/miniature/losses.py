@@ -16,7 +16,14 @@ from cacl.evaluation.protocols.stamps import stamps_protocol
 LEVEL = "two-object"
 PROTOCOL = get_protocol("stamps")
 EXTENDED = stamps_protocol("extended-stamps", version=1, judged_by="peak_in_box")
-LOSS = ("loss", "model.heads", "model.image_dropout", "training.ema_decay", "training.target")
+LOSS = (
+    "loss",
+    "model.heads",
+    "model.image_dropout",
+    "data.augmentation.views",
+    "training.ema_decay",
+    "training.target",
+)
 """The keys of a loss as a whole, with what belongs to it."""
 CLASSES = ("loss.positives", "data.labels")
 """The keys of class awareness: whose sounds are positives, by which labels."""

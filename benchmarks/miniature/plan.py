@@ -33,10 +33,10 @@ def setting(
 ) -> Setting:
     """Return a training with the loss of `method` (a recipe's name) on a level's clips.
 
-    A loss is what a recipe says of `loss`, of heads and image dropout, and how the moving average makes
-    targets; all else is the frame's. `labels` names a table beside the clips; None trains on own clips alone.
-    `loss` and `training` replace keys of the recipe, `tag` tells such a variant from others in the name,
-    `protocols` measure it.
+    A loss is what a recipe says of `loss`, of heads, image dropout and views, and how the moving average
+    makes targets; all else is the frame's. `labels` names a table beside the clips; None trains on own clips
+    alone. `loss` and `training` replace keys of the recipe, `tag` tells such a variant from others in the
+    name, `protocols` measure it.
     """
     recipe = plain(parse(Recipe, read_recipe(FRAME), str(FRAME)))
     published = plain(parse(Recipe, read_recipe(RECIPES / f"{method}.yaml"), method))
@@ -45,6 +45,7 @@ def setting(
         recipe["loss"]["positives"] = {"name": "own-clip"}
     for key in ("heads", "image_dropout"):
         recipe["model"][key] = published["model"][key]
+    recipe["data"]["augmentation"]["views"] = published["data"]["augmentation"]["views"]
     if published["training"]["ema_decay"] is not None:
         recipe["training"] |= {"ema_decay": EMA_DECAY, "target": published["training"]["target"]}
     recipe["training"] |= {"seed": seed, **(training or {})}

@@ -137,12 +137,12 @@ def new_model(model: ModelOptions, loss: LossOptions, seed: int) -> PreparedLoca
 def train_on_cache(recipe: Recipe, run: Run, cache: Path) -> None:
     """Train as `cacl train` does in one process, on the cache, with one checkpoint at the end."""
     inputs = prepare_inputs(recipe.data.train, recipe.model, cache, views=VIEWS)
-    epochs = recipe.training.epochs
+    epochs, views = recipe.training.epochs, recipe.loss.objective.views
     only_last = replace(recipe, training=replace(recipe.training, checkpoint_every=10**9))
     train(
         only_last,
         run.folder,
-        batches=lambda data, first_step: inputs.batches(data.order, epochs),
+        batches=lambda data, first_step: inputs.batches(data.order, epochs, views),
         new_model=new_model,
     )
 

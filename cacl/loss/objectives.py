@@ -39,6 +39,8 @@ class Objective(Options, abc.ABC):
     name: str
     heads: ClassVar[int | None] = None
     """How many heads it needs; None is any number."""
+    views: ClassVar[int] = 1
+    """How many random views of each frame it compares."""
     is_linear: ClassVar[bool] = False
     """Whether it needs only the sums of the logits over positives and over negatives."""
 
@@ -47,7 +49,11 @@ class Objective(Options, abc.ABC):
         return {}
 
     def head(self, channels: int) -> nn.Module | None:
-        """Return the module `Embeddings → Embeddings` that it needs in the model."""
+        """Return the module that it needs in the model.
+
+        It is called with the embeddings, the maps [n, H, P, D] of each view before they are scaled to unit
+        length, and which clips are valid ([n] bool, None for all), and returns embeddings.
+        """
         return None
 
     @abc.abstractmethod

@@ -178,7 +178,7 @@ class LossOptions(Options):
         return self.objective.is_linear and self.similarity.is_linear and self.positives.has_classes
 
     def head(self, channels: int) -> nn.Module | None:
-        """Return the module `Embeddings → Embeddings` that the model must have, or None."""
+        """Return the module that the model must have (see `Objective.head`), or None."""
         return self.objective.head(channels)
 
 

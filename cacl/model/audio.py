@@ -1,29 +1,51 @@
-"""Sound encoders: from a spectrogram [n, 1, F, t] to one vector a clip [n, C]."""
+"""Sound encoders: from a spectrogram [n, 1, F, t] to one vector a clip [n, C].
+
+Axes: `n` clips, `E` examples of a clip, `F` bands, `t` frames, `C` channels.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from cacl.model.blocks import convolution_blocks, resnet_body, run_body
+from cacl.errors import UserError
+from cacl.model.blocks import convolution_blocks, resnet_body, run_body, vgg_layers
+from cacl.model.weights import load_state
 from cacl.options import Options
 
 
 class AudioTrunk(nn.Module):
-    """`body` maps sounds [n, 1, F, t] to vectors [n, channels]."""
+    """`body` maps sounds [n, 1, F, t] to vectors [n, channels].
 
-    def __init__(self, body: nn.Module, channels: int) -> None:
+    `frozen`, if given, comes before it and learns nothing: `body` maps what it returns.
+    """
+
+    def __init__(self, body: nn.Module, channels: int, frozen: nn.Module | None = None) -> None:
         super().__init__()
         self.body, self.channels = body, channels
+        self.frozen = None if frozen is None else frozen.requires_grad_(False).eval()
         self.recompute = False
 
+    def train(self, mode: bool = True) -> AudioTrunk:
+        """Set the mode, except that a frozen part always stays in eval mode."""
+        super().train(mode)
+        if self.frozen is not None:
+            self.frozen.eval()
+        return self
+
+    def prepare(self, spectrograms: Tensor) -> Tensor:
+        """Return what `forward` takes: what the frozen part, if any, makes of them."""
+        return spectrograms if self.frozen is None else self.frozen(spectrograms)
+
     def forward(self, spectrograms: Tensor) -> Tensor:
-        """Return vectors [n, channels]."""
+        """Return vectors [n, channels] of what `prepare` returned."""
         return run_body(self.body, spectrograms, self.recompute)
 
 
@@ -64,7 +86,62 @@ class ResNet18(Options):
         return AudioTrunk(body, 512)
 
 
-AudioEncoder = Annotated[SmallCnn | ResNet18, Field(discriminator="name")]
+@dataclass(frozen=True)
+class Vggish(Options):
+    """VGGish, frozen, and a layer that learns, as SSPL has it.
+
+    Hershey et al. 2017 (arXiv:1609.09430). The vector of a clip is the mean over its examples, which the
+    features `vggish-log-mel` make.
+    """
+
+    name: Literal["vggish"] = "vggish"
+    weights: str = "none"
+    """"none" (random) or the file of torchvggish's weights, `vggish-10086976.pth`."""
+    hidden: PositiveInt = 512
+    """Channels of the layer that learns: a ReLU of a linear map of VGGish's 128."""
+    hears: ClassVar[str] = "examples"
+
+    def build(self) -> AudioTrunk:
+        """Return the trunk; the frozen part's state names are torchvggish's."""
+        network = _VggishNetwork()
+        if self.weights != "none":
+            load_state(network, self._file())
+        body = nn.Sequential(nn.Linear(128, self.hidden), nn.ReLU(), _MeanOverExamples())
+        return AudioTrunk(body, self.hidden, frozen=network)
+
+    def _file(self) -> Path:
+        """Return the file of the weights. Raises UserError, with its address, if none."""
+        if not (file := Path(self.weights)).is_file():
+            raise UserError(
+                f"vggish: weights: there is no file {self.weights!r}; torchvggish publishes "
+                "vggish-10086976.pth at https://github.com/harritaylor/torchvggish/releases"
+            )
+        return file
+
+
+AudioEncoder = Annotated[SmallCnn | ResNet18 | Vggish, Field(discriminator="name")]
+
+
+class _VggishNetwork(nn.Module):
+    """From examples [n, E, 96, 64] of log-mel (time × bands) to vectors [n, E, 128]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = vgg_layers(1, [64], [128], [256] * 2, [512] * 2)
+        widths = (512 * 4 * 6, 4096, 4096, 128)
+        layers = [(nn.Linear(before, after), nn.ReLU()) for before, after in pairwise(widths)]
+        self.embeddings = nn.Sequential(*(part for layer in layers for part in layer))
+
+    def forward(self, examples: Tensor) -> Tensor:
+        features = self.features(examples.flatten(0, 1).unsqueeze(1))
+        # Channels go innermost, as in the TensorFlow network that the weights come from.
+        vectors = self.embeddings(features.permute(0, 2, 3, 1).flatten(1))
+        return vectors.unflatten(0, examples.shape[:2])
+
+
+class _MeanOverExamples(nn.Module):
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors.mean(1)
 
 
 class _MeanAndMax(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -47,6 +47,21 @@ def convolution_blocks(widths: list[int], norm: Literal["group", "batch"]) -> It
         yield nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
         yield nn.GroupNorm(min(8, after), after) if norm == "group" else nn.BatchNorm2d(after)
         yield nn.ReLU()
+
+
+def vgg_layers(channels: int, *stages: Sequence[int]) -> nn.Sequential:
+    """Return a VGG's layers, numbered as torchvision numbers them.
+
+    `channels` go in. A stage names the channels of its 3×3 convolutions, each with a ReLU, and ends in
+    maxima over 2×2 places.
+    """
+    layers: list[nn.Module] = []
+    for stage in stages:
+        for after in stage:
+            layers += [nn.Conv2d(channels, after, 3, padding=1), nn.ReLU(inplace=True)]
+            channels = after
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
 
 
 def resnet_body(network: Any) -> nn.Sequential:

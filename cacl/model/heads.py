@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from cacl.errors import UserError
 from cacl.options import Options
 
 
@@ -21,6 +22,26 @@ class LinearHead(Options):
     def build(self, channels: int, dimension: int) -> nn.Module:
         """Return the head."""
         return nn.Conv2d(channels, dimension, 1)
+
+
+@dataclass(frozen=True)
+class NoHead(Options):
+    """None: a place's vector is the trunk's own, as in SSPL.
+
+    `model.dimension` is then the trunk's channels.
+    """
+
+    name: Literal["none"] = "none"
+    scale = 1
+
+    def build(self, channels: int, dimension: int) -> nn.Module:
+        """Return the head. Raises UserError unless the dimension is the trunk's."""
+        if channels != dimension:
+            raise UserError(
+                f"model.dimension: {dimension}, but head none keeps the {channels} channels of model.image; "
+                f"set it to {channels}"
+            )
+        return nn.Identity()
 
 
 @dataclass(frozen=True)
@@ -62,4 +83,4 @@ class DecoderHead(Options):
         return nn.Sequential(*layers, nn.Conv2d(self.hidden, dimension, 1))
 
 
-ImageHead = Annotated[LinearHead | MlpHead | DecoderHead, Field(discriminator="name")]
+ImageHead = Annotated[LinearHead | NoHead | MlpHead | DecoderHead, Field(discriminator="name")]

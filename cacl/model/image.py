@@ -5,6 +5,7 @@ Axes: `n` images, `S` pixels of a side, `C` channels of the trunk, `h` × `w` pl
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -14,9 +15,15 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from cacl.errors import UserError
-from cacl.model.blocks import convolution_blocks, resnet_body, run_body
+from cacl.model.blocks import convolution_blocks, resnet_body, run_body, vgg_layers
 from cacl.model.streamline import streamline
-from cacl.model.weights import efficientnet_lite0, timm_network, torchvision_network
+from cacl.model.weights import (
+    efficientnet_lite0,
+    load_state,
+    timm_network,
+    torchvision_file,
+    torchvision_network,
+)
 from cacl.options import Options
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -37,9 +44,15 @@ class Trunk(nn.Module):
         frozen: bool,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
+        pads: bool = True,
     ) -> None:
+        """Keep what is said of `body`.
+
+        `pads` says that pixels which do not fill a stride make a place too.
+        """
         super().__init__()
         self.body, self.channels, self.stride, self.frozen = body, channels, stride, frozen
+        self.pads = pads
         self.recompute = False
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -50,6 +63,10 @@ class Trunk(nn.Module):
         """Set the mode, except that a frozen trunk always stays in eval mode."""
         super().train(mode and not self.frozen)
         return self
+
+    def side(self, pixels: int) -> int:
+        """Return the places of the map's side for an image of so many pixels."""
+        return math.ceil(pixels / self.stride) if self.pads else pixels // self.stride
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return uint8 RGB images [n, 3, S, S] as the floats that this trunk was made for."""
@@ -127,6 +144,33 @@ class ResNet18(Options):
 
 
 @dataclass(frozen=True)
+class VGG16(Options):
+    """VGG-16 up to its last convolution, without the ReLU after it, as SSPL has it.
+
+    224 pixels make 14×14 places of 512 channels.
+    """
+
+    name: Literal["vgg16"] = "vgg16"
+    weights: str = "none"
+    """"none" (random) or the file of torchvision's ImageNet weights."""
+    stride: Literal[16] = 16
+    """Pixels from one place of the map to the next."""
+    frozen: bool = False
+    """Keep the weights as they are, so that only the heads learn."""
+
+    def build(self) -> Trunk:
+        """Return the trunk; its state names are torchvision's."""
+        layers = vgg_layers(3, [64] * 2, [128] * 2, [256] * 3, [512] * 3, [512] * 3)[:-2]
+        body = nn.Sequential(OrderedDict(features=layers))
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if self.weights != "none":
+            load_state(body, torchvision_file("vgg16", self.weights), unused="classifier.")
+        return Trunk(body, channels=512, stride=16, frozen=self.frozen, pads=False)
+
+
+@dataclass(frozen=True)
 class Timm(Options):
     """Any network of timm that can give a feature map of this stride."""
 
@@ -179,7 +223,7 @@ class SmallCnn(Options):
         return Trunk(body, channels=self.channels, stride=16, frozen=self.frozen)
 
 
-ImageEncoder = Annotated[EfficientNetLite0 | ResNet18 | Timm | SmallCnn, Field(discriminator="name")]
+ImageEncoder = Annotated[EfficientNetLite0 | ResNet18 | VGG16 | Timm | SmallCnn, Field(discriminator="name")]
 
 
 class _Intermediate(nn.Module):

@@ -46,6 +46,15 @@ class ModelOptions(Options):
     def __post_init__(self) -> None:
         if not 0 <= self.image_dropout < 1:
             raise UserError(f"model.image_dropout: {self.image_dropout} must lie in 0 <= p < 1")
+        heard, made = (
+            getattr(part, key, "spectrogram")
+            for part, key in ((self.audio, "hears"), (self.features, "makes"))
+        )
+        if heard != made:
+            raise UserError(
+                f"model.features: {self.features.name} makes {made} of a sound, but model.audio "
+                f"{self.audio.name} hears {heard}; vggish and vggish-log-mel go together"
+            )
 
 
 class Localizer(nn.Module):
@@ -61,7 +70,7 @@ class Localizer(nn.Module):
         """Build with weights drawn from `seed`; torch's global random state is left as it was.
 
         `scalars` names the loss's learned scalars and their first values; `head` of the dimension D makes the
-        module `Embeddings → Embeddings` that the loss learns with the model, if it has one.
+        module that the loss learns with the model, if it has one (see `cacl.loss.objectives.Objective.head`).
         """
         super().__init__()
         self.features = options.features
@@ -87,38 +96,56 @@ class Localizer(nn.Module):
 
     def grid(self, image_size: int) -> tuple[int, int]:
         """Return the height and width of the map of a square image of `image_size` pixels."""
-        side = math.ceil(image_size / self.image_trunk.stride) * self._scale
+        side = self.image_trunk.side(image_size) * self._scale
         return side, side
 
     @torch.no_grad()
     def prepare(self, images: Tensor, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Do everything that has no learned gradient: normalize, frozen trunk, spectrogram.
 
-        `images` [n, 3, S, S] uint8, `waveforms` [n, T] float. Returns what `forward` takes.
+        `images` [n, 3, S, S] uint8, or [n, V, 3, S, S] of V views; `waveforms` [n, T] float. Returns what
+        `forward` takes.
         """
-        if images.dtype != torch.uint8 or images.dim() != 4 or len(images) != len(waveforms):
+        if images.dtype != torch.uint8 or images.dim() not in (4, 5) or len(images) != len(waveforms):
             raise ValueError(
                 f"expected uint8 images [n, 3, S, S] and waveforms [n, T], received {images.dtype} "
                 f"{tuple(images.shape)} and {tuple(waveforms.shape)}"
             )
-        pixels = self.image_trunk.normalize(images)
-        spectrograms = self.features(waveforms)
-        return (self.image_trunk(pixels) if self.image_trunk.frozen else pixels), spectrograms
+        seen = [self._see(view) for view in _views(images)]
+        sounds = self.audio_trunk.prepare(self.features(waveforms))
+        return seen[0] if images.dim() == 4 else torch.stack(seen, 1), sounds
 
-    def forward(self, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None) -> Embeddings:
+    def _see(self, images: Tensor) -> Tensor:
+        """Return normalized pixels of one view [n, 3, S, S], or a frozen trunk's features of them."""
+        pixels = self.image_trunk.normalize(images)
+        return self.image_trunk(pixels) if self.image_trunk.frozen else pixels
+
+    def forward(
+        self,
+        images: Tensor,
+        spectrograms: Tensor,
+        keys: Sequence[int] | None = None,
+        valid: Tensor | None = None,
+    ) -> Embeddings:
         """Return unit vectors of prepared images and sounds: maps [n, H, P, D], audio [n, H, D], float32.
 
-        `keys` are n numbers that dropout's masks are drawn from in training (see `ClipDropout`).
+        `keys` are n numbers that dropout's masks are drawn from in training (see `ClipDropout`). Of several
+        views the first makes the maps, and all of them go to the loss's head, which learns from the clips
+        that are `valid` [n] bool (None: all).
         """
-        features = images if self.image_trunk.frozen else self.image_trunk(images)
-        features = self.image_dropout(features, keys)
+        maps = [self._map(view, _of_view(keys, number)) for number, view in enumerate(_views(images))]
         heard = self.audio_trunk(spectrograms)
-        maps = torch.stack([head(features).flatten(2).transpose(1, 2) for head in self.image_heads], dim=1)
         audio = torch.stack([head(heard) for head in self.audio_heads], dim=1)
         # Clones: a wrapper that looks for used parameters through grad_fn would miss a leaf.
         scalars = {name: value[0] for name, value in self.scalars.items()}
-        embeddings = Embeddings(image=_unit(maps), audio=_unit(audio), scalars=scalars)
-        return embeddings if self.loss_head is None else self.loss_head(embeddings)
+        embeddings = Embeddings(image=_unit(maps[0]), audio=_unit(audio), scalars=scalars)
+        return embeddings if self.loss_head is None else self.loss_head(embeddings, maps, valid)
+
+    def _map(self, images: Tensor, keys: Sequence[int] | None) -> Tensor:
+        """Return the vectors of one view's places [n, H, P, D], not yet of unit length."""
+        features = images if self.image_trunk.frozen else self.image_trunk(images)
+        features = self.image_dropout(features, keys)
+        return torch.stack([head(features).flatten(2).transpose(1, 2) for head in self.image_heads], dim=1)
 
 
 def localization_map(maps: Tensor, audio: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
@@ -129,6 +156,19 @@ def localization_map(maps: Tensor, audio: Tensor, grid: tuple[int, int] | None =
     cosine = torch.einsum("nhpd,nhd->nhp", maps, audio).mean(1)
     side = math.isqrt(cosine.shape[1])
     return cosine.unflatten(1, grid or (side, side))
+
+
+def _views(images: Tensor) -> tuple[Tensor, ...]:
+    """Return the views, [n, C, S, S] each, of images [n, C, S, S] or [n, V, C, S, S]."""
+    return (images,) if images.dim() == 4 else images.unbind(1)
+
+
+def _of_view(keys: Sequence[int] | None, number: int) -> Sequence[int] | None:
+    """Return the keys of view `number`: the clips' own for the first, others for another.
+
+    They differ in bit 31, the highest that torch's generator on a processor reads.
+    """
+    return keys if keys is None or number == 0 else [key ^ (number << 31) for key in keys]
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
 """Spectrograms in batches, on the device of the waveforms.
 
-Axes: `n` clips, `T` samples, `F` frequencies or mel bands, `t` frames.
+Axes: `n` clips, `T` samples, `F` frequencies or mel bands, `t` frames, `E` examples of a clip.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import scipy.signal
@@ -15,10 +15,13 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from cacl.errors import UserError
 from cacl.options import Options
 
 _SEGMENT, _OVERLAP = 512, 274
 """Window and overlap in samples of the field's spectrogram, the same at every rate."""
+_WINDOW, _HOP, _FFT, _EXAMPLE = 400, 160, 512, 96
+"""Of VGGish at 16 kHz: a window, a hop and a transform in samples, and an example in frames."""
 
 
 def log_spectrogram(waveforms: Tensor, rate: int) -> Tensor:
@@ -86,7 +89,56 @@ class LogSpectrogram(Options):
             return log_spectrogram(waveforms, self.rate).unsqueeze(1)
 
 
-AudioFeatures = Annotated[LogMel | LogSpectrogram, Field(discriminator="name")]
+@dataclass(frozen=True)
+class VggishLogMel(Options):
+    """VGGish's log-mel examples: 96 frames of 10 ms by 64 bands.
+
+    `log(mel + 0.01)` of spectral magnitudes in windows of 25 ms, bands of HTK's mel from 125 to 7,500 Hz
+    (Hershey et al. 2017; github.com/tensorflow/models, `audioset/vggish`). Frames that fill no example are
+    left out.
+    """
+
+    name: Literal["vggish-log-mel"] = "vggish-log-mel"
+    rate: Literal[16000] = 16000
+    """Hz of the waveforms that the loader delivers; VGGish knows no other."""
+    stretch: bool = False
+    """Stretch each waveform to -1..1 first, from its least to its largest sample, as SSPL does."""
+    makes: ClassVar[str] = "examples"
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Return examples [n, E, 96, 64] of waveforms [n, T].
+
+        Raises UserError for sound shorter than one.
+        """
+        with torch.autocast(waveforms.device.type, enabled=False):
+            mel = vggish_log_mel(stretched(waveforms) if self.stretch else waveforms)
+            examples = mel.shape[1] // _EXAMPLE
+            if not examples:
+                raise UserError(
+                    f"data.augmentation.duration: {waveforms.shape[1]} samples hold no example of VGGish, "
+                    "which takes 0.975 s; use more"
+                )
+            return mel[:, : examples * _EXAMPLE].unflatten(1, (examples, _EXAMPLE))
+
+
+def stretched(waveforms: Tensor) -> Tensor:
+    """Return waveforms [n, T] stretched to -1..1, as SSPL does.
+
+    Each goes from its least to its largest sample; 1e-3 is added to what it is divided by.
+    """
+    above = waveforms - waveforms.min(1, keepdim=True).values
+    return 2 * (above / (above.max(1, keepdim=True).values + 1e-3) - 0.5)
+
+
+def vggish_log_mel(waveforms: Tensor) -> Tensor:
+    """Return VGGish's log-mel [n, t, 64] of waveforms [n, T] at 16 kHz."""
+    window = torch.hann_window(_WINDOW, device=waveforms.device, dtype=waveforms.dtype)
+    frames = waveforms.unfold(-1, _WINDOW, _HOP) * window
+    magnitudes = torch.fft.rfft(frames, _FFT).abs()
+    return (magnitudes @ _vggish_filters(waveforms.device, waveforms.dtype) + 0.01).log()
+
+
+AudioFeatures = Annotated[LogMel | LogSpectrogram | VggishLogMel, Field(discriminator="name")]
 
 
 def _power(spectrum: Tensor) -> Tensor:
@@ -111,4 +163,15 @@ def _mel_filters(size: int, bands: int, rate: int, device: torch.device, dtype: 
     frequencies = np.linspace(0, rate / 2, size // 2 + 1)
     rising, falling = (frequencies - left) / (peak - left), (right - frequencies) / (right - peak)
     filters = np.minimum(rising, falling).clip(min=0) * 2 / (right - left)
+    return torch.as_tensor(filters, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=8)
+def _vggish_filters(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return [257, 64]: triangles of height 1, straight and even on the mel scale."""
+    mel = 1127 * np.log1p(np.linspace(0, 8000, _FFT // 2 + 1) / 700)
+    edges = np.linspace(1127 * np.log1p(125 / 700), 1127 * np.log1p(7500 / 700), 64 + 2)
+    left, peak, right = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (mel[:, None] - left) / (peak - left), (right - mel[:, None]) / (right - peak)
+    filters = np.minimum(rising, falling).clip(min=0)
     return torch.as_tensor(filters, dtype=dtype, device=device)

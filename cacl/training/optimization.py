@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -18,6 +18,10 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Decayed = Literal["matrices", "all"]
 
 
+Part = Literal["image", "audio", "loss"]
+Rates = dict[Part, PositiveFloat]
+
+
 @dataclass(frozen=True)
 class AdamW(Options):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
@@ -25,6 +29,8 @@ class AdamW(Options):
     name: Literal["adamw"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     """Its highest value; the schedule multiplies it."""
+    rates: Rates = field(default_factory=dict)
+    """Learning rates of parts with their own: `image`, `audio` (a tower and its heads), `loss` (its head)."""
     weight_decay: NonNegativeFloat = 1e-4
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
@@ -36,7 +42,7 @@ class AdamW(Options):
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay, self.decay)
+        groups = parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
 
 
@@ -47,6 +53,8 @@ class Adam(Options):
     name: Literal["adam"] = "adam"
     learning_rate: PositiveFloat = 1e-3
     """Its highest value; the schedule multiplies it."""
+    rates: Rates = field(default_factory=dict)
+    """Learning rates of parts with their own: `image`, `audio` (a tower and its heads), `loss` (its head)."""
     weight_decay: NonNegativeFloat = 0.0
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
@@ -58,7 +66,7 @@ class Adam(Options):
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay, self.decay)
+        groups = parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
         return torch.optim.Adam(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
 
 
@@ -69,6 +77,8 @@ class SGD(Options):
     name: Literal["sgd"] = "sgd"
     learning_rate: PositiveFloat = 1e-2
     """Its highest value; the schedule multiplies it."""
+    rates: Rates = field(default_factory=dict)
+    """Learning rates of parts with their own: `image`, `audio` (a tower and its heads), `loss` (its head)."""
     weight_decay: NonNegativeFloat = 0.0
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
@@ -78,7 +88,7 @@ class SGD(Options):
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay, self.decay)
+        groups = parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
         return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, fused=True)
 
 
@@ -86,15 +96,43 @@ OptimizerOptions = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]
 
 
 def parameter_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float, decay: Decayed = "matrices"
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    weight_decay: float,
+    decay: Decayed = "matrices",
+    rates: Mapping[Part, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Decay matrices and kernels; `all` decays biases, norms and scalars (fewer than two axes) as well."""
-    trained = [p for _, p in parameters if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": weight_decay * (decay == "all")},
+    """Return the groups of parameters that learn and decay alike.
+
+    They are by part, and in it matrices and kernels come first. Parts without a rate of their own are one.
+    `all` decays biases, norms and scalars (fewer than two axes) as well as matrices and kernels.
+    """
+    own = rates or {}
+    members: dict[tuple[Part | None, bool], list[nn.Parameter]] = {
+        (part, matrices): [] for part in (None, *own) for matrices in (True, False)
+    }
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            part = part_of(name)
+            members[part if part in own else None, parameter.ndim >= 2].append(parameter)
+    return [
+        {
+            "params": group,
+            "weight_decay": weight_decay * (matrices or decay == "all"),
+            **({} if part is None else {"lr": own[part]}),
+        }
+        for (part, matrices), group in members.items()
+        if group
     ]
-    return [group for group in groups if group["params"]]
+
+
+def part_of(name: str) -> Part:
+    """Return the part of the localizer that its parameter `name` belongs to.
+
+    What the loss learns are its head and its scalars.
+    """
+    if name.startswith("image_"):
+        return "image"
+    return "audio" if name.startswith("audio_") else "loss"
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ def train_step(
     `micro_batches` are the prepared (images, sounds) of `m` clips each, in the order of `clips` [n], of
     which every rank has equally many. Dropout is keyed by (seed, step, place of the clip in the global
     batch), what else a trunk draws by the number of the micro-batch, so neither world size nor the cached
-    form's second forward changes it. `average`, if given, makes the targets and follows the model; its masks
-    have keys of their own.
+    form's second forward changes it. Clips that are not valid move nothing in the loss's head. `average`, if
+    given, makes the targets and follows the model; its masks have keys of their own.
     """
     clock = engine.world.clock
     followed = [engine.module] if average is None else [engine.module, average.module]
@@ -67,6 +67,7 @@ def train_step(
     starts = list(accumulate(sizes, initial=rank * sum(sizes)))
     last = len(micro_batches) - 1
     keep_graph = len(micro_batches) == 1
+    valid = clips.valid.split(sizes)
 
     def draws(number: int, *stream: int) -> range:
         """Seed what draws from the global state, and return the clips' keys."""
@@ -75,7 +76,7 @@ def train_step(
         return range(base + starts[number], base + starts[number + 1])
 
     def embed(number: int) -> Embeddings:
-        return engine.forward(*micro_batches[number], draws(number))
+        return engine.forward(*micro_batches[number], draws(number), valid[number])
 
     def embed_with_target(number: int) -> Embeddings:
         embeddings = embed(number)
@@ -83,7 +84,7 @@ def train_step(
             return embeddings
         keys = draws(number, TARGET)
         with torch.no_grad():
-            target = engine.embed_by(average.module, *micro_batches[number], keys)
+            target = engine.embed_by(average.module, *micro_batches[number], keys, valid[number])
         return replace(embeddings, target=target)
 
     parts = []

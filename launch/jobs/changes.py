@@ -19,6 +19,8 @@ FIXED = (
     "loss",
     "data.order",
     "optimizer.name",
+    "optimizer.decay",
+    "optimizer.rates",
     "engine.name",
     "engine.zero",
     "training.seed",

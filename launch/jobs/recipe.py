@@ -64,4 +64,10 @@ class Recipe(Options):
                 f"model.features.rate: {heard} Hz, but data.augmentation.sample_rate delivers {delivered}; "
                 "make them equal"
             )
+        compared, views = self.loss.objective.views, self.data.augmentation.views
+        if compared != views:
+            raise UserError(
+                f"data.augmentation.views: {views}, but loss.objective {self.loss.objective.name} compares "
+                f"{compared} of each frame; set it to {compared}"
+            )
         self.loss.check_heads(self.model.heads)

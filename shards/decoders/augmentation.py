@@ -1,4 +1,4 @@
-"""What is cut out of a stored clip: random parts are a pure function of (seed, epoch, clip index)."""
+"""What is cut out of a stored clip: random parts are a pure function of (seed, epoch, clip index, view)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ class Augmentation(Options):
     """Pixels of a delivered image's side, S."""
     short_side: int = 246
     """Pixels of the short side that a training frame is resized to before the crop."""
+    square: bool = False
+    """Resize both sides to that, whatever the frame's shape, as SSPL does; evaluation always does so."""
     flip: float = 0.5
     """Share of training clips that are mirrored."""
+    views: Literal[1, 2] = 1
+    """Crops and flips of each training frame: 2 for a loss that compares them, such as sspl."""
     duration: float = 3.0
     """Seconds of sound that are delivered."""
     window: Literal["random", "middle"] = "random"
@@ -57,15 +61,19 @@ MIDDLE = ClipView(0.5, 0.5, 0.5, False)
 """The view of evaluation; of an image it is the whole."""
 
 
-def draw(augmentation: Augmentation, seed: int, epoch: int, index: int) -> ClipView:
-    """Return the view of clip `index` in an epoch; neither batch, rank nor worker matters."""
-    left, top, start, flip = (float(word) / 2**64 for word in random_words(4, seed, epoch, VIEWS, index))
+def draw(augmentation: Augmentation, seed: int, epoch: int, index: int, number: int = 0) -> ClipView:
+    """Return view `number` of clip `index` in an epoch; neither batch, rank nor worker matters."""
+    further = (number,) if number else ()  # the first view is that of a training of one
+    words = random_words(4, seed, epoch, VIEWS, index, *further)
+    left, top, start, flip = (float(word) / 2**64 for word in words)
     middle = augmentation.window == "middle"
     return ClipView(left, top, MIDDLE.start if middle else start, flip < augmentation.flip)
 
 
 def fit_short_side(augmentation: Augmentation, height: int, width: int) -> tuple[int, int]:
     """Return height and width, in pixels, of a training frame after its short side was resized."""
+    if augmentation.square:
+        return augmentation.short_side, augmentation.short_side
     short = min(height, width)
     return round(height * augmentation.short_side / short), round(width * augmentation.short_side / short)
 

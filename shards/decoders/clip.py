@@ -60,9 +60,17 @@ class DecodeSpec:
     audio: str = "wav"
     annotated: bool = False
 
-    def view(self, request: Request, index: int) -> ClipView:
-        """Return which part of clip `index` is cut out."""
-        return MIDDLE if request.key is None else draw(self.augmentation, *request.key, index)
+    def views(self, request: Request, index: int) -> list[ClipView]:
+        """Return which parts of clip `index` are cut out, the sound's by the first; evaluation has one."""
+        if request.key is None:
+            return [MIDDLE]
+        return [draw(self.augmentation, *request.key, index, view) for view in range(self.augmentation.views)]
+
+    def image_shape(self, request: Request) -> tuple[int, ...]:
+        """Return the shape of the images of a request: [n, 3, S, S], or [n, V, 3, S, S] of V > 1 views."""
+        views, size = self.augmentation.views, self.augmentation.size
+        several = () if views == 1 or request.key is None else (views,)
+        return (len(request.index), *several, 3, size, size)
 
 
 def member(members: Mapping[str, bytes], name: str) -> bytes:

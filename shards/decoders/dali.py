@@ -4,7 +4,7 @@ DALI draws nothing at random, orders nothing and keeps no state that matters: a 
 position is fed the clips and the crops of that position. Frames are all that it decodes; sounds are slices of
 WAV, which cost nothing.
 
-Axes: `n` clips of a batch on this rank, `S` pixels of an image's side.
+Axes: `n` clips of a batch on this rank, `V` views of a frame, `S` pixels of an image's side.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class DaliDecoder(Options):
             scheduled: deque[_PendingBatch] = deque()
             source = _feed(chain([first], waiting), scheduled)
             try:
-                for images in _decode_images(
-                    source, len(first.request.index), spec.augmentation, workers, mixed
-                ):
+                for images in _decode_images(source, first.mirrored.shape, spec.augmentation, workers, mixed):
                     yield scheduled.popleft().complete(images)
             except RuntimeError:
                 # A frame that DALI cannot decode ends its pipeline: torchvision decodes that batch and says
@@ -85,14 +83,14 @@ class _PendingBatch:
     batch: Batch
     frames: list[np.ndarray]
     starts: np.ndarray
-    """[n, 2] float32, top and left of the part of the stored frame that is seen, in its pixels."""
+    """[V, n, 2] float32, top and left of the part of the stored frame that a view sees, in its pixels."""
     ends: np.ndarray
-    """[n, 2] float32, its bottom and right."""
+    """[V, n, 2] float32, its bottom and right."""
     mirrored: np.ndarray
-    """[n] int32."""
+    """[V, n] int32."""
 
     def complete(self, images: Tensor) -> Batch:
-        """Return the batch with its images, [n, 3, S, S]; those of broken clips become zeros."""
+        """Return the batch with its images, of whose clips the broken ones become zeros."""
         broken = (~self.batch.valid).nonzero().flatten()
         if len(broken):
             images[broken.to(images.device)] = 0
@@ -103,31 +101,46 @@ def _feed(waiting: Iterable[_PendingBatch], scheduled: deque[_PendingBatch]) -> 
     """Yield what DALI asks for, some batches ahead, and note in `scheduled` what it works on."""
     for prepared in waiting:
         scheduled.append(prepared)
-        yield prepared.frames, prepared.starts, prepared.ends, prepared.mirrored
+        yield prepared.frames, *prepared.starts, *prepared.ends, *prepared.mirrored
 
 
 def _decode_images(
-    source: Iterator[tuple[Any, ...]], batch_size: int, augmentation: Augmentation, threads: int, mixed: bool
+    source: Iterator[tuple[Any, ...]],
+    shape: tuple[int, ...],
+    augmentation: Augmentation,
+    threads: int,
+    mixed: bool,
 ) -> Iterator[Tensor]:
-    """Yield the images of each batch, [n, 3, S, S] uint8, on the GPU if `mixed`. Raises RuntimeError."""
-    pipeline = _pipeline(source, batch_size, augmentation, threads, mixed)
+    """Yield the images of each batch, uint8, on the GPU if `mixed`; `shape` is (V, n). Raises RuntimeError.
+
+    They are [n, 3, S, S], or [n, V, 3, S, S] where V > 1.
+    """
+    pipeline = _pipeline(source, shape, augmentation, threads, mixed)
     from nvidia.dali.plugin.pytorch import feed_ndarray
 
     # On the stream that computes: there the memory that torch hands out is free, and nobody waits.
     stream = torch.cuda.current_stream() if mixed else None
     while True:
         try:
-            (output,) = pipeline.run(stream)
+            outputs = [output.as_tensor() for output in pipeline.run(stream)]
         except StopIteration:
             return
-        batch = output.as_tensor()
-        images = torch.empty(batch.shape(), dtype=torch.uint8, device="cuda" if mixed else "cpu")
-        yield feed_ndarray(batch, images, stream)
+        device = "cuda" if mixed else "cpu"
+        views = [torch.empty(output.shape(), dtype=torch.uint8, device=device) for output in outputs]
+        for output, view in zip(outputs, views, strict=True):
+            feed_ndarray(output, view, stream)
+        yield views[0] if len(views) == 1 else torch.stack(views, 1)
 
 
 def _pipeline(
-    source: Iterator[tuple[Any, ...]], batch_size: int, augmentation: Augmentation, threads: int, mixed: bool
+    source: Iterator[tuple[Any, ...]],
+    shape: tuple[int, ...],
+    augmentation: Augmentation,
+    threads: int,
+    mixed: bool,
 ) -> Any:
+    """Return a pipeline that decodes each frame of n once and gives an output for each of V views."""
+    views, batch_size = shape
     try:
         from nvidia.dali import fn, types
         from nvidia.dali.pipeline import Pipeline
@@ -143,25 +156,26 @@ def _pipeline(
         prefetch_queue_depth=_SCHEDULED_BATCHES,
     )
     with pipeline:
-        inputs: Any = fn.external_source(source=source, num_outputs=4)
+        encoded, *parts = fn.external_source(source=source, num_outputs=1 + 3 * views)
         frames: Any = fn.decoders.image(
-            inputs[0],
+            encoded,
             device="mixed" if mixed else "cpu",
             output_type=types.DALIImageType.RGB,
             adjust_orientation=False,  # by default it turns frames as EXIF says; torchvision does not
         )
-        images: Any = fn.resize(
-            frames,
-            roi_start=inputs[1],
-            roi_end=inputs[2],
-            size=[augmentation.size, augmentation.size],
-            interp_type=types.DALIInterpType.INTERP_CUBIC,
-            antialias=True,
-        )
-        dtype = types.DALIDataType.UINT8
-        pipeline.set_outputs(
-            fn.crop_mirror_normalize(images, mirror=inputs[3], dtype=dtype, output_layout="CHW")
-        )
+        dtype, outputs = types.DALIDataType.UINT8, []
+        for view in range(views):
+            start, end, mirror = parts[view::views]
+            images: Any = fn.resize(
+                frames,
+                roi_start=start,
+                roi_end=end,
+                size=[augmentation.size, augmentation.size],
+                interp_type=types.DALIInterpType.INTERP_CUBIC,
+                antialias=True,
+            )
+            outputs.append(fn.crop_mirror_normalize(images, mirror=mirror, dtype=dtype, output_layout="CHW"))
+        pipeline.set_outputs(*outputs)
     pipeline.build()
     return pipeline
 
@@ -178,29 +192,31 @@ def _prepare(reader: ClipReader, request: Request, spec: DecodeSpec) -> _Pending
         annotations=notes if spec.annotated else None,
     )
     frames = [_PLACEHOLDER] * count
-    regions = np.tile(np.array([0, 0, 1, 1], np.float32), (count, 1))
-    mirrored = np.zeros(count, np.int32)
+    several = 1 if request.key is None else augmentation.views
+    regions = np.tile(np.array([0, 0, 1, 1], np.float32), (several, count, 1))
+    mirrored = np.zeros((several, count), np.int32)
     for row, index in enumerate(request.index.tolist()):
-        members, view = reader.read(index), spec.view(request, index)
+        members, views = reader.read(index), spec.views(request, index)
         note: dict[str, Any] = {}
         try:
             with decoding():
                 jpg = frame_bytes(members)
-                region = _region(jpg, augmentation, None if request.key is None else view)
+                whole = request.key is None
+                seen = [_region(jpg, augmentation, None if whole else view) for view in views]
                 note = annotation(members) if spec.annotated else {}
                 stored = member(members, spec.audio)
-                audio = waveform(stored, augmentation, view, own_seconds(note, spec))
+                audio = waveform(stored, augmentation, views[0], own_seconds(note, spec))
         except BrokenClip as error:
             refuse(reader, index, error, spec.policy)
             batch.valid[row] = False
             note = {"index": index}
         else:
             # A frame and its region go together: DALI reads beyond a frame that is smaller.
-            frames[row], regions[row] = np.frombuffer(jpg, np.uint8), region
+            frames[row], regions[:, row] = np.frombuffer(jpg, np.uint8), seen
             batch.waveforms[row] = torch.from_numpy(audio)
-            mirrored[row] = view.mirrored
+            mirrored[:, row] = [view.mirrored for view in views]
         notes.append(note)
-    starts, ends = (np.ascontiguousarray(part) for part in np.split(regions, 2, axis=1))
+    starts, ends = (np.ascontiguousarray(part) for part in np.split(regions, 2, axis=2))
     return _PendingBatch(request, batch, frames, starts, ends, mirrored)
 
 

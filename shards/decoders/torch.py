@@ -84,24 +84,23 @@ def decode(reader: ClipReader, request: Request, spec: DecodeSpec) -> Batch:
 
     Raises UserError where a clip is broken under the policy `raise`, or has another sample rate.
     """
-    size, samples = spec.augmentation.size, spec.augmentation.samples
     batch = Batch(
         index=torch.from_numpy(request.index),
-        images=torch.zeros(len(request.index), 3, size, size, dtype=torch.uint8),
-        waveforms=torch.zeros(len(request.index), samples),
+        images=torch.zeros(spec.image_shape(request), dtype=torch.uint8),
+        waveforms=torch.zeros(len(request.index), spec.augmentation.samples),
         valid=torch.ones(len(request.index), dtype=torch.bool),
         annotations=[] if spec.annotated else None,
     )
     for row, index in enumerate(request.index.tolist()):
         members = reader.read(index)
         try:
-            image, audio, note = _decode_clip(members, spec, spec.view(request, index), request.key is None)
+            images, audio, note = _decode_clip(members, spec, spec.views(request, index), request.key is None)
         except BrokenClip as error:
             refuse(reader, index, error, spec.policy)
             batch.valid[row] = False
             note = {"index": index}
         else:
-            batch.images[row] = image
+            batch.images[row] = images.view_as(batch.images[row])
             batch.waveforms[row] = audio
         if batch.annotations is not None:
             batch.annotations.append(note)
@@ -109,16 +108,16 @@ def decode(reader: ClipReader, request: Request, spec: DecodeSpec) -> Batch:
 
 
 def _decode_clip(
-    members: Mapping[str, bytes], spec: DecodeSpec, view: ClipView, whole: bool
+    members: Mapping[str, bytes], spec: DecodeSpec, views: list[ClipView], whole: bool
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Return image, waveform and annotation ({} where none is wanted). Raises BrokenClip."""
+    """Return images [V, 3, S, S], waveform and annotation ({} where none is wanted). Raises BrokenClip."""
     with decoding():
-        frame = decode_frame(frame_bytes(members))
-        image = whole_image(frame, spec.augmentation) if whole else crop(frame, spec.augmentation, view)
+        frame, cut = decode_frame(frame_bytes(members)), spec.augmentation
+        images = [whole_image(frame, cut) if whole else crop(frame, cut, view) for view in views]
         note = annotation(members) if spec.annotated else {}
         stored = member(members, spec.audio)
-        audio = waveform(stored, spec.augmentation, view, own_seconds(note, spec))
-        return image, torch.from_numpy(audio), note
+        audio = waveform(stored, cut, views[0], own_seconds(note, spec))
+        return torch.stack(images), torch.from_numpy(audio), note
 
 
 def decode_frame(jpg: bytes) -> Tensor:

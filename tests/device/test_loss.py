@@ -12,7 +12,7 @@ from cacl.loss.objectives import InfoNCE, Sigmoid
 from cacl.loss.positives import OwnClip, SameClass, SoftOverlap
 from cacl.loss.regularizers import Fnac
 from cacl.loss.similarities import MaxSimilarity
-from cacl.loss.sspl import Predictor, Sspl
+from cacl.loss.sspl import Sspl
 from cacl.types import ClipLabels, Embeddings
 from cacl.world import World
 from tests.device.cases import CLIPS, PIXELS, Case, every_case, pairwise_cases
@@ -127,12 +127,15 @@ def test_ranks_exchange_what_is_on_the_device() -> None:
 
 
 def test_sspl_stays_on_the_device() -> None:
-    options = LossOptions(positives=OwnClip(), objective=Sspl())
+    options = LossOptions(positives=OwnClip(), objective=Sspl(hidden=8, projection=8, bottleneck=4))
     with DeviceFlow():
-        head = Predictor(5, temperature=0.5).double().to(DEVICE)
+        head = options.head(5)
+        assert head is not None
+        head = head.double().to(DEVICE)
         embeddings, clips = leaves(options, slice(None), target=False), CLIPS_OF.to(DEVICE)
     with DeviceFlow(within_step=True):
-        terms = global_loss(head(embeddings), clips, options, World(device=DEVICE))
+        embeddings = head(embeddings, [embeddings.image, embeddings.image.flip(2)], clips.valid)
+        terms = global_loss(embeddings, clips, options, World(device=DEVICE))
         terms.loss.backward()
         assert {gradient_of(p).device for p in head.parameters()} == {DEVICE}
 

@@ -59,7 +59,7 @@ def take_steps(model: ModelOptions, loss: dict[str, Any] = LOSS, micro: int = 2,
     with DeviceFlow(ONCE | COPY, within_step=True) as flow:
         stop = StopFlag(lambda: False, world)
         for step in range(2):
-            batch = host_batch()
+            batch = host_batch(options.objective.views)
             record = train_step(
                 engine,
                 prepare(engine, batch, micro),

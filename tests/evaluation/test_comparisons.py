@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks.label_study import ARMS, LEVELS, METHOD
+from benchmarks.miniature.cache import Prepared
 from benchmarks.miniature.losses import ROWS, Row
 from benchmarks.miniature.plan import setting
 from benchmarks.reproduce import BATCHES, LABELS, SWEPT, TEMPERATURES, swept
@@ -15,6 +18,7 @@ from cacl.options import parse, plain
 from launch.config import load_recipe
 from launch.jobs.changes import flat
 from launch.jobs.recipe import Recipe
+from shards.order import LaneOrder
 
 FOLDER = Path("study")
 
@@ -48,6 +52,21 @@ def test_a_row_called_by_a_methods_name_has_the_loss_of_its_recipe():
         assert own.loss == published.loss and own.training.target == published.training.target, row.title
         assert own.model.heads == published.model.heads, row.title
         assert own.model.image_dropout == published.model.image_dropout, row.title
+
+
+def test_a_loss_of_two_views_has_them_of_the_cached_ones_and_others_every_epoch():
+    """SSPL in the frame of the studies: the recipe resolves, and a clip's two views are of one epoch."""
+    recipe = parse(Recipe, dict(setting(FOLDER, "two-object", "sspl", None, 0).recipe), "sspl")
+    assert recipe.loss == load_recipe("sspl", []).loss
+    number = np.arange(3 * 8, dtype=np.float16).reshape(3, 8, 1, 1, 1)
+    cached = Prepared(np.arange(8), number, np.zeros((8, 1, 4, 5), np.float16))
+    order = LaneOrder([np.arange(8)], global_batch_size=4, lanes=2, seed=0)
+    batches = list(cached.batches(order, 3, recipe.loss.objective.views))
+    assert [batch.images.shape for batch in batches] == [(4, 2, 1, 1, 1)] * 6
+    for place, batch in enumerate(batches):
+        views = batch.images.flatten(1) // 8
+        assert views.unique(dim=0).tolist() == [[place // 2, (place // 2 + 1) % 3]]
+        assert torch.equal(batch.images.flatten(1) % 8, batch.index[:, None].expand(4, 2).half())
 
 
 @pytest.mark.parametrize("labels", [name for name in LABELS.values() if name])

@@ -33,7 +33,7 @@ class LoudAbove(Localizer):
     def prepare(self, images, waveforms):
         return images.float(), waveforms.mean(1)
 
-    def forward(self, images, spectrograms, keys=None):
+    def forward(self, images, spectrograms, keys=None, valid=None):
         cosine = self.upper.expand(len(images), 1, 49)
         maps = torch.stack([cosine, (1 - cosine**2).clamp(min=0).sqrt()], dim=-1)
         audio = torch.stack([spectrograms.sign(), torch.zeros_like(spectrograms)], dim=-1)[:, None]
@@ -121,7 +121,7 @@ def test_a_film_whose_clock_does_not_begin_at_zero_is_heard_at_the_right_moments
 
 def test_a_film_that_fails_half_way_leaves_what_was_there_before(tmp_path):
     class Fails(LoudAbove):
-        def forward(self, images, spectrograms, keys=None):
+        def forward(self, images, spectrograms, keys=None, valid=None):
             self.calls = getattr(self, "calls", 0) + 1
             if self.calls > 1:
                 raise RuntimeError("out of memory")

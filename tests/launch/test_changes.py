@@ -18,6 +18,8 @@ REFUSED = {
     "precision of scores": ("--loss.scores", "bfloat16", "loss.scores float32 → bfloat16"),
     "data.order": ("--data.order.lanes", "12", "data.order.lanes 6 → 12"),
     "optimizer.name": ("--optimizer", "sgd", "optimizer.name adamw → sgd"),
+    "optimizer.decay": ("--optimizer.decay", "all", "optimizer.decay matrices → all"),
+    "optimizer.rates": ("--optimizer.rates.loss", "0.1", "optimizer.rates.loss None → 0.1"),
     "engine.name": ("--engine", "deepspeed", "engine.name ddp → deepspeed"),
     "engine.zero": ("--engine.zero", "1", "engine.zero 2 → 1"),
     "training.seed": ("--training.seed", "1", "training.seed 0 → 1"),

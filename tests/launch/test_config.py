@@ -69,6 +69,21 @@ WRONG = {
     "no epochs": (RECIPE, ["--training.epochs", "0"], "training.epochs: .*greater than 0, got 0"),
     "micro-batch of nothing": (RECIPE, ["--training.micro-batch-size=0"], "training.micro_batch_size: .*got 0"),
     "rate that is no number": (RECIPE, ["--optimizer.learning-rate", "nan"], "optimizer.learning_rate: .*got 'nan'"),
+    "one view for a loss of two": (
+        {**RECIPE, "loss": {"positives": {"name": "own-clip"}, "objective": {"name": "sspl"}}},
+        [],
+        "data.augmentation.views: 1, but loss.objective sspl compares 2 of each frame; set it to 2",
+    ),
+    "a rate of no part": (
+        {**RECIPE, "optimizer": {"name": "adamw", "rates": {"head": 0.1}}},
+        [],
+        "optimizer.rates.head.*: input should be 'image', 'audio' or 'loss', got 'head'",
+    ),
+    "two views for a loss of one": (
+        RECIPE,
+        ["--data.augmentation.views", "2"],
+        "data.augmentation.views: 2, but loss.objective contrast compares 1 of each frame; set it to 1",
+    ),
     "sound of two rates": (RECIPE, ["--data.augmentation.sample-rate", "8000"], "model.features.rate: 16000 Hz, but .* 8000"),
     "no such share": (RECIPE, ["--data.augmentation.flip", "3"], r"recipe.yaml with --data.augmentation.flip 3: .*flip"),
     "not a mapping": ("- 1", [], "a recipe is a mapping"),

@@ -148,14 +148,15 @@ def test_what_is_logged_on_three_ranks_is_a_plain_count_over_all() -> None:
 
 def test_own_pairs_that_are_predicted_have_no_negatives() -> None:
     """SSPL: the similarity is that of the attended image and the own sound, of valid clips."""
-    options = LossOptions(positives=OwnClip(), objective=Sspl())
+    options = LossOptions(positives=OwnClip(), objective=Sspl(hidden=8, projection=8, bottleneck=4))
     maps, audio, _ = random_parameters(N, channels=4)
     head = options.head(4)
-    assert head is not None, "SSPL learns a predictor"
-    embeddings, clips = head.double().eval()(embed(maps, audio)), random_clips(N, invalid=INVALID)
+    assert head is not None, "SSPL learns a head"
+    clips = random_clips(N, invalid=INVALID)
+    embeddings = head.double()(embed(maps, audio), [maps, maps.flip(2)], clips.valid)
     counts = global_loss(embeddings, clips, options, World()).logged
     there = [i for i in range(N) if i not in INVALID]
-    image, own_audio = embeddings.extra["image"], embeddings.audio[:, 0]
+    image, own_audio = embeddings.extra["attended"], embeddings.audio[:, 0]
     cosines = [float(image[i] @ own_audio[i] / image[i].norm() / own_audio[i].norm()) for i in there]
     assert float(counts["positive_similarity"]) == pytest.approx(sum(cosines) / len(there))
     assert (int(counts["rows_without_negatives"]), int(counts["rows_without_positives"])) == (len(there), 0)

@@ -211,7 +211,7 @@ def test_what_the_data_or_model_lack_is_said() -> None:
     with pytest.raises(UserError, match=r"target.audio has shape \(8, 2, 5\), expected \(9, 2, 5\)"):
         target = Embeddings(broken.image, broken.audio[1:])
         per_clip(replace(broken, target=target), random_clips(N), LossOptions())
-    with pytest.raises(UserError, match="predictor"):
+    with pytest.raises(UserError, match="needs its head in the model, and two views"):
         per_clip(one_head(), random_clips(N), LossOptions(**SSPL))
 
 

@@ -30,14 +30,14 @@ def value_at(values: Any, key: str) -> Any:
     return values
 
 
-@pytest.mark.parametrize("name", ["slavc", "ez-vsl", "fnac"])
+@pytest.mark.parametrize("name", ["slavc", "ez-vsl", "fnac", "sspl"])
 def test_a_methods_table_says_what_its_recipe_resolves_to(name):
     stated, recipe = settings(SECTIONS[name]), plain(load_recipe(name, []))
     assert len(stated) > 15
     assert stated == {key: value_at(recipe, key) for key in stated}
 
 
-@pytest.mark.parametrize("name", ["slavc", "ez-vsl", "fnac"])
+@pytest.mark.parametrize("name", ["slavc", "ez-vsl", "fnac", "sspl"])
 def test_what_a_recipe_sets_stands_in_its_methods_table(name):
     """What differs from the frame's training, and from the defaults where the frame is silent."""
     stated = settings(SECTIONS[name])

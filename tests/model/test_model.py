@@ -13,7 +13,7 @@ from torch.nn import functional
 from cacl.errors import UserError
 from cacl.model import audio, heads, image
 from cacl.model.localizer import Localizer, ModelOptions, localization_map
-from cacl.model.spectrograms import LogSpectrogram
+from cacl.model.spectrograms import LogMel, LogSpectrogram, VggishLogMel
 from cacl.model.streamline import Pointwise, streamline
 from cacl.model.weights import efficientnet_file, load_state, sha256
 from cacl.options import parse, plain
@@ -28,6 +28,14 @@ CHOICES = {
         image=image.ResNet18(), audio=audio.ResNet18(), features=LogSpectrogram(), heads=2, dimension=512
     ),
     "resnet18 at stride 16, frozen": ModelOptions(image=image.ResNet18(stride=16, frozen=True)),
+    "SSPL's pair": ModelOptions(
+        image=image.VGG16(frozen=True),
+        audio=audio.Vggish(),
+        features=VggishLogMel(),
+        head=heads.NoHead(),
+        dimension=512,
+    ),
+    "vgg16 trained": ModelOptions(image=image.VGG16()),
     "timm": ModelOptions(image=image.Timm(model="mobilenetv3_small_050")),
     "small": SMALL,
     "mlp": ModelOptions(image=image.SmallCnn(channels=16), head=heads.MlpHead(hidden=16)),
@@ -62,6 +70,7 @@ def test_every_choice_gives_unit_vectors_and_gradients(name):
     ((embeddings.image * target).sum() * scalars + embeddings.audio[..., 0].sum()).backward()
     for key, parameter in model.named_parameters():
         frozen = options.image.frozen and key.startswith("image_trunk.")
+        frozen |= key.startswith("audio_trunk.frozen.")
         assert (parameter.grad is None) == frozen, key
     assert parse(ModelOptions, plain(options), "test") == options
 
@@ -73,6 +82,8 @@ def test_every_choice_gives_unit_vectors_and_gradients(name):
         (image.EfficientNetLite0(stride=32), 224, (7, 7)),
         (image.ResNet18(), 224, (7, 7)),
         (image.ResNet18(stride=16), 224, (14, 14)),
+        (image.VGG16(), 224, (14, 14)),
+        (image.VGG16(), 100, (6, 6)),
         (image.SmallCnn(), 100, (7, 7)),
         (image.SmallCnn(), 64, (4, 4)),
     ],
@@ -222,6 +233,45 @@ def test_the_resnet_trunk_is_torchvisions(tmp_path, frozen):
         found = network.fc(trunk(trunk.normalize(images)).mean((2, 3)))
         expected = network((images / 255 - mean) / std)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_vgg_trunk_is_torchvisions_up_to_the_last_convolution(tmp_path):
+    """Before its ReLU, as SSPL's public code cuts it; the classifier's weights are left out."""
+    torch.manual_seed(0)
+    network = torchvision.models.vgg16(init_weights=False).features
+    state = {f"features.{name}": value for name, value in network.state_dict().items()}
+    torch.save(state | {"classifier.0.weight": torch.zeros(2, 2)}, tmp_path / "vgg16.pth")
+    trunk = image.VGG16(weights=str(tmp_path / "vgg16.pth"), frozen=True).build()
+    images, _ = inputs(2)
+    pixels = trunk.normalize(images)
+    with torch.no_grad():
+        torch.testing.assert_close(trunk(pixels), network[:29](pixels), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"vgg16: weights: there is no file 'x'.*VGG16_Weights"):
+        image.VGG16(weights="x").build()
+
+
+def test_without_a_head_places_are_the_trunks_own():
+    options = ModelOptions(
+        image=image.SmallCnn(channels=16),
+        audio=audio.SmallCnn(channels=16),
+        head=heads.NoHead(),
+        dimension=16,
+    )
+    model = Localizer(options, seed=1).eval()
+    pixels, spectrograms = model.prepare(*inputs(2))
+    features = model.image_trunk(pixels).flatten(2).transpose(1, 2)
+    found = model(pixels, spectrograms).image[:, 0]
+    torch.testing.assert_close(found, functional.normalize(features, dim=2))
+    with pytest.raises(UserError, match=r"model.dimension: 8, but head none keeps the 16 channels"):
+        Localizer(ModelOptions(image=image.SmallCnn(channels=16), head=heads.NoHead(), dimension=8))
+
+
+@pytest.mark.parametrize(
+    ("tower", "features"), [(audio.Vggish(), LogMel()), (audio.ResNet18(), VggishLogMel())]
+)
+def test_vggish_and_its_features_go_together(tower, features):
+    with pytest.raises(UserError, match="vggish and vggish-log-mel go together"):
+        ModelOptions(audio=tower, features=features)
 
 
 def test_weights_are_found_below_model_and_without_the_prefix_of_a_wrapper(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,11 +59,12 @@ def assert_agree(ours, torchs):
     assert (ours.images.int() - torchs.images.int()).abs().max() <= TOLERANCE
 
 
+@pytest.mark.parametrize(("views", "square"), [(1, False), (2, False), (2, True)])
 @pytest.mark.parametrize(("height", "width"), [(360, 640), (256, 256), (256, 455), (300, 200), (100, 150)])
-def test_both_decoders_deliver_the_same_training_views(height, width):
+def test_both_decoders_deliver_the_same_training_views(height, width, views, square):
     store = tiny_store(range(8), height=height, width=width, seconds=4, rate=16000)
     requests = [Request(np.arange(8), (0, epoch)) for epoch in range(3)]
-    spec = DecodeSpec(Augmentation())
+    spec = DecodeSpec(Augmentation(views=views, square=square))
     pairs = zip(
         DALI.stream(store, requests, spec, 2),
         TorchDecoder().stream(store, requests, spec, 0),
@@ -101,6 +103,18 @@ def test_resuming_at_every_batch_gives_the_rest():
     assert len(reference) == 6
     for start in range(len(reference)):
         assert [join_labels([b]) for b in train(store, DALI, divmod(start, 3))] == reference[start:]
+
+
+def test_a_broken_clip_is_black_in_both_views():
+    store = tiny_store(range(4))
+    store.clips[2]["jpg"] = store.clips[2]["jpg"][:200] + bytes(50) + b"\xff\xd9"
+    spec = DecodeSpec(replace(SMALL, views=2), "mask")
+    request = Request(np.arange(4), (1, 1))
+    (ours,), (torchs,) = (
+        list(decoder.stream(store, [request], spec, 0)) for decoder in (DALI, TorchDecoder())
+    )
+    assert_agree(ours, torchs)
+    assert ours.images.shape == (4, 2, 3, 32, 32) and not ours.images[2].any() and ours.images[3].any()
 
 
 BREAKS = {

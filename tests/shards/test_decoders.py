@@ -10,6 +10,7 @@ import struct
 import time
 import wave
 import zlib
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from shards.decoders.audio import waveform
 from shards.decoders.augmentation import MIDDLE, Augmentation, ClipView, corner, draw, fit_short_side
 from shards.decoders.clip import DecodeSpec, Request, frame_size
 from shards.decoders.dali import DaliDecoder
-from shards.decoders.torch import TorchDecoder, decode
+from shards.decoders.torch import TorchDecoder, crop, decode, decode_frame
 from tests.shards.tiny import jpg, notes_of, smooth_picture, tiny_store, wav
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
@@ -67,16 +68,17 @@ def test_crops_lie_inside_the_frame_and_reach_every_edge(left, top):
 
 
 @pytest.mark.parametrize(("height", "width"), [(360, 640), (256, 256), (256, 455), (300, 200), (100, 150)])
+@pytest.mark.parametrize("square", [False, True])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_training_view_equals_the_fields_own_way(height, width, mirrored):
+def test_a_training_view_equals_the_fields_own_way(height, width, mirrored, square):
     """Resize, crop, flip by PIL; two 8-bit rounding steps in both libraries may differ by 2 of 255."""
     picture = jpg(smooth_picture(np.random.default_rng(height), height, width))
     store = tiny_store([0], seconds=4, rate=16000)
     store.clips[0]["jpg"] = picture
-    augmentation = Augmentation(flip=float(mirrored))
+    augmentation = Augmentation(flip=float(mirrored), square=square)
     batch = decode(store, Request(np.array([0]), (3, 5)), DecodeSpec(augmentation))
     view = draw(augmentation, 3, 5, 0)
-    h, w = fit_short_side(augmentation, height, width)
+    h, w = (246, 246) if square else fit_short_side(augmentation, height, width)
     y, x = corner(augmentation, view, h, w)
     expected = Image.open(io.BytesIO(picture)).resize((w, h), Image.Resampling.BICUBIC)
     expected = expected.crop((x, y, x + 224, y + 224))
@@ -84,6 +86,29 @@ def test_a_training_view_equals_the_fields_own_way(height, width, mirrored):
         expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     difference = batch.images[0].permute(1, 2, 0).numpy().astype(int) - np.asarray(expected)
     assert np.abs(difference).max() <= 2
+
+
+def test_two_views_are_a_single_view_and_another_of_the_same_frame():
+    """The first is what a training of one view sees, the sound's window too; evaluation has one view."""
+    store, request = tiny_store(range(40), seconds=1), Request(np.arange(40), (3, 5))
+    one, two = (decode(store, request, DecodeSpec(replace(SMALL, views=views))) for views in (1, 2))
+    assert two.images.shape == (40, 2, 3, SMALL.size, SMALL.size)
+    assert torch.equal(two.images[:, 0], one.images) and torch.equal(two.waveforms, one.waveforms)
+    for index in range(40):
+        frame, view = decode_frame(store.clips[index]["jpg"]), draw(SMALL, 3, 5, index, 1)
+        assert torch.equal(two.images[index, 1], crop(frame, SMALL, view))
+    # 40 pairs of draws from about 20 × 8 corners, and mirrored by their own coin: some pairs may agree.
+    assert sum(torch.equal(*pair) for pair in two.images) < 5
+    whole = decode(store, Request(np.arange(40), None), DecodeSpec(replace(SMALL, views=2)))
+    assert whole.images.shape == (40, 3, SMALL.size, SMALL.size)
+
+
+def test_views_of_a_clip_are_drawn_apart():
+    """Neither corner, start nor mirroring of the second follows from the first: no correlation."""
+    draws = np.array([[draw(SMALL, 0, epoch, k, v) for v in (0, 1)] for k in range(300) for epoch in (0, 1)])
+    for quantity in range(4):
+        # Of 600 independent pairs the coefficient has deviation 0.04.
+        assert abs(np.corrcoef(draws[:, 0, quantity], draws[:, 1, quantity])[0, 1]) < 0.16
 
 
 def test_evaluation_sees_the_whole_frame():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,6 +87,43 @@ def test_zero_in_bfloat16_takes_the_steps_of_ddp_in_bfloat16(zero):
     torch.testing.assert_close(own_losses[0], losses[0], rtol=1e-3, atol=0)
     torch.testing.assert_close(own_losses, losses, rtol=0.05, atol=0)
     assert all(v.dtype != torch.bfloat16 for v in own_files["model.safetensors"].values())
+
+
+def two_views(world, zero):
+    """Losses, gradient norms and final parameters of SSPL, one clip masked; zero None is DDP."""
+    values = {"hidden": 16, "projection": 12, "bottleneck": 4}
+    loss = parse(
+        LossOptions, {"positives": {"name": "own-clip"}, "objective": {"name": "sspl", **values}}, "test"
+    )
+    model = Localizer(MODEL, seed=3, head=loss.head).train()
+    engine = (DDP() if zero is None else DeepSpeed(zero=zero)).build(model, AdamW(learning_rate=1e-2), world)
+    images, spectrograms, clips = inputs()
+    share = CLIPS // world.size
+    rows = slice(world.rank * share, (world.rank + 1) * share)
+    both = torch.stack([images, images.flip(3) + 0.1], 1)[rows].float()
+    own = replace(rows_of(clips, rows), valid=clips.valid[rows] & (clips.index[rows] != 1))
+    seen = []
+    for step in range(3):
+        record = train_step(
+            engine,
+            list(zip(both.split(3), spectrograms[rows].float().split(3), strict=True)),
+            own,
+            lambda embeddings, own: global_loss(embeddings, own, loss, world),
+            seed=0,
+            step=step,
+            learning_rate_factor=1.0,
+        )
+        seen.append((record.terms.mean.item(), float(record.gradient_norm)))
+    return seen, engine.state_files()
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_zero_takes_the_steps_of_ddp_with_two_views(zero):
+    expected, files = run_ranks(2, two_views, None)[0]
+    seen, own_files = run_ranks(2, two_views, zero)[0]
+    # float32, as above.
+    torch.testing.assert_close(torch.tensor(seen), torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    close(own_files["model.safetensors"], files["model.safetensors"])
 
 
 def validate(world, zero):

@@ -31,6 +31,7 @@ from tests.helpers.trajectory import Trajectory
 
 FILES = {file.stem.removeprefix("trajectory_"): file for file in sorted(GOLDEN.glob("trajectory_*.npz"))}
 """By name: a recipe's, and what is added to its form without dropout."""
+FILES.pop("sspl", None)  # other inputs, and rates by part: test_trajectory_sspl
 
 
 def is_slow(name: str, optimizer: str) -> bool:

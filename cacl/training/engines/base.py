@@ -52,15 +52,26 @@ class Engine(ABC):
             return self.module.prepare(to_device(images, device), to_device(waveforms, device))
 
     @abstractmethod
-    def forward(self, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None) -> Embeddings:
+    def forward(
+        self,
+        images: Tensor,
+        spectrograms: Tensor,
+        keys: Sequence[int] | None = None,
+        valid: Tensor | None = None,
+    ) -> Embeddings:
         """Embed one prepared micro-batch, with a graph where gradients are enabled (see `Localizer`)."""
 
     def embed_by(
-        self, module: nn.Module, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None
+        self,
+        module: nn.Module,
+        images: Tensor,
+        spectrograms: Tensor,
+        keys: Sequence[int] | None = None,
+        valid: Tensor | None = None,
     ) -> Embeddings:
         """Embed one prepared micro-batch by another model of the same form, at the same precision."""
         with self.autocast():
-            return module(images, spectrograms, keys)
+            return module(images, spectrograms, keys, valid)
 
     @contextmanager
     def evaluating(self, module: nn.Module | None = None) -> Iterator[Callable[[Batch], Embeddings]]:

@@ -83,9 +83,15 @@ class DDPEngine(Engine):
     def check(self, options: TrainingOptions) -> None:
         """Nothing that a recipe can ask is beyond this engine."""
 
-    def forward(self, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None) -> Embeddings:
+    def forward(
+        self,
+        images: Tensor,
+        spectrograms: Tensor,
+        keys: Sequence[int] | None = None,
+        valid: Tensor | None = None,
+    ) -> Embeddings:
         with self.autocast():
-            return self.wrapped(images, spectrograms, keys)
+            return self.wrapped(images, spectrograms, keys, valid)
 
     def backward(self, scalar: Tensor) -> None:
         scalar.backward()

@@ -148,8 +148,14 @@ class DeepSpeedEngine(Engine):
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, self._norm)
 
-    def forward(self, images: Tensor, spectrograms: Tensor, keys: Sequence[int] | None = None) -> Embeddings:
-        return self.engine(images, spectrograms, keys)
+    def forward(
+        self,
+        images: Tensor,
+        spectrograms: Tensor,
+        keys: Sequence[int] | None = None,
+        valid: Tensor | None = None,
+    ) -> Embeddings:
+        return self.engine(images, spectrograms, keys, valid)
 
     def backward(self, scalar: Tensor) -> None:
         self.engine.backward(scalar, scale_wrt_gas=False)
