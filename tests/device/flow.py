@@ -32,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.device.frames import Crossing, here, running_function
 from tests.device.places import HOST, Place, is_marked, mark, place_of
-from tests.device.stand_ins import Autocast, Event
+from tests.device.stand_ins import Autocast, Event, Generator
 from tests.helpers.waiting import waits_for_the_device
 
 DEVICE = torch.device("cuda", 0)
@@ -70,6 +70,7 @@ class DeviceFlow:
         stand_ins = {
             "torch.autograd._engine_run_backward": backward,
             "torch.autocast": Autocast,
+            "torch.Generator": Generator,
             "torch.cuda.Event": type("Event", (Event,), {"flow": self}),
         }
         for name, stand_in in stand_ins.items():
@@ -91,6 +92,12 @@ class DeviceFlow:
             return place_of(arguments[0]).pinned
         if function in _READERS:
             self._read(arguments[0], function.__name__)
+        generator = keywords.get("generator")
+        drawn = (
+            arguments[0] if isinstance(generator, Generator) and isinstance(arguments[0], Tensor) else None
+        )
+        if drawn is not None and generator.on_device != place_of(drawn).on_device:
+            raise Crossing(f"{function.__name__} draws on one side for the other{here()}")
         if function in _MOVES:
             return self._move(function, *arguments, by_torch=by_torch, **keywords)
         if function is torch.device:

@@ -37,6 +37,20 @@ class Event:
         return (end._time - self._time) * 1000
 
 
+class Generator(torch.Generator):
+    """A generator that draws for the device, or for the host, and is one of the host in truth."""
+
+    on_device: bool
+
+    def __new__(cls, device: Any = "cpu") -> Generator:
+        generator = super().__new__(cls)
+        generator.on_device = torch.device(device).type == "cuda"
+        return generator
+
+    def __init__(self, device: Any = "cpu") -> None:
+        """Take the device that `__new__` has seen."""
+
+
 class Autocast(torch.autocast):
     """Autocast of the device, which is the host in truth; that of the host touches nothing of the device."""
 
