@@ -251,9 +251,9 @@ def page(record: dict[str, Any]) -> str:
     ]
     if record["sweep"]:
         parts += [
-            "The same epochs and learning rate everywhere, so a larger batch takes fewer steps. Run at commit "
-            f"{record['sweep_environment']['commit']}; the cells at 0.07 and 120 are rows of Table 1, which if "
-            "its commit is another one were run a second time.",
+            "The same epochs and learning rate everywhere, so a larger batch takes fewer steps. Run at "
+            f"commit {record['sweep_environment']['commit']}; the cells at 0.07 and 120 are rows of Table 1, "
+            "which if its commit is another one were run a second time.",
             *[sweep_table(name, found, show) for name, found in record["sweep"].items()],
             "What class awareness adds, in points, paired over seeds and clips; bold where 0 is left out:",
             sweep_table("gain", record["sweep_gain"], show_difference),
