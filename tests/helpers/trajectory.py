@@ -33,6 +33,7 @@ class Trajectory:
 
     def __init__(self, file: Path) -> None:
         self.values = dict(np.load(file))
+        self.directions: dict[int, np.ndarray] = {}
         for name in ("seed", "batch", "steps"):
             setattr(self, name, int(self.values[name]))
 
@@ -65,6 +66,13 @@ class Trajectory:
         found: list[Any] = []
         for j, name in enumerate(self.values[names]):
             value = tensors[str(name)].detach().numpy()
-            direction = draw(value.shape, self.seed, 10000 + j)
-            found.append((np.linalg.norm(value), (value * direction).sum()))
+            direction = self._direction(value.shape, 10000 + j)
+            found.append((np.linalg.norm(value), np.vdot(value, direction)))
         return np.array(found)
+
+    def _direction(self, shape: tuple[int, ...], key: int) -> np.ndarray:
+        """Return what a tensor is projected on; drawn once, since every step asks for it twice."""
+        known = self.directions.get(key)
+        if known is None or known.shape != shape:
+            known = self.directions[key] = draw(shape, self.seed, key)
+        return known

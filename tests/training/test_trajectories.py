@@ -35,8 +35,11 @@ FILES.pop("sspl", None)  # other inputs, and rates by part: test_trajectory_sspl
 
 
 def is_slow(name: str, optimizer: str) -> bool:
-    """Say whether another trajectory sees the same and more: a case is seconds of convolutions in float64."""
-    return optimizer == "sgd" or f"{name}_dropout" in FILES
+    """Say whether another trajectory sees the same and more: a case is seconds of convolutions in float64.
+
+    FNAC's loss is EZ-VSL's and three terms.
+    """
+    return optimizer == "sgd" or f"{name}_dropout" in FILES or (name == "ez-vsl" and "fnac" in FILES)
 
 
 CASES = [
