@@ -3,9 +3,10 @@
     python -m benchmarks.train --json [--clips 512] [--batch 64] [--repeats 2]
 
 The reference is `benchmarks.public_loop`: files, a stock DataLoader, float32. Ours is `cacl train slavc` on
-the same clips packed. Both are commands in processes of their own, timed from
-start to exit: imports, workers and one checkpoint included. Weights are random (the public ones are a
-download), packing is not counted, and neither side measures a test set. One epoch, in turns. Rows:
+the same clips packed, with targets in eval mode and the loss in both directions, which is more work than the
+reference's. Both are commands in processes of their own, timed from start to exit: imports, workers and one
+checkpoint included. Weights are random (the public ones are a download), packing is not counted, and neither
+side measures a split. One epoch, in turns. Rows:
 
 `train/float32`: as a recipe's defaults are, in float32.
 `train/float32-channels-last`: with `training.channels_last`.
@@ -48,9 +49,12 @@ def our_command(root: Path, batch: int, cores: int, run_dir: Path, form: list[st
     """`cacl train` on the shards."""
     same = {
         "data.train": root / "shards",
+        "data.validation": "null",
         "data.workers": cores,
         "data.order.lanes": 8,
         "model.image.weights": "none",
+        "loss.direction": "both",
+        "training.target": "{statistics: running, dropout: false}",
         "training.global_batch_size": batch,
         "training.micro_batch_size": batch,
         "training.epochs": 1,
