@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
@@ -16,41 +16,15 @@ from cacl.options import Options
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 Decayed = Literal["matrices", "all"]
-
-
 Part = Literal["image", "audio", "loss"]
 Rates = dict[Part, PositiveFloat]
 
 
 @dataclass(frozen=True)
-class AdamW(Options):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+class Optimizer(Options):
+    """What every optimizer is told."""
 
-    name: Literal["adamw"] = "adamw"
-    learning_rate: PositiveFloat = 1e-3
-    """Its highest value; the schedule multiplies it."""
-    rates: Rates = field(default_factory=dict)
-    """Learning rates of parts with their own: `image`, `audio` (a tower and its heads), `loss` (its head)."""
-    weight_decay: NonNegativeFloat = 1e-4
-    """Decay of the weights that `decay` names."""
-    decay: Decayed = "matrices"
-    """Decay matrices and kernels alone, or biases, norms and scalars too, as torch's optimizers do."""
-    beta1: Fraction = 0.9
-    """How long gradients are averaged: over about 1 / (1 - beta1) steps."""
-    beta2: Fraction = 0.999
-    """The same for their squares."""
-
-    def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-        """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
-        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
-
-
-@dataclass(frozen=True)
-class Adam(Options):
-    """Adam (Kingma and Ba, 2015), whose weight decay is added to the gradient (L2)."""
-
-    name: Literal["adam"] = "adam"
+    name: str = ""
     learning_rate: PositiveFloat = 1e-3
     """Its highest value; the schedule multiplies it."""
     rates: Rates = field(default_factory=dict)
@@ -59,37 +33,64 @@ class Adam(Options):
     """Decay of the weights that `decay` names."""
     decay: Decayed = "matrices"
     """Decay matrices and kernels alone, or biases, norms and scalars too, as torch's optimizers do."""
+
+    def groups(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
+        """Return the named parameters that require a gradient, in groups that learn and decay alike."""
+        return parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
+
+
+@dataclass(frozen=True)
+class _Adaptive(Optimizer):
+    """What Adam and AdamW share."""
+
     beta1: Fraction = 0.9
     """How long gradients are averaged: over about 1 / (1 - beta1) steps."""
     beta2: Fraction = 0.999
     """The same for their squares."""
 
+    kind: ClassVar[type[torch.optim.Adam]]
+
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
-        return torch.optim.Adam(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), fused=True)
+        betas = (self.beta1, self.beta2)
+        return self.kind(self.groups(parameters), lr=self.learning_rate, betas=betas, fused=True)
 
 
 @dataclass(frozen=True)
-class SGD(Options):
+class Adam(_Adaptive):
+    """Adam (Kingma and Ba, 2015), whose weight decay is added to the gradient (L2)."""
+
+    name: Literal["adam"] = "adam"
+
+    kind: ClassVar[type[torch.optim.Adam]] = torch.optim.Adam
+
+
+@dataclass(frozen=True)
+class AdamW(_Adaptive):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    weight_decay: NonNegativeFloat = 1e-4
+    """Decay of the weights that `decay` names."""
+
+    kind: ClassVar[type[torch.optim.Adam]] = torch.optim.AdamW
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
     learning_rate: PositiveFloat = 1e-2
     """Its highest value; the schedule multiplies it."""
-    rates: Rates = field(default_factory=dict)
-    """Learning rates of parts with their own: `image`, `audio` (a tower and its heads), `loss` (its head)."""
-    weight_decay: NonNegativeFloat = 0.0
-    """Decay of the weights that `decay` names."""
-    decay: Decayed = "matrices"
-    """Decay matrices and kernels alone, or biases, norms and scalars too, as torch's optimizers do."""
     momentum: Fraction = 0.0
     """Share of the last update that the next one keeps."""
 
     def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Return the optimizer of the named parameters that require a gradient."""
-        groups = parameter_groups(parameters, self.weight_decay, self.decay, self.rates)
-        return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, fused=True)
+        return torch.optim.SGD(
+            self.groups(parameters), lr=self.learning_rate, momentum=self.momentum, fused=True
+        )
 
 
 OptimizerOptions = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]

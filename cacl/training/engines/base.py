@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,26 +52,16 @@ class Engine(ABC):
             return self.module.prepare(to_device(images, device), to_device(waveforms, device))
 
     @abstractmethod
-    def forward(
-        self,
-        images: Tensor,
-        spectrograms: Tensor,
-        keys: Sequence[int] | None = None,
-        valid: Tensor | None = None,
-    ) -> Embeddings:
-        """Embed one prepared micro-batch, with a graph where gradients are enabled (see `Localizer`)."""
+    def forward(self, *inputs: Any) -> Embeddings:
+        """Embed one prepared micro-batch, with a graph where gradients are enabled.
 
-    def embed_by(
-        self,
-        module: nn.Module,
-        images: Tensor,
-        spectrograms: Tensor,
-        keys: Sequence[int] | None = None,
-        valid: Tensor | None = None,
-    ) -> Embeddings:
+        `inputs` are those of `Localizer.forward`, in its order.
+        """
+
+    def embed_by(self, module: nn.Module, *inputs: Any) -> Embeddings:
         """Embed one prepared micro-batch by another model of the same form, at the same precision."""
         with self.autocast():
-            return module(images, spectrograms, keys, valid)
+            return module(*inputs)
 
     @contextmanager
     def evaluating(self, module: nn.Module | None = None) -> Iterator[Callable[[Batch], Embeddings]]:

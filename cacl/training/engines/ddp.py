@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -83,15 +82,8 @@ class DDPEngine(Engine):
     def check(self, options: TrainingOptions) -> None:
         """Nothing that a recipe can ask is beyond this engine."""
 
-    def forward(
-        self,
-        images: Tensor,
-        spectrograms: Tensor,
-        keys: Sequence[int] | None = None,
-        valid: Tensor | None = None,
-    ) -> Embeddings:
-        with self.autocast():
-            return self.wrapped(images, spectrograms, keys, valid)
+    def forward(self, *inputs: Any) -> Embeddings:
+        return self.embed_by(self.wrapped, *inputs)
 
     def backward(self, scalar: Tensor) -> None:
         scalar.backward()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,14 +147,8 @@ class DeepSpeedEngine(Engine):
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, self._norm)
 
-    def forward(
-        self,
-        images: Tensor,
-        spectrograms: Tensor,
-        keys: Sequence[int] | None = None,
-        valid: Tensor | None = None,
-    ) -> Embeddings:
-        return self.engine(images, spectrograms, keys, valid)
+    def forward(self, *inputs: Any) -> Embeddings:
+        return self.engine(*inputs)
 
     def backward(self, scalar: Tensor) -> None:
         self.engine.backward(scalar, scale_wrt_gas=False)
