@@ -1,0 +1,90 @@
+"""What is known of a clip: which sources are heard in its sound, and where in its frame they are seen.
+
+The form of version 2, as shards hold it, is described in docs/data.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+VERSION = 2
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 as shares (0..1) of the frame's width and height, from the upper left corner."""
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class SoundSource:
+    """Something that is heard, seen, or both."""
+
+    class_name: str = ""
+    """Empty where it is not known."""
+    boxes: tuple[Box, ...] | None = None
+    """None where they are not known; () where the source is not in view."""
+    mask: Array | None = None
+    """[H, W] uint8, its visible pixels not 0; None where they are not known."""
+    audible: bool = True
+    """Whether the clip's sound has it."""
+    visible: bool = True
+    """Whether the frame shows it."""
+    audio: str = ""
+    """The member of the clip that plays this source alone, such as `other.wav`; empty where there is none."""
+    picture: str = ""
+    """Which picture of its class it is, where the frame was made of pictures."""
+    recording: str = ""
+    """Which recording of its class is heard, where the sound was made of recordings."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What is known of one clip."""
+
+    id: str
+    index: int = -1
+    """Position of the clip in its data set."""
+    sources: tuple[SoundSource, ...] | None = None
+    """None where nothing is known of what sounds; () where nothing does."""
+    image: str | None = None
+    """Shared by clips that have the same frame, each with a sound of its own."""
+    film: str | None = None
+    """Shared by clips of one film."""
+    time: float | None = None
+    """Of the frame in its film, seconds."""
+    seconds: float | None = None
+    """Length of the sound before it was repeated or cut to the stored length."""
+
+    @property
+    def heard(self) -> tuple[SoundSource, ...]:
+        """The sources that the sound has."""
+        return tuple(source for source in self.sources or () if source.audible)
+
+    @property
+    def class_name(self) -> str:
+        """The class of the first source that is heard, empty where none is known."""
+        return next((source.class_name for source in self.heard), "")
+
+    @property
+    def boxes(self) -> list[Box] | None:
+        """Where the sound comes from: [] if from nothing in view, None if that is not known."""
+        return None if self.sources is None else join_boxes(self.heard)
+
+    @property
+    def mask(self) -> Array | None:
+        """[H, W] bool, the visible pixels of all that is heard; None where they are not known."""
+        masks = [source.mask for source in self.heard if source.mask is not None]
+        return np.any(np.stack(masks), axis=0) if masks else None
+
+
+def join_boxes(sources: Iterable[SoundSource]) -> list[Box] | None:
+    """Return all boxes of visible sources, None where those of one are not known."""
+    found: list[Box] = []
+    for source in sources:
+        if source.visible:
+            if source.boxes is None:
+                return None
+            found += source.boxes
+    return found
