@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import cacl
+from cacl.annotation import Box
 from cacl.evaluation.upsampling import upsample
 from cacl.viewing.localize import SoundFinder
 from cacl.viewing.pictures import overlay
@@ -80,23 +81,24 @@ def find_scenes(finder: SoundFinder, data: str, count: int) -> list[Scene]:
         for k, note in enumerate(own.annotations or []):
             frame = own.images[k].permute(1, 2, 0).numpy()
             pair = own.waveforms[k].numpy(), other.waveforms[k].numpy()
-            boxes = note["boxes"][0], note["other"]["boxes"][0]
+            one, two = note.heard[0], note.heard_in("other.wav")[0]
+            boxes = [box for source in (one, two) for box in source.boxes or ()]
             scores = upsample(finder.maps([frame, frame], list(pair)), SIDE, "bicubic")
             if all(has_peak(score, box) for score, box in zip(scores, boxes, strict=True)):
                 audio, area = np.concatenate(pair), min(map(area_of, boxes))
-                names = note["class_name"], note["other"]["class_name"]
+                names = one.class_name, two.class_name
                 found.append((area, Scene(frame, audio, names, scores)))
     best = sorted(found, key=lambda one: -one[0])[:count]
     return [Scene(one.frame, one.audio, one.names, listen(finder, one)) for _, one in best]
 
 
-def has_peak(scores: torch.Tensor, box: list[float]) -> bool:
+def has_peak(scores: torch.Tensor, box: Box) -> bool:
     """Say whether the highest pixel of a map [S, S] lies in a box."""
     y, x = divmod(int(scores.argmax()), SIDE)
     return box[0] <= (x + 0.5) / SIDE < box[2] and box[1] <= (y + 0.5) / SIDE < box[3]
 
 
-def area_of(box: list[float]) -> float:
+def area_of(box: Box) -> float:
     """Return a box's share of the frame."""
     return (box[2] - box[0]) * (box[3] - box[1])
 

@@ -6,12 +6,16 @@ The form of version 2, as shards hold it, is described in docs/data.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 VERSION = 2
+SILENCE = "silence"
+"""What reports call a clip in which nothing sounds."""
+OWN_SOUND = "wav"
+"""The member of a clip that holds its sound."""
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 as shares (0..1) of the frame's width and height, from the upper left corner."""
 Array = np.ndarray[Any, Any]
@@ -25,8 +29,8 @@ class SoundSource:
     """Empty where it is not known."""
     boxes: tuple[Box, ...] | None = None
     """None where they are not known; () where the source is not in view."""
-    mask: Array | None = None
-    """[H, W] uint8, its visible pixels not 0; None where they are not known."""
+    mask: Array | None = field(default=None, compare=False)
+    """[H, W] uint8 or bool, its visible pixels not 0; None where they are not known."""
     audible: bool = True
     """Whether the clip's sound has it."""
     visible: bool = True
@@ -59,12 +63,20 @@ class Annotation:
 
     @property
     def heard(self) -> tuple[SoundSource, ...]:
-        """The sources that the sound has."""
-        return tuple(source for source in self.sources or () if source.audible)
+        """The sources that the clip's sound has."""
+        return self.heard_in(OWN_SOUND)
+
+    def heard_in(self, audio: str) -> tuple[SoundSource, ...]:
+        """Return the sources that a member plays: `wav` the clip's sound, another one of them alone."""
+        if audio == OWN_SOUND:
+            return tuple(source for source in self.sources or () if source.audible)
+        return tuple(source for source in self.sources or () if source.audio == audio)
 
     @property
     def class_name(self) -> str:
-        """The class of the first source that is heard, empty where none is known."""
+        """The class of the first source that is heard: empty where it is not known, `SILENCE` if none is."""
+        if self.sources is not None and not self.heard:
+            return SILENCE
         return next((source.class_name for source in self.heard), "")
 
     @property
@@ -74,9 +86,10 @@ class Annotation:
 
     @property
     def mask(self) -> Array | None:
-        """[H, W] bool, the visible pixels of all that is heard; None where they are not known."""
-        masks = [source.mask for source in self.heard if source.mask is not None]
-        return np.any(np.stack(masks), axis=0) if masks else None
+        """[H, W] bool, the visible pixels of all that is heard; None if nothing is or one's are not known."""
+        masks = [source.mask for source in self.heard if source.visible]
+        known = [mask != 0 for mask in masks if mask is not None]
+        return np.any(np.stack(known), axis=0) if known and len(known) == len(masks) else None
 
 
 def join_boxes(sources: Iterable[SoundSource]) -> list[Box] | None:

@@ -7,10 +7,11 @@ Axes: `N` clips of the global batch, `n` on this rank, `m` in a micro-batch, `P`
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from cacl.annotation import Annotation
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Batch:
     """[n, T] float32 in -1..1, mono."""
     valid: Tensor
     """[n] bool; False marks a clip that could not be decoded (its tensors are zeros)."""
-    annotations: list[dict[str, Any]] | None = None
-    """One dict a clip as it was packed (id, class_name, boxes ...), for evaluation only."""
+    annotations: list[Annotation] | None = None
+    """What is known of each clip, for evaluation only."""
 
 
 @dataclass(frozen=True)

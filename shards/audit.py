@@ -8,8 +8,8 @@ from pathlib import Path
 
 from shards.cut import youtube_video
 from shards.progress import progress
+from shards.sources.boxes import read_boxes
 from shards.sources.lists import read_list
-from shards.sources.vggss import read_annotations
 from shards.store import open_store
 
 
@@ -31,9 +31,9 @@ def read_ids(what: Path) -> set[str]:
     if what.is_dir():
         store = open_store(what)
         indices = progress(store.indices, desc=f"reading {what}", unit="clip")
-        return {store.annotation(index)["id"] for index in indices}
+        return {store.annotation(index).id for index in indices}
     if what.suffix == ".json":
-        return set(read_annotations(what))
+        return set(read_boxes(what))
     return {id for pick in read_list(what) for id in (pick.video, pick.audio)}
 
 

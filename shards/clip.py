@@ -6,17 +6,16 @@ Axes: `S` pixels of a frame's side (height first), `T` samples of sound.
 from __future__ import annotations
 
 import io
-import json
 import wave
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
 
+from cacl.annotation import Annotation, Array, SoundSource
 from cacl.errors import UserError
-
-Array = np.ndarray[Any, Any]
+from shards.annotation import mask_name, write_annotation
 
 PIXEL_LIMIT = 2**26
 """Pixels of a frame; a larger one is refused before anything is allocated for it."""
@@ -62,14 +61,25 @@ class Clip:
     """[S, S', 3] uint8, RGB."""
     audio: Array
     """[T] float32 in -1..1, mono, at the storage's rate."""
-    annotation: dict[str, Any] = field(default_factory=dict)
-    """What is known of the clip: class_name, boxes ([x0, y0, x1, y1] in 0..1) and so on."""
-    mask: Array | None = None
-    """[S, S'] bool, visible pixels of the sounding object."""
-    other_audio: Array | None = None
-    """[T] float32, the sound of the silent object."""
-    other_mask: Array | None = None
-    """[S, S'] bool, visible pixels of the silent object."""
+    sources: tuple[SoundSource, ...] | None = None
+    """What is heard or seen, masks [S, S']; None where nothing is known of it, () where nothing sounds."""
+    sounds: Mapping[str, Array] = field(default_factory=dict)
+    """Further sounds, [T] float32 each, by the member that `SoundSource.audio` names, such as `other.wav`."""
+    image: str | None = None
+    """Shared by clips that have the same frame."""
+    film: str | None = None
+    """Shared by clips of one film."""
+    time: float | None = None
+    """Of the frame in the film, seconds."""
+    seconds: float | None = None
+    """Length of the sound before it was repeated or cut."""
+
+    @property
+    def annotation(self) -> Annotation:
+        """What is known of the clip, without its index."""
+        return Annotation(
+            self.id, -1, self.sources, self.image, self.film, time=self.time, seconds=self.seconds
+        )
 
 
 @dataclass(frozen=True)
@@ -85,18 +95,16 @@ class Rejection:
 
 def members(clip: Clip, index: int, storage: Storage) -> dict[str, bytes]:
     """Encode a clip as the members of its sample, `json` last, by extension."""
-    annotation = {"index": index, "id": clip.id, **clip.annotation}
     found = {
         "jpg": encode_jpeg(clip.frame, storage.frame_quality),
         "wav": encode_wav(clip.audio, storage.sample_rate),
     }
-    if clip.mask is not None:
-        found["mask.png"] = encode_mask(clip.mask)
-    if clip.other_audio is not None:
-        found["other.wav"] = encode_wav(clip.other_audio, storage.sample_rate)
-    if clip.other_mask is not None:
-        found["other.mask.png"] = encode_mask(clip.other_mask)
-    found["json"] = json.dumps(annotation, ensure_ascii=False, sort_keys=True).encode()
+    for name, audio in clip.sounds.items():
+        found[name] = encode_wav(audio, storage.sample_rate)
+    for number, source in enumerate(clip.sources or ()):
+        if source.mask is not None:
+            found[mask_name(number)] = encode_mask(source.mask)
+    found["json"] = write_annotation(replace(clip.annotation, index=index))
     return found
 
 
@@ -108,9 +116,9 @@ def encode_jpeg(frame: Array, quality: int) -> bytes:
 
 
 def encode_mask(mask: Array) -> bytes:
-    """Return `mask` [S, S'] bool as a PNG of 0 and 255."""
+    """Return `mask` [S, S'], not 0 on visible pixels, as a PNG of 0 and 255."""
     file = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255).save(file, "PNG")
+    Image.fromarray((mask != 0).astype(np.uint8) * 255).save(file, "PNG")
     return file.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import OrderedDict
@@ -13,8 +12,10 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from cacl.annotation import Annotation
 from cacl.errors import UserError
 from shards import manifest as manifests
+from shards.annotation import BrokenAnnotation, parse_annotation
 from shards.clip import Array
 from shards.manifest import Manifest, shard_name
 from shards.remote import RemoteFiles
@@ -93,16 +94,16 @@ class Store:
         """
         return self._shard_of(int(index)).read(int(index))
 
-    def annotation(self, index: int) -> dict[str, Any]:
-        """Return what was packed about clip `index`, reading no more than that. Raises as `read` does."""
-        data = self._shard_of(int(index)).read(int(index), only="json").get("json")
+    def annotation(self, index: int) -> Annotation:
+        """Return what was packed about clip `index`, without masks, reading no more than that.
+
+        Raises as `read` does, and UserError when the annotation is malformed.
+        """
+        data = self._shard_of(int(index)).read(int(index), only="json").get("json", b"")
         try:
-            found = json.loads(data or b"")
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise UserError(f"{self.where(index)}: has no annotation (json); copy it again or pack again")
-        return found
+            return parse_annotation(data).annotation
+        except BrokenAnnotation as error:
+            raise UserError(f"{self.where(index)}: {error}; copy it again or pack again") from None
 
     def prefetch(self, indices: Array) -> None:
         """Begin to fetch the shards of clips [n] int64 that will be read soon."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 import wave
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from cacl.errors import UserError
+from shards.annotation import parse_annotation, read_annotation
 from shards.checksums import check_sha256
 from shards.progress import progress
 from shards.sources.media import explain
@@ -88,14 +88,14 @@ def _places(path: Path) -> Places:
 def _check_sample(store: Store, index: int) -> None:
     """Decode every member of a clip; raise for what does not."""
     members = store.read(index)
-    annotation = json.loads(members["json"])
-    if annotation["index"] != index:
-        raise ValueError(f"its annotation says that it is clip {annotation['index']}")
+    width, height = _picture_size(members["jpg"])
+    annotation = read_annotation(members, (height, width))
+    if annotation.index != index:
+        raise ValueError(f"its annotation says that it is clip {annotation.index}")
+    if unnamed := members.keys() - parse_annotation(members["json"], members.keys()).members:
+        raise ValueError(f"its annotation does not name the member {min(unnamed)}")
     storage = store.manifest.parameters["storage"]
-    size = _picture_size(members["jpg"])
     for extension, data in members.items():
-        if extension.endswith("png") and _picture_size(data) != size:
-            raise ValueError(f"{extension} is not of the frame's size")
         if extension.endswith("wav"):
             with wave.open(io.BytesIO(data)) as audio:
                 form = audio.getnchannels(), audio.getsampwidth(), audio.getframerate()

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cacl.annotation import Annotation, SoundSource
 from cacl.errors import UserError
 from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.ground_truth import mask_map
 from cacl.evaluation.measure import measure_annotated
 from cacl.evaluation.protocols import Protocol, get_protocol
 from cacl.evaluation.upsampling import Upsampling
@@ -123,10 +125,13 @@ class Evaluator:
         )
         sizes = _sizes(size, len(tensor))
         _check_finite(tensor, names)
-        notes: list[dict[str, Any]] = []
+        notes = []
         for k, name in enumerate(names):
-            note: dict[str, Any] = {"id": name, "boxes": normalized_boxes(boxes[k], sizes[k], name)}
-            notes.append(note if masks is None else {**note, "mask": _mask(masks[k], name)})
+            found: Any = tuple(map(tuple, normalized_boxes(boxes[k], sizes[k], name)))
+            # Brought to the protocol's pixels here: shares of a pixel count in that, and a source has none.
+            mask = None if masks is None else mask_map(_mask(masks[k], name), self.protocol.size).numpy()
+            source = SoundSource(boxes=found, mask=mask, visible=bool(found))
+            notes.append(Annotation(name, sources=(source,)))
         if notes:
             results = measure_annotated(tensor, notes, self.protocol)
             facts = {**results.facts, "index": results.index + first}

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cacl.annotation import Annotation, SoundSource
 from cacl.errors import UserError
 from cacl.evaluation.clip_results import ClipResults
-from cacl.evaluation.protocols.base import Annotation, Protocol, Truths
+from cacl.evaluation.protocols.base import Protocol, Truths
+from cacl.evaluation.protocols.other_audio import OTHER
 from cacl.evaluation.systems import System, measure_maps
 from cacl.resumable import Arrays, resumable_map
 from cacl.types import Batch
@@ -79,7 +81,7 @@ def measure_batch(
         try:
             columns = system(images, waveforms, truths, protocol)
         except ValueError as error:
-            where = f"clips {notes[0]['id']} to {notes[-1]['id']}"
+            where = f"clips {notes[0].id} to {notes[-1].id}"
             raise UserError(f"{where}: {error}; the model has diverged or is not whole") from error
         results[name] = clip_results(index, notes, columns)
     return results
@@ -101,7 +103,7 @@ def stack_truths(notes: Sequence[Annotation], protocol: Protocol, device: torch.
     return {name: torch.stack([one[name] for one in maps])[: len(notes)].to(device) for name in maps[0]}
 
 
-_NOBODY: Annotation = {"id": "", "boxes": [], "other": {"boxes": []}}
+_NOBODY = Annotation("", sources=(SoundSource(boxes=(), audio=OTHER, visible=False),))
 """A silent clip, which says what maps a protocol compares with if there is no other."""
 
 
@@ -111,9 +113,9 @@ def clip_results(
     """Return the results of clips `index` [n] with these annotations."""
     return ClipResults(
         index=index,
-        id=np.array([str(note["id"]) for note in notes], dtype=str),
-        class_name=np.array([str(note.get("class_name", "")) for note in notes], dtype=str),
-        boxes=np.array([len(note.get("boxes", [])) for note in notes], dtype=np.int64),
+        id=np.array([note.id for note in notes], dtype=str),
+        class_name=np.array([note.class_name for note in notes], dtype=str),
+        boxes=np.array([len(note.boxes or ()) for note in notes], dtype=np.int64),
         columns={name: values.cpu().numpy() for name, values in columns.items()},
     )
 

@@ -119,7 +119,7 @@ def open_validation(run: str | Path, named: str | None, test: AnnotatedClips) ->
     if clips.store.fingerprint == test.store.fingerprint:
         raise UserError(f"--alpha choose: {location} holds the test clips, which choose nothing; {instead}")
     for index in clips.store.indices:
-        if "boxes" not in clips.store.annotation(index):
+        if clips.store.annotation(index).boxes is None:
             where = clips.store.where(index)
             raise UserError(f"--alpha choose: {where} has no boxes to choose by; {instead}")
     return clips

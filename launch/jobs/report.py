@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cacl.annotation import OWN_SOUND, join_boxes
 from cacl.errors import UserError
 from cacl.evaluation import results
 from cacl.evaluation.protocols import Protocol
+from cacl.evaluation.protocols.other_audio import OTHER
 from cacl.evaluation.summary import compare
 from cacl.evaluation.systems import Maps, maps_of
 from cacl.runs.directory import Run
@@ -21,7 +23,7 @@ from cacl.viewing.report import Evaluation, Page, Rival, write_report
 from launch.jobs.compare import check_same, read_alike
 from launch.jobs.measuring import AnnotatedClips, open_test
 
-SOUNDS = {"wav": "own sound", "other.wav": "other sound"}
+SOUNDS = {OWN_SOUND: "own sound", OTHER: "other sound"}
 
 
 def report(
@@ -102,13 +104,13 @@ def examples(
                 name: protocol.score_maps(maps(frames, batch.waveforms)) for name, maps in models.items()
             }
             for row, note in enumerate(batch.annotations or []):
-                index, class_name = int(batch.index[row]), note.get("class_name", "")
-                example = found.setdefault(index, Example(note["id"], class_name, frames[row], []))
-                heard = note["other"] if audio == "other.wav" else note
+                index = int(batch.index[row])
+                example = found.setdefault(index, Example(note.id, note.class_name, frames[row], []))
+                heard = note.heard_in(audio)
+                boxes, names = join_boxes(heard) or [], [source.class_name for source in heard]
                 for name, scores in drawn.items():
                     first = name if len(models) > 1 else title
-                    label = ": ".join(filter(None, [first, heard.get("class_name", "")]))
-                    boxes = heard.get("boxes", [])
+                    label = ": ".join(filter(None, [first, ", ".join(filter(None, names))]))
                     example.views.append(View(label, scores[row], batch.waveforms[row], boxes))
     return found
 

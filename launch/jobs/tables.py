@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,5 @@ def table_path(data: str | Path, out: str | Path | None, name: str) -> Path:
 
 def true_classes(store: Store, indices: Iterable[int]) -> list[str] | None:
     """Return the annotated class of every clip, None unless every clip has one. For reports only."""
-    annotations = (json.loads(store.read(int(index)).get("json", b"{}")) for index in indices)
-    classes = [note.get("class_name") for note in annotations]
-    return None if None in classes else classes
+    classes = [store.annotation(int(index)).class_name for index in indices]
+    return classes if all(classes) else None

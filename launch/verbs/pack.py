@@ -78,6 +78,8 @@ def main(arguments: argparse.Namespace) -> int:
             show(folder, manifest)
         else:
             print(f"part {turn} of {parts} is packed; after the last one: cacl pack merge --out {folder}")
+    for remark in source.remarks():
+        print(remark)
     return 0
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-from PIL import Image
 
+from cacl.annotation import OWN_SOUND, Annotation
 from cacl.errors import UserError
+from shards.annotation import read_annotation
 from shards.clip import PIXEL_LIMIT
 from shards.decoders.augmentation import MIDDLE, Augmentation, ClipView, draw
 
@@ -57,7 +56,7 @@ class DecodeSpec:
 
     augmentation: Augmentation
     policy: Policy = "raise"
-    audio: str = "wav"
+    audio: str = OWN_SOUND
     annotated: bool = False
 
     def views(self, request: Request, index: int) -> list[ClipView]:
@@ -106,13 +105,9 @@ def frame_size(jpg: bytes) -> tuple[int, int]:
     raise BrokenClip(f"the frame of {len(jpg)} bytes does not begin as a JPEG does")
 
 
-def annotation(members: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return a clip's annotation with its masks, [H, W] uint8, under "mask" and "other_mask"."""
-    found: dict[str, Any] = json.loads(member(members, "json"))
-    for name, key in (("mask.png", "mask"), ("other.mask.png", "other_mask")):
-        if name in members:
-            found[key] = np.asarray(Image.open(io.BytesIO(members[name])).convert("L"))
-    return found
+def annotation(members: Mapping[str, bytes]) -> Annotation:
+    """Return what is known of a clip, with its masks. Raises as `read_annotation` does, and BrokenClip."""
+    return read_annotation(members, frame_size(member(members, "jpg")))
 
 
 @contextmanager
@@ -126,9 +121,9 @@ def decoding() -> Iterator[None]:
         raise BrokenClip(str(error) or type(error).__name__) from error
 
 
-def own_seconds(note: Mapping[str, Any], spec: DecodeSpec) -> float | None:
+def own_seconds(note: Annotation | None, spec: DecodeSpec) -> float | None:
     """Return how many seconds of the spec's sound the packer did not repeat; None where nothing says so."""
-    return note.get("seconds") if spec.audio == "wav" else None
+    return note.seconds if note is not None and spec.audio == OWN_SOUND else None
 
 
 def refuse(reader: ClipReader, index: int, error: Exception, policy: Policy) -> None:

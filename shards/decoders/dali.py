@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cacl.annotation import Annotation
 from cacl.errors import UserError
 from cacl.options import Options
 from cacl.types import Batch
@@ -183,7 +184,7 @@ def _pipeline(
 def _prepare(reader: ClipReader, request: Request, spec: DecodeSpec) -> _PendingBatch:
     """Read a request's clips and make all but the images. Raises UserError as `decode` does."""
     count, augmentation = len(request.index), spec.augmentation
-    notes: list[dict[str, Any]] = []
+    notes: list[Annotation] = []
     batch = Batch(
         index=torch.from_numpy(request.index),
         images=torch.empty(0),
@@ -197,25 +198,26 @@ def _prepare(reader: ClipReader, request: Request, spec: DecodeSpec) -> _Pending
     mirrored = np.zeros((several, count), np.int32)
     for row, index in enumerate(request.index.tolist()):
         members, views = reader.read(index), spec.views(request, index)
-        note: dict[str, Any] = {}
+        note: Annotation | None = None
         try:
             with decoding():
                 jpg = frame_bytes(members)
                 whole = request.key is None
                 seen = [_region(jpg, augmentation, None if whole else view) for view in views]
-                note = annotation(members) if spec.annotated else {}
+                note = annotation(members) if spec.annotated else None
                 stored = member(members, spec.audio)
                 audio = waveform(stored, augmentation, views[0], own_seconds(note, spec))
         except BrokenClip as error:
             refuse(reader, index, error, spec.policy)
             batch.valid[row] = False
-            note = {"index": index}
+            note = Annotation("", index)
         else:
             # A frame and its region go together: DALI reads beyond a frame that is smaller.
             frames[row], regions[:, row] = np.frombuffer(jpg, np.uint8), seen
             batch.waveforms[row] = torch.from_numpy(audio)
             mirrored[:, row] = [view.mirrored for view in views]
-        notes.append(note)
+        if note is not None:
+            notes.append(note)
     starts, ends = (np.ascontiguousarray(part) for part in np.split(regions, 2, axis=2))
     return _PendingBatch(request, batch, frames, starts, ends, mirrored)
 

@@ -17,6 +17,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import horizontal_flip_image, resize_image
 
+from cacl.annotation import Annotation
 from cacl.errors import UserError
 from cacl.options import Options
 from cacl.processes import end_with_parent
@@ -98,23 +99,23 @@ def decode(reader: ClipReader, request: Request, spec: DecodeSpec) -> Batch:
         except BrokenClip as error:
             refuse(reader, index, error, spec.policy)
             batch.valid[row] = False
-            note = {"index": index}
+            note = Annotation("", index)
         else:
             batch.images[row] = images.view_as(batch.images[row])
             batch.waveforms[row] = audio
-        if batch.annotations is not None:
+        if batch.annotations is not None and note is not None:
             batch.annotations.append(note)
     return batch
 
 
 def _decode_clip(
     members: Mapping[str, bytes], spec: DecodeSpec, views: list[ClipView], whole: bool
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Return images [V, 3, S, S], waveform and annotation ({} where none is wanted). Raises BrokenClip."""
+) -> tuple[Tensor, Tensor, Annotation | None]:
+    """Return images [V, 3, S, S], waveform and annotation (None where none is wanted). Raises BrokenClip."""
     with decoding():
         frame, cut = decode_frame(frame_bytes(members)), spec.augmentation
         images = [whole_image(frame, cut) if whole else crop(frame, cut, view) for view in views]
-        note = annotation(members) if spec.annotated else {}
+        note = annotation(members) if spec.annotated else None
         stored = member(members, spec.audio)
         audio = waveform(stored, cut, views[0], own_seconds(note, spec))
         return torch.stack(images), torch.from_numpy(audio), note

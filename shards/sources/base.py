@@ -42,6 +42,10 @@ class Source(ABC):
         """
         return id
 
+    def remarks(self) -> list[str]:
+        """Return what a person should hear of the source after packing, a sentence each."""
+        return []
+
     def parameters(self) -> dict[str, Any]:
         """Return what decides over the content beside the files, as plain values without paths."""
         plain = {}

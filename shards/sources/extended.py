@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cacl.annotation import SILENCE, SoundSource
 from cacl.errors import UserError
 from shards.clip import Array, Clip
 from shards.sources.generated import Generated
 from shards.sources.scenes import VERSION, SceneOptions, Scenes, Split, mix
 from shards.sources.stamps import Stamps
 
-SILENCE, ABSENT = "silence", "absent"
-"""Class names of the clips in which nothing in view sounds."""
+ABSENT = "absent"
+"""Class name, in reports, of all that is heard and not in view."""
 _STREAM = 2
 """Keeps these draws apart from those of the scenes, which have the streams 0 and 1."""
 
@@ -58,12 +59,15 @@ class Extended(SceneOptions):
     def read(self, id: str) -> Clip:
         """Return the scene with its own sound, or with the one that the id names."""
         own, _, kind = id.removeprefix("test-").partition("-")
-        clip = replace(self.scenes.read(f"test-{own}"), id=id, other_audio=None, other_mask=None)
-        shown = {clip.annotation["class_name"], clip.annotation.pop("other")["class_name"]}
+        scene = self.scenes.read(f"test-{own}")
+        clip = replace(scene, id=id, sources=scene.annotation.heard, sounds={}, image=self.group(id))
         if not kind:
             return clip
-        audio = np.zeros_like(clip.audio) if kind == SILENCE else self._absent(shown, int(own))
-        return replace(clip, audio=audio, annotation={"class_name": kind, "boxes": []}, mask=None)
+        if kind == SILENCE:
+            return replace(clip, audio=np.zeros_like(clip.audio), sources=())
+        shown = {source.class_name for source in scene.sources or ()}
+        source = SoundSource(ABSENT, boxes=(), visible=False)
+        return replace(clip, audio=self._absent(shown, int(own)), sources=(source,))
 
     def _absent(self, shown: set[str], number: int) -> Array:
         """Return the sound, [T] float32, of an object of another kind and recording than the `shown`."""

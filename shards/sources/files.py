@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from cacl.annotation import SoundSource
 from cacl.errors import UserError
 from shards.clip import STORAGE, Clip, Rejection, Storage
 from shards.cut import youtube_video
 from shards.sources import media
 from shards.sources.base import Source
+from shards.sources.boxes import drawn_sources, read_boxes
 from shards.sources.lists import Pick, read_list
 from shards.sources.video import Moment, Window, read_video
 
@@ -29,6 +31,9 @@ class FileSource(Source):
         default=(),
         metadata={"option": "--list", "help": "files of ids, or of pairs video,audio,label; default: all"},
     )
+    boxes: Path | None = field(
+        default=None, metadata={"help": "JSON of the boxes that clips have, in the form of vggss.json"}
+    )
     shortest: float = field(default=1.0, metadata={"help": "seconds of sound that a clip must have"})
     storage: Storage = STORAGE
 
@@ -40,9 +45,49 @@ class FileSource(Source):
     def moment(self, pick: Pick) -> Moment:
         """Decode frame and sound. Raises media.BrokenMedia."""
 
-    def annotation(self, pick: Pick) -> dict[str, Any]:
-        """Return what is known of a clip. Raises media.BrokenMedia when that is unusable."""
-        return {}
+    def label(self, name: str) -> str:
+        """Return the class of what is heard in the clip `name`, empty where it is not known.
+
+        Raises media.BrokenMedia for a clip that there is not.
+        """
+        return ""
+
+    @property
+    def box_file(self) -> Path | None:
+        """The JSON of boxes, if there is one."""
+        return self.boxes
+
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether a clip whose sound is in view must have boxes."""
+        return False
+
+    def drawn(self, pick: Pick) -> tuple[SoundSource, ...] | None:
+        """Return the sources that people drew in a clip, None where nobody did. Raises media.BrokenMedia."""
+        if self.box_file is None:
+            return None
+        entries = read_boxes(self.box_file)
+        entry = entries.get(pick.id) or (entries.get(pick.video) if pick.sounding else None)
+        if entry is not None:
+            return drawn_sources(entry, self.box_file.parent)
+        if self.needs_boxes and pick.sounding:
+            raise media.BrokenMedia(f"missing: {self.box_file.name} has no boxes for it")
+        return None
+
+    def sources(self, pick: Pick) -> tuple[SoundSource, ...] | None:
+        """Return what is heard or seen in a clip, None where nothing is known of it.
+
+        Masks are of any size. Raises media.BrokenMedia when what is known is unusable.
+        """
+        found = self.drawn(pick)
+        if found is None and not pick.sounding:
+            return (SoundSource(self.label(pick.audio), boxes=(), visible=False),)
+        if found is None:
+            label = self.label(pick.video)
+            return (SoundSource(label),) if label else None
+        if len(found) == 1 and not found[0].class_name:
+            return (replace(found[0], class_name=self.label(pick.video)),)
+        return found
 
     def film(self, name: str) -> str:
         """Return the file that the clip `name` is a part of."""
@@ -60,7 +105,38 @@ class FileSource(Source):
         for id in _picks(self):
             if id.encode(errors="ignore").decode() != id:
                 raise UserError(f"--root {self.root}: the file name {id!a} is not UTF-8; rename it")
+        self._check_boxes()
         return sorted(_picks(self))
+
+    def _check_boxes(self) -> None:
+        """Raise UserError when boxes that need not be there are malformed, or name no clip at all."""
+        if self.box_file is None or self.needs_boxes:
+            return
+        entries = read_boxes(self.box_file)
+        for name, entry in entries.items():
+            try:
+                drawn_sources(entry)
+            except media.BrokenMedia as error:
+                raise UserError(f"--boxes {self.box_file}: {name}: {error}") from None
+        if len(self._unused_boxes()) == len(entries):
+            raise UserError(
+                f"--boxes {self.box_file}: no entry names a clip of the source; their names are such as "
+                f"{min(_picks(self))!r}"
+            )
+
+    def _unused_boxes(self) -> list[str]:
+        if self.box_file is None or self.needs_boxes:
+            return []
+        named = {name for pick, _ in _picks(self).values() for name in (pick.id, pick.video)}
+        return sorted(read_boxes(self.box_file).keys() - named)
+
+    def remarks(self) -> list[str]:
+        """Return a sentence where boxes name no clip, a misspelled one perhaps."""
+        unused = self._unused_boxes()
+        if self.box_file is None or not unused:
+            return []
+        share = f"{len(unused)} of {len(read_boxes(self.box_file))} entries"
+        return [f"--boxes {self.box_file}: {share} name no clip of the source, such as {unused[0]!r}"]
 
     def read(self, id: str) -> Clip | Rejection:
         """Decode one clip."""
@@ -68,16 +144,23 @@ class FileSource(Source):
         if count > 1:
             return Rejection(id, f"duplicate id: it stands {count} times in the source")
         try:
-            known = self.annotation(pick)
+            sources = self.sources(pick)
             moment = self.moment(pick)
+            if sources is not None:
+                sources = tuple(_fit(source, moment) for source in sources)
         except media.BrokenMedia as error:
             return Rejection(id, str(error), error.file)
-        if moment.frame_seconds is not None:
-            known["frame_seconds"] = round(moment.frame_seconds, 6)
-        known["seconds"] = round(moment.recording.seconds, 6)
-        if not pick.sounding:
-            known["sounding"] = False
-        return Clip(id, moment.frame, moment.recording.samples, known)
+        film, shared = self.group(id), _frames(self)[pick.video] > 1
+        return Clip(
+            id,
+            moment.frame,
+            moment.recording.samples,
+            sources,
+            image=pick.video if shared else None,
+            film=film if film != pick.video else None,
+            time=None if moment.frame_seconds is None else round(moment.frame_seconds, 6),
+            seconds=round(moment.recording.seconds, 6),
+        )
 
     def prepared_moment(self, pick: Pick) -> Moment:
         """Read `frames/<id>.jpg` and `audio/<id>.wav`."""
@@ -96,6 +179,16 @@ class FileSource(Source):
             with media.blame(name):
                 moments.append(read_video(self.root / name, window, self.storage))
         return Moment(moments[0].frame, moments[-1].recording, moments[0].frame_seconds)
+
+
+def _fit(source: SoundSource, moment: Moment) -> SoundSource:
+    return source if source.mask is None else replace(source, mask=media.fit_mask(source.mask, moment.frame))
+
+
+@lru_cache(maxsize=4)
+def _frames(source: FileSource) -> Counter[str]:
+    """Return how many clips of the source have each frame."""
+    return Counter(pick.video for pick, _ in _picks(source).values())
 
 
 @lru_cache(maxsize=4)

@@ -78,19 +78,39 @@ def read_frame(path: Path, storage: Storage) -> Array:
 
     Raises BrokenMedia for anything that does not decode to its last row.
     """
+    return fit_frame(_read_picture(path, "RGB"), storage)
+
+
+def _read_picture(path: Path, mode: str) -> Array:
     data = read_bytes(path)
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > PIXEL_LIMIT:
                 raise BrokenMedia(f"too large: {image.width}×{image.height} pixels")
             image.load()
-            frame = np.array(image.convert("RGB"))
+            return np.array(image.convert(mode))
     except BrokenMedia:
         raise
     # Pillow's decoders raise whatever they meet; the bytes are in memory, so no storage can be at fault.
     except Exception as error:
         raise BrokenMedia(f"undecodable frame: {explain(error)}") from None
-    return fit_frame(frame, storage)
+
+
+def read_mask(path: Path) -> Array:
+    """Return a picture's mask, [h, w] bool: what is not black. Raises BrokenMedia as `read_frame` does."""
+    return _read_picture(path, "L") != 0
+
+
+def fit_mask(mask: Array, frame: Array) -> Array:
+    """Bring `mask` [h, w] bool to the pixels of `frame` [S, S', 3], whole or reduced, on which it was drawn.
+
+    Raises BrokenMedia when it is of another form.
+    """
+    height, width = frame.shape[:2]
+    (rows, columns), scale = mask.shape, min(height, width) / min(mask.shape)
+    if max(abs(rows * scale - height), abs(columns * scale - width)) > 1:
+        raise BrokenMedia(f"mask of another form: {columns}×{rows} pixels on a frame of {width}×{height}")
+    return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
 def fit_frame(frame: Array, storage: Storage) -> Array:

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from cacl.annotation import Box, SoundSource
 from cacl.errors import UserError
 from shards.clip import Array, Clip, Storage
 from shards.sources.base import Source
@@ -22,6 +23,8 @@ from shards.sources.base import Source
 VERSION = 1
 """Raised whenever the same options would give other scenes."""
 
+OTHER = "other.wav"
+"""The member of test clips that plays the silent object."""
 Random = np.random.Generator
 SCENE = Storage(frame_side=224, seconds=3.0)
 Split = Literal["train", "test"]
@@ -104,11 +107,18 @@ class PaintedObject(NamedTuple):
     """[S, S] bool."""
 
     @property
-    def box(self) -> list[float]:
-        """The mask's tight box, x0, y0, x1, y1 in 0..1."""
+    def box(self) -> Box:
+        """The mask's tight box."""
         rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
         edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / len(self.mask)
-        return [float(edge) for edge in edges]
+        x0, y0, x1, y1 = edges.tolist()
+        return x0, y0, x1, y1
+
+    def source(self, heard_in: str = "") -> SoundSource:
+        """Return what is known of it: heard in the clip's sound, or silent and heard in another member."""
+        return SoundSource(
+            self.object.class_name, (self.box,), self.mask, audible=not heard_in, audio=heard_in
+        )
 
 
 @dataclass(frozen=True)
@@ -160,15 +170,13 @@ class Scenes(SceneOptions):
         )
         painted = _paint(frame, *_cast(random, objects, self.split, level), random)
         first = painted[0]
-        annotation: dict[str, Any] = {"class_name": first.object.class_name, "boxes": [first.box]}
         if self.split == "train":
             audio = _hear(random, first.object, objects, level, self.storage.samples)
-            return Clip(id, frame, audio, annotation, mask=first.mask)
+            return Clip(id, frame, audio, (first.source(),))
         audio = mix(random, first.object.audio, self.storage.samples)
         other = painted[1]
-        annotation["other"] = {"class_name": other.object.class_name, "boxes": [other.box]}
-        other_audio = mix(random, other.object.audio, self.storage.samples)
-        return Clip(id, frame, audio, annotation, first.mask, other_audio, other.mask)
+        sounds = {OTHER: mix(random, other.object.audio, self.storage.samples)}
+        return Clip(id, frame, audio, (first.source(), other.source(heard_in=OTHER)), sounds)
 
 
 def _cast(random: Random, bank: list[Object], split: Split, level: Level) -> tuple[list[Object], Array]:

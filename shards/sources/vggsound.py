@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from cacl.errors import UserError
 from shards.sources.files import FileSource
@@ -30,12 +30,11 @@ class VggSound(FileSource):
         """Return the ids of the table's split."""
         return [row.id for row in self._rows() if self.split in ("all", row.split)]
 
-    def annotation(self, pick: Pick) -> dict[str, Any]:
+    def label(self, name: str) -> str:
         """Return the clip's class, where the table has it; a list can do without a table."""
         if self.csv is None and not self._table().exists():
-            return {}
-        label = _labels(self._table()).get(pick.video)
-        return {} if label is None else {"class_name": label}
+            return ""
+        return _labels(self._table()).get(name, "")
 
     def moment(self, pick: Pick) -> Moment:
         """Decode the clip's file."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from cacl.errors import UserError
+from cacl.annotation import SoundSource, join_boxes
 from shards.sources import media
-from shards.sources.boxes import checked_boxes
+from shards.sources.boxes import read_boxes
 from shards.sources.files import FileSource
-from shards.sources.lists import Pick, is_name
+from shards.sources.lists import Pick
 from shards.sources.vggsound import FRAME_AT
 from shards.sources.video import Moment
 
@@ -27,37 +25,27 @@ class VggSs(FileSource):
 
     def all_ids(self) -> list[str]:
         """Return the ids of the annotations."""
-        return list(self._annotations())
+        return list(read_boxes(self.box_file))
 
-    def annotation(self, pick: Pick) -> dict[str, Any]:
+    @property
+    def box_file(self) -> Path:
+        """The annotations."""
+        return self.boxes or self.root / "vggss.json"
+
+    @property
+    def needs_boxes(self) -> bool:
+        """Whatever is measured on VGG-SS needs them."""
+        return True
+
+    def drawn(self, pick: Pick) -> tuple[SoundSource, ...] | None:
         """Return class and boxes; none for a pair whose sound has no source in the frame."""
-        if not pick.sounding:
-            return {"boxes": []}
-        found = self._annotations().get(pick.video)
-        if found is None:
-            raise media.BrokenMedia("missing: vggss.json has no boxes for it")
-        return {"class_name": found[0], "boxes": checked_boxes(found[1])}
+        found = super().drawn(pick)
+        if pick.sounding and not join_boxes(source for source in found or () if source.audible):
+            raise media.BrokenMedia("no box: there must be one at least")
+        return found
 
     def moment(self, pick: Pick) -> Moment:
         """Decode the official frame and the sound."""
         if (self.root / "frames").is_dir():
             return self.prepared_moment(pick)
         return self.video_moment(pick, FRAME_AT)
-
-    def _annotations(self) -> dict[str, tuple[str, list[Any]]]:
-        return read_annotations(self.boxes or self.root / "vggss.json")
-
-
-@lru_cache(maxsize=2)
-def read_annotations(path: Path) -> dict[str, tuple[str, list[Any]]]:
-    """Return id → (class, boxes) of `vggss.json`. Raises UserError where it is not that."""
-    try:
-        entries = json.loads(path.read_bytes())
-        found = {entry["file"]: (str(entry["class"]), entry["bbox"]) for entry in entries}
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; name the annotations with --boxes") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is not a list of file, class and bbox ({error!r})") from None
-    if len(found) != len(entries) or not all(map(is_name, found)):
-        raise UserError(f"{path}: a file stands there twice or is no name")
-    return found

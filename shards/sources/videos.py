@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from cacl.errors import UserError
 from shards.sources import media
@@ -46,10 +46,9 @@ class Videos(FileSource):
         found = _parts_by_id(self.csv).get(name) if self.csv else None
         return found[0].video if found else name
 
-    def annotation(self, pick: Pick) -> dict[str, Any]:
+    def label(self, name: str) -> str:
         """Return the CSV's label."""
-        part = self._part(pick.video)
-        return {"class_name": part.label} if part.label else {}
+        return self._part(name).label
 
     def moment(self, pick: Pick) -> Moment:
         """Decode the part of the video whose name is the clip's."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import cacl
+from cacl.annotation import Annotation, SoundSource
 from cacl.evaluation import metrics
 from cacl.evaluation.measure import measure_batch
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS, Protocol
@@ -34,20 +35,17 @@ def host_batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
     mask = np.zeros((SIDE, SIDE), bool)
     mask[4:12, 4:20] = True
-    box = [4 / SIDE, 4 / SIDE, 20 / SIDE, 12 / SIDE]
-    sounding = {
-        "class_name": "a",
-        "boxes": [box, [0.0, 0.0, 0.9, 0.9]],
-        "mask": mask,
-        "other": {"boxes": [box]},
-    }
-    notes = [sounding, {**sounding, "boxes": []}, {}, sounding]
+    box = (4 / SIDE, 4 / SIDE, 20 / SIDE, 12 / SIDE)
+    first = SoundSource("a", (box, (0.0, 0.0, 0.9, 0.9)), mask)
+    other = SoundSource(boxes=(box,), audible=False, audio="other.wav")
+    unseen = SoundSource("a", boxes=(), visible=False)
+    notes = [(first, other), (unseen, other), None, (first, other)]
     return Batch(
         index=torch.arange(4),
         images=torch.randint(0, 255, (4, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8),
         waveforms=torch.rand(4, 4000, generator=generator) - 0.5,
         valid=torch.tensor([True, True, False, True]),
-        annotations=[{"id": f"clip-{k}", **note} for k, note in enumerate(notes)],
+        annotations=[Annotation(f"clip-{k}", sources=sources) for k, sources in enumerate(notes)],
     )
 
 

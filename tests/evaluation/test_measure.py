@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cacl.annotation import Annotation, SoundSource
 from cacl.errors import UserError
 from cacl.evaluation.measure import measure, measure_annotated, measure_batch
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS
@@ -43,10 +44,9 @@ def clip(index):
     image = torch.full((3, 224, 224), 128, dtype=torch.uint8)
     image[:, torch.from_numpy(mask)] = 250
     image[:, 168:, 168:] = 5
-    boxes = [[x / 224, y / 224, (x + 42) / 224, (y + 56) / 224]]
-    other = {"class_name": "dark", "boxes": [[0.75, 0.75, 1, 1]]}
-    note = {"id": f"clip-{index}", "class_name": "bright", "boxes": boxes, "mask": mask, "other": other}
-    return image, note
+    box = (x / 224, y / 224, (x + 42) / 224, (y + 56) / 224)
+    dark = SoundSource("dark", ((0.75, 0.75, 1, 1),), audible=False, audio="other.wav")
+    return image, Annotation(f"clip-{index}", sources=(SoundSource("bright", (box,), mask), dark))
 
 
 def batches(indices, audio=1.0, invalid=()):
@@ -112,7 +112,7 @@ def test_the_other_sound_is_looked_for_at_the_other_object(tmp_path):
 def extended(heard):
     """Every clip with its own sound, then the same frame where nothing in view sounds and `heard` is played."""
     images, notes = zip(*[clip(k) for k in range(6)], strict=True)
-    silent = [{"id": f"clip-{k}-silence", "class_name": "silence", "boxes": []} for k in range(6)]
+    silent = [Annotation(f"clip-{k}-silence", sources=()) for k in range(6)]
     index = torch.cat([torch.arange(0, 12, 2), torch.arange(1, 12, 2)])
     waveforms = torch.tensor([1.0] * 6 + [heard] * 6)[:, None].expand(12, 8)
     yield Batch(
@@ -165,7 +165,7 @@ def test_an_official_list_restricts_and_names_what_is_missing(tmp_path):
 def test_an_id_that_the_test_set_holds_twice_is_refused(tmp_path):
     def renamed():
         for batch in batches([0, 1]):
-            batch.annotations[1]["id"] = "clip-0"
+            batch.annotations[1] = replace(batch.annotations[1], id="clip-0")
             yield batch
 
     with pytest.raises(UserError, match="the test set holds the id 'clip-0' twice"):
@@ -202,13 +202,18 @@ def test_a_clip_measured_twice_is_refused(tmp_path):
 
 
 def test_an_annotation_without_its_mask_names_clip_and_field(tmp_path):
-    def without_mask():
+    bell = SoundSource("bell", ((0, 0, 1, 1),), np.ones((224, 224), bool))
+
+    def without_mask(*more):
         for batch in batches([7]):
-            del batch.annotations[0]["mask"]
+            (note,) = batch.annotations
+            batch.annotations[0] = replace(note, sources=(replace(note.heard[0], mask=None), *more))
             yield batch
 
     with pytest.raises(UserError, match="clip clip-7: the annotation has no 'mask'"):
-        measured(tmp_path, without_mask())
+        measured(tmp_path / "none", without_mask())
+    with pytest.raises(UserError, match="clip clip-7: the annotation has no 'mask'"):
+        measured(tmp_path / "half", without_mask(bell))
 
 
 def test_a_diverged_model_is_refused_with_the_clips_named(tmp_path):
@@ -234,6 +239,6 @@ def test_the_example_of_the_docs_measures_maps_of_any_origin():
 
 
 def test_maps_of_other_clips_are_refused():
-    notes = [{"id": f"clip-{k}", "boxes": []} for k in range(2)]
+    notes = [Annotation(f"clip-{k}", sources=()) for k in range(2)]
     with pytest.raises(ValueError, match="same clips"):
         measure_annotated(torch.zeros(1, 7, 7), notes, PROTOCOLS["vggss"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from cacl.annotation import Annotation, SoundSource
 from cacl.errors import UserError
 from cacl.evaluation import results
 from cacl.evaluation.clip_results import ClipResults
@@ -26,6 +27,11 @@ def scores_of(clips, seed=0):
 
 
 BOXES = [[[0.0, 0.0, 0.5, 0.5], [0.25, 0.25, 0.75, 1.0]], [[0.5, 0.0, 1.0, 0.75]], []]
+
+
+def note_of(boxes, mask=None):
+    """A clip with one source."""
+    return Annotation("a", sources=(SoundSource(boxes=tuple(map(tuple, boxes)), mask=mask),))
 
 
 def opinions(boxes):
@@ -48,7 +54,7 @@ def ciou_by_loop(predicted, truth):
 def test_boxes_are_measured_as_a_loop_over_pixels_does(name):
     """Several boxes are several objects in VGG-SS, and half a point for every annotator in Flickr."""
     protocol, scores = replace(PROTOCOLS[name], size=SIZE), scores_of(3)
-    truths = torch.stack([protocol.truth({"id": "a", "boxes": boxes}, SIZE)["boxes"] for boxes in BOXES])
+    truths = torch.stack([protocol.truth(note_of(boxes), SIZE)["boxes"] for boxes in BOXES])
     found = measure_maps(scores, {"boxes": truths}, protocol)
     for k, boxes in enumerate(BOXES):
         share = opinions(boxes)
@@ -73,7 +79,7 @@ def test_stamps_are_ranked_and_cut_at_the_area_of_the_mask_not_of_the_box():
     mask[1:5, 2:4], mask[2, 2:6] = True, True
     box = np.zeros_like(mask)
     box[:6, :6] = True
-    note = {"id": "a", "boxes": [[0, 0, 0.5, 0.5]], "mask": mask}
+    note = note_of([[0, 0, 0.5, 0.5]], mask)
     truths = {name: torch.stack([truth] * 2) for name, truth in protocol.truth(note, SIZE).items()}
     found = measure_maps(scores, truths, protocol)
     for k in range(2):

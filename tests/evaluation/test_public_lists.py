@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cacl.annotation import Annotation, SoundSource
 from cacl.evaluation import metrics
 from cacl.evaluation.protocols import PROTOCOLS
 from cacl.evaluation.systems import centered_box
@@ -19,7 +20,7 @@ def vggss(lists_dir):
 @pytest.fixture(scope="module")
 def truth(vggss):
     protocol = PROTOCOLS["vggss"]
-    notes = ({"id": clip["file"], "boxes": clip["bbox"]} for clip in vggss)
+    notes = (Annotation(clip["file"], sources=(SoundSource(boxes=clip["bbox"]),)) for clip in vggss)
     return torch.stack([protocol.truth(note, protocol.size)["boxes"].to(torch.bool) for note in notes])
 
 

@@ -123,7 +123,7 @@ def test_the_evaluator_alone_gives_the_numbers_of_the_verb(evaluated):
     test, _ = open_test(evaluated, None, None)
     (batch,) = test.batches(test.store.indices, CLIPS)
     alone = Evaluator("stamps")
-    boxes, masks = ([note[name] for note in batch.annotations or ()] for name in ("boxes", "mask"))
+    boxes, masks = ([getattr(note, name) for note in notes_of(batch)] for name in ("boxes", "mask"))
     alone.add(maps_of(model)(batch.images, batch.waveforms).numpy(), boxes, masks=masks)
     assert alone.compute() == json.loads((evaluated / "metrics.json").read_text())["model"]
 
@@ -593,9 +593,9 @@ def test_examples_show_each_sound_with_the_object_that_makes_it(evaluated):
         scores = protocol.score_maps(maps(batch.images, batch.waveforms))
         for index, example in found.items():
             note, view = batch.annotations[index], example.views[row]
-            heard = note["other"] if audio == "other.wav" else note
-            assert example.clip_id == note["id"] and view.boxes == heard["boxes"]
-            assert view.title == f"{'other' if row else 'own'} sound: {heard['class_name']}"
+            (heard,) = note.heard_in(audio)
+            assert example.clip_id == note.id and view.boxes == list(heard.boxes)
+            assert view.title == f"{'other' if row else 'own'} sound: {heard.class_name}"
             torch.testing.assert_close(view.scores, scores[index], atol=1e-4, rtol=0)
             assert torch.equal(view.waveform, batch.waveforms[index])
     first, second = found[3].views

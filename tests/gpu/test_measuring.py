@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cacl.annotation import Annotation, SoundSource
 from cacl.evaluation.measure import measure_annotated
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS
 from cacl.labels.classifier import build_classifier
@@ -28,20 +29,13 @@ CLIPS = 6
 EVERY = PROTOCOLS | {p.name: p for controls in CONTROLS.values() for p in controls.values()}
 
 
-def note(number: int) -> dict[str, Any]:
+def note(number: int) -> Annotation:
     """A clip with one object or two, or none in view, and a silent one."""
     mask = np.zeros((40, 60), np.uint8)
     mask[5 : 12 + number, 10:30] = 255
-    boxes = [[0.2, 0.1, 0.5, 0.3 + 0.05 * number], [0.1, 0.4, 0.9, 0.9]][: number % 3]
-    other = {"class_name": "b", "boxes": [[0.6, 0.5, 0.9, 0.8]], "mask": mask[::-1]}
-    return {
-        "id": str(number),
-        "class_name": "a",
-        "boxes": boxes,
-        "mask": mask,
-        "other": other,
-        "other_mask": mask,
-    }
+    boxes = ((0.2, 0.1, 0.5, 0.3 + 0.05 * number), (0.1, 0.4, 0.9, 0.9))[: number % 3]
+    other = SoundSource("b", ((0.6, 0.5, 0.9, 0.8),), mask[::-1], audible=False, audio="other.wav")
+    return Annotation(str(number), sources=(SoundSource("a", boxes, mask, visible=bool(boxes)), other))
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -71,7 +71,7 @@ def test_class_aware_batches_have_the_classes_that_the_clips_are_annotated_with(
     batches = streamed(recipe)
     assert len(batches) == 2 * (len(store.indices) // BATCH)
     for batch in batches:
-        names = [store.annotation(int(index))["class_name"] for index in batch.index]
+        names = [store.annotation(int(index)).class_name for index in batch.index]
         assert sorted(Counter(names).values()) == [EACH] * (BATCH // EACH), names
         assert not set(batch.index.tolist()) & {*REJECTED, *UNLABELED}
 

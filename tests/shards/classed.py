@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from cacl.annotation import SoundSource
 from shards.clip import Clip, Rejection, Storage
 from shards.manifest import Manifest
 from shards.pack import merge
@@ -38,7 +39,7 @@ class Classed(Source):
             return Rejection(id, "broken: by design")
         random = np.random.default_rng(number)
         audio = random.uniform(-0.5, 0.5, self.storage.samples).astype(np.float32)
-        return Clip(id, smooth_picture(random, 32, 40), audio, {"class_name": self.classes[number]})
+        return Clip(id, smooth_picture(random, 32, 40), audio, (SoundSource(self.classes[number]),))
 
 
 def write_shards(plan: PackPlan, out: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cacl.annotation import SoundSource
 from launch.main import main
 from shards import manifest as manifests
 from shards.audit import find_leak, read_ids
@@ -105,7 +106,8 @@ def test_every_shard_is_verified(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("member", "made", "expected"),
     [
-        ("mask.png", lambda: encode_mask(np.ones((8, 8), bool)), "mask.png is not of the frame's size"),
+        ("1.mask.png", lambda: encode_mask(np.ones((8, 8), bool)), "1.mask.png is not of the frame's size"),
+        ("2.mask.png", lambda: b"", "does not name the member 2.mask.png"),
         ("other.wav", lambda: encode_wav(np.zeros(1599), 16000), "other.wav has not the 1600 samples"),
         ("wav", lambda: encode_wav(np.zeros(1601), 16000), "wav has not the 1600 samples"),
     ],
@@ -127,7 +129,8 @@ def _problems_of_a_shard(out: Path, changed: dict[str, bytes]) -> list[str]:
             clip = plan.source.read(id)
             assert isinstance(clip, Clip), "none of them is broken"
             mask = np.ones(clip.frame.shape[:2], bool)
-            clip = dataclasses.replace(clip, mask=mask, other_mask=mask, other_audio=clip.audio)
+            sources = SoundSource("a", mask=mask), SoundSource(mask=mask, audible=False, audio="other.wav")
+            clip = dataclasses.replace(clip, sources=sources, sounds={"other.wav": clip.audio})
             found = members(clip, index, plan.source.storage)
             places[index] = tar.add(index, found | (changed if index == 1 else {}))
     text = write_index(places)

@@ -164,7 +164,7 @@ def words_of(films: Path, out: Path) -> list[str | Path]:
 
 def clips_of(folder: Path) -> dict[int, str]:
     store = open_store(folder)
-    return {int(index): store.annotation(index)["id"] for index in store.indices}
+    return {int(index): store.annotation(index).id for index in store.indices}
 
 
 def test_each_side_is_a_data_set_of_its_own(packed: Path) -> None:

@@ -84,8 +84,8 @@ def test_both_decoders_deliver_the_same_evaluation_batches():
     assert [len(batch.index) for batch in ours] == [16, 16, 5]
     for one, other in zip(ours, torchs, strict=True):
         assert_agree(one, other)
-        assert [note["id"] for note in notes_of(one)] == [note["id"] for note in notes_of(other)]
-        assert all((note["mask"] == 255).sum() == 200 for note in notes_of(one))
+        assert [note.id for note in notes_of(one)] == [note.id for note in notes_of(other)]
+        assert all(note.mask is not None and note.mask.sum() == 200 for note in notes_of(one))
 
 
 @pytest.mark.parametrize(("size", "threads"), [(1, 2), (2, 1), (3, 1), (4, 2), (8, 1)])

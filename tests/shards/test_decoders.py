@@ -272,9 +272,9 @@ def test_a_cut_member_is_a_broken_clip_wherever_it_is_cut(name, share):
     members = store.clips[1]
     members[name] = members[name][: int(share * len(members[name]))]
     batch = decode(store, Request(np.arange(3), None), DecodeSpec(SMALL, policy="mask", annotated=True))
-    assert [note["index"] for note in notes_of(batch)] == [0, 1, 2]
+    assert [note.index for note in notes_of(batch)] == [0, 1, 2]
     if name == "mask.png" and batch.valid.all():  # only what stands behind a PNG's pixels was cut off
-        assert (notes_of(batch)[1]["mask"] == notes_of(batch)[0]["mask"]).all()
+        np.testing.assert_array_equal(notes_of(batch)[1].mask, notes_of(batch)[0].mask)
     else:
         assert batch.valid.tolist() == [True, False, True]
 
@@ -303,10 +303,10 @@ def test_annotations_carry_decoded_masks_and_the_other_sound():
     request = Request(np.array([4]), None)
     batch = decode(store, request, DecodeSpec(SMALL, annotated=True))
     (annotation,) = notes_of(batch)
-    assert annotation["id"] == "clip4"
-    for name in ("mask", "other_mask"):
-        assert annotation[name].shape == (48, 64) and annotation[name].dtype == np.uint8
-        assert (annotation[name] == 255).sum() == 200
+    assert annotation.id == "clip4" and len(annotation.sources or ()) == 2
+    for source in annotation.sources or ():
+        assert source.mask is not None and source.mask.shape == (48, 64) and source.mask.dtype == np.uint8
+        assert (source.mask == 255).sum() == 200
     other = decode(store, request, DecodeSpec(SMALL, audio="other.wav"))
     assert torch.equal(other.images, batch.images) and not torch.equal(other.waveforms, batch.waveforms)
     assert other.annotations is None
@@ -320,8 +320,10 @@ def test_the_masks_of_both_objects_are_not_mistaken_for_each_other():
     store.clips[4]["other.mask.png"] = buffer.getvalue()
     batch = decode(store, Request(np.array([4]), None), DecodeSpec(SMALL, annotated=True))
     (annotation,) = notes_of(batch)
-    assert (annotation["other_mask"] == other).all()
-    assert annotation["mask"][:10, :20].min() == 255 and (annotation["mask"] == 255).sum() == 200
+    first, second = annotation.sources or ()
+    assert first.audible and first.mask is not None and not second.audible
+    np.testing.assert_array_equal(second.mask, other)
+    assert first.mask[:10, :20].min() == 255 and (first.mask == 255).sum() == 200
 
 
 def pid_of(child: BaseProcess) -> int:

@@ -32,12 +32,13 @@ def test_every_frame_stands_there_with_its_own_sound_and_with_none_of_it(source:
         original, own, negative = base(source).read(id), source.read(id), source.read(ids[2 * number + 1])
         for clip in (own, negative):
             np.testing.assert_array_equal(clip.frame, original.frame)
-            assert clip.other_audio is clip.other_mask is None
+            assert not clip.sounds and clip.image == id
         np.testing.assert_array_equal(own.audio, original.audio)
-        np.testing.assert_array_equal(own.mask, original.mask)
-        assert own.annotation == {key: original.annotation[key] for key in ("class_name", "boxes")}
+        assert own.sources == original.annotation.heard and own.annotation.boxes
+        np.testing.assert_array_equal(own.annotation.mask, original.annotation.mask)
         kind = ("silence", "absent")[number % 2]
-        assert negative.annotation == {"class_name": kind, "boxes": []} and negative.mask is None
+        assert negative.annotation.class_name == kind and len(negative.sources or ()) == (kind == "absent")
+        assert negative.annotation.boxes == [] and negative.annotation.mask is None
         assert negative.id == f"{id}-{kind}"
         assert negative.audio.any() == (kind == "absent") and negative.audio.shape == own.audio.shape
 
@@ -55,8 +56,8 @@ def test_the_absent_sound_is_of_no_kind_and_no_recording_in_the_frame(
     objects = source.scenes.bank().objects
     for number in range(1, CLIPS, 2):
         source.read(f"test-{number:06d}-absent")
-        note = base(source).read(f"test-{number:06d}").annotation
-        names = {note["class_name"], note["other"]["class_name"]}
+        scene = base(source).read(f"test-{number:06d}")
+        names = {each.class_name for each in scene.sources or ()}
         shown = [each for each in objects if each.class_name in names]
         sounding = [each for each in objects if each.audio is played[-1]]
         assert len(sounding) == 1 and len(shown) == 2

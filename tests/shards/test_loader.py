@@ -162,8 +162,9 @@ def test_evaluation_delivers_each_clip_once(workers, size):
     ]
     indices = [int(index) for batch in batches for index in batch.index]
     assert sorted(indices) == STORE.indices.tolist()
-    assert [note["index"] for batch in batches for note in notes_of(batch)] == indices
-    assert all(note["mask"].shape == (48, 64) for batch in batches for note in notes_of(batch))
+    assert [note.index for batch in batches for note in notes_of(batch)] == indices
+    masks = [note.mask for batch in batches for note in notes_of(batch)]
+    assert all(mask is not None and mask.shape == (48, 64) for mask in masks)
 
 
 def test_evaluation_hears_the_silent_object_on_request():

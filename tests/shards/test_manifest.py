@@ -205,10 +205,12 @@ def test_members_far_apart_are_not_read_with_all_that_lies_between(folder: Path,
     monkeypatch.setattr("shards.store.MEMBER_LIMIT", largest)
     with pytest.raises(UserError, match=r"shard-000000.tar: clip 0 spans \d+ bytes"):
         open_store(folder).read(0)
-    assert open_store(folder).annotation(0)["id"] == "clip-00"
+    assert open_store(folder).annotation(0).id == "clip-00"
 
 
-@pytest.mark.parametrize("change", [(b'{"id"', b'["id"'), (b"json", b"yaml")], ids=["spoiled", "missing"])
+@pytest.mark.parametrize(
+    "change", [(b'{"format', b'["format'), (b"json", b"yaml")], ids=["spoiled", "missing"]
+)
 def test_a_clip_without_its_annotation_is_named(folder: Path, change: tuple[bytes, bytes]) -> None:
     for path in (folder / "shard-000001.tar", folder / "shard-000001.idx"):
         path.write_bytes(path.read_bytes().replace(*change))
@@ -267,7 +269,7 @@ def test_a_store_reads_the_members_of_the_tar(once: Path) -> None:
                 key, _, extension = member.name.partition(".")
                 file = tar.extractfile(member)
                 assert file is not None and store.read(int(key))[extension] == file.read()
-    assert store.annotation(5)["id"] == "clip-05"
+    assert store.annotation(5).id == "clip-05"
     assert store.where(5).endswith("shard-000001.tar: 000000005")
 
 

@@ -171,11 +171,12 @@ def test_evaluation_of_packed_clips(folder, decoder):
         for batch in evaluation_batches(store, store.indices[rank::3], 8, DECODERS[decoder], 0)
         for note in notes_of(batch)
     ]
-    assert sorted(note["index"] for note in notes) == store.indices.tolist()
+    assert sorted(note.index for note in notes) == store.indices.tolist()
     for note in notes:
-        (x0, y0, x1, y1), *_ = note["boxes"]
-        height, width = note["mask"].shape
-        rows, columns = np.nonzero(note["mask"] >= 128)
+        ((x0, y0, x1, y1),) = note.boxes or []
+        assert note.mask is not None
+        height, width = note.mask.shape
+        rows, columns = np.nonzero(note.mask)
         assert abs(rows.min() - y0 * height) <= 1 and abs(rows.max() + 1 - y1 * height) <= 1
         assert abs(columns.min() - x0 * width) <= 1 and abs(columns.max() + 1 - x1 * width) <= 1
 
@@ -230,7 +231,7 @@ def stock_dali(folder: Path, extensions: list[str], **options):
 
 def test_stock_dali_reads_the_shards_and_their_index_files(folder):
     store = open_store(folder)
-    names = ["jpg", "wav", "json", "mask.png"]
+    names = ["jpg", "wav", "json", "0.mask.png"]
     samples = list(stock_dali(folder, names, missing_component_behavior="error"))
     assert [json.loads(sample["json"])["index"] for sample in samples] == store.indices.tolist()
     for sample in samples[:5]:
@@ -239,7 +240,7 @@ def test_stock_dali_reads_the_shards_and_their_index_files(folder):
 
 
 def test_dalis_defaults_for_missing_members_are_not_relied_on(folder):
-    """DALI #5228 and its default: `png` does not match `mask.png`, and what is missing becomes empty."""
+    """DALI #5228 and its default: `png` does not match `0.mask.png`, and what is missing becomes empty."""
     assert next(stock_dali(folder, ["png"]))["png"] == b""
     with pytest.raises(RuntimeError):
         next(stock_dali(folder, ["png"], missing_component_behavior="error"))

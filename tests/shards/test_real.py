@@ -29,6 +29,6 @@ def test_clips_of_vgg_ss_are_packed_with_their_own_boxes(
     expected = {row["key"]: row["boxes"] for row in rows if row["file"].startswith("vggss/")}
     store = open_store(str(out))
     notes = [store.annotation(int(index)) for index in store.indices]
-    assert {note["id"] for note in notes} == {film.stem for film in films} - short and len(notes) >= 20
+    assert {note.id for note in notes} == {film.stem for film in films} - short and len(notes) >= 20
     for note in notes:
-        assert np.array(note["boxes"]) == pytest.approx(np.array(expected[note["id"]]), abs=1e-6), note["id"]
+        assert np.array(note.boxes) == pytest.approx(np.array(expected[note.id]), abs=1e-6), note.id

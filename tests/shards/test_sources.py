@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cacl.annotation import Annotation, SoundSource
 from cacl.errors import UserError
 from shards.clip import Clip, Rejection, Storage
 from shards.sources import SOURCES, source_class
@@ -79,7 +80,7 @@ def test_the_ids_of_a_prepared_folder_are_the_union_of_frames_and_audio(tmp_path
     assert (
         clip.frame.shape == (64, 85, 3)
         and clip.audio.shape == (48000,)
-        and clip.annotation == {"seconds": 3.0}
+        and clip.annotation == Annotation("b", seconds=3.0)
     )
 
 
@@ -163,7 +164,7 @@ def test_a_short_sound_is_repeated_and_its_length_kept(tmp_path: Path) -> None:
     source = prepared(tmp_path, "a")
     write_wav(tmp_path / "audio/a.wav", tone(1.25), channels=2)
     clip = whole(source.read("a"))
-    assert clip.annotation["seconds"] == 1.25
+    assert clip.seconds == 1.25
     np.testing.assert_array_equal(clip.audio[20000:40000], clip.audio[:20000])
 
 
@@ -173,7 +174,7 @@ def test_a_recording_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> Non
     data = bytearray(path.read_bytes())
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"  # what recorders leave that write to a pipe
     path.write_bytes(data)
-    assert whole(source.read("a")).annotation["seconds"] == 3.0
+    assert whole(source.read("a")).seconds == 3.0
 
 
 # Videos.
@@ -184,7 +185,7 @@ def test_the_wanted_frame_and_the_sound_around_it(tmp_path: Path) -> None:
     for frame_at in (0.0, 1.0, 2.52, 3.96):
         clip = whole(Videos(root=tmp_path, frame_at=frame_at, storage=STORAGE, shortest=1.0).read("a"))
         number = round(25 * frame_at)
-        assert clip.annotation["frame_seconds"] == pytest.approx(number / 25)
+        assert clip.time == pytest.approx(number / 25)
         assert clip.frame[20, 20, 0] == pytest.approx(
             2 * number, abs=4
         )  # 4: what H.264 at this size may lose
@@ -245,7 +246,7 @@ def test_no_truncation_of_a_film_is_taken_for_whole(tmp_path: Path, suffix: str)
         result = source.read("whole")
         if isinstance(result, Clip):
             # Only a cut within the last half second may pass, and then what is there is right.
-            assert result.annotation["seconds"] >= 2.5
+            assert result.seconds is not None and result.seconds >= 2.5
             there = int(2.4 * 16000)
             np.testing.assert_allclose(result.audio[:there], audio[:there], atol=1e-6)
         else:
@@ -280,10 +281,7 @@ def test_a_folder_of_videos_with_a_table_of_parts(tmp_path: Path) -> None:
     assert reason(source.read("a/b_000000")) == "duplicate id: it stands 2 times in the source"
     assert reason(source.read("a/c_000000")).startswith("missing:")
     later = whole(source.read("a/b_000001.500"))
-    assert (
-        later.annotation["frame_seconds"] == pytest.approx(3.0, abs=0.021)
-        and "class_name" not in later.annotation
-    )
+    assert later.time == pytest.approx(3.0, abs=0.021) and later.sources is None and later.film == "a/b"
 
 
 def test_two_videos_of_one_name_are_a_duplicate(tmp_path: Path) -> None:
@@ -309,11 +307,8 @@ def test_vggsound_joins_table_list_and_files(tmp_path: Path) -> None:
     source = VggSound(root=tmp_path, storage=STORAGE)
     assert source.ids() == [f"{YOUTUBE}_000030", f"{YOUTUBE}_000070"]
     clip = whole(source.read(f"{YOUTUBE}_000030"))
-    assert clip.annotation == {
-        "class_name": "female speech, woman speaking",
-        "frame_seconds": 5.0,
-        "seconds": 3.0,
-    }
+    speech = (SoundSource("female speech, woman speaking"),)
+    assert clip.annotation == Annotation(clip.id, sources=speech, film=YOUTUBE, time=5.0, seconds=3.0)
     assert clip.frame[30, 30, 0] == pytest.approx(250, abs=4)  # frame 125, the one that was annotated
     assert source.read(f"{YOUTUBE}_000070") == Rejection(
         f"{YOUTUBE}_000070", "missing: there is no such file", f"{YOUTUBE}_000070.mp4"
@@ -322,7 +317,7 @@ def test_vggsound_joins_table_list_and_files(tmp_path: Path) -> None:
     listed = VggSound(root=tmp_path, lists=(tmp_path / "list.txt",), storage=STORAGE)
     assert listed.ids() == [f"{YOUTUBE}_000030", f"{YOUTUBE}_000090"]
     (tmp_path / "vggsound.csv").rename(tmp_path / "table.csv")
-    assert "class_name" not in whole(listed.read(f"{YOUTUBE}_000030")).annotation
+    assert whole(listed.read(f"{YOUTUBE}_000030")).sources is None
     named = dataclasses.replace(listed, csv=tmp_path / "table.csv")
     assert whole(named.read(f"{YOUTUBE}_000030")).annotation == clip.annotation
     with pytest.raises(UserError, match=r"none.csv: there is no such file"):
@@ -346,8 +341,8 @@ def vggss(tmp_path: Path) -> Path:
 def test_vggss_keeps_the_public_boxes_and_rejects_those_outside_the_frame(vggss: Path) -> None:
     source = VggSs(root=vggss, storage=STORAGE)
     clip = whole(source.read("x_000001"))
-    assert clip.annotation["boxes"] == [[0.1, 0.2, 0.5, 1.02], [0.6, 0.6, 0.7, 0.7]]
-    assert clip.annotation["class_name"] == "owl"
+    boxes = (0.1, 0.2, 0.5, 1.02), (0.6, 0.6, 0.7, 0.7)
+    assert clip.sources == (SoundSource("owl", boxes),)
     assert reason(source.read("y_000002")).startswith("box outside the frame:")
 
 
@@ -358,7 +353,8 @@ def test_an_extended_list_puts_one_clips_sound_beside_anothers_frame(vggss: Path
     assert source.ids() == ["x_000001", "x_000001+y_000002"]
     sounding, silent = (whole(source.read(id)) for id in source.ids())
     np.testing.assert_array_equal(sounding.frame, silent.frame)
-    assert silent.annotation == {"boxes": [], "seconds": 3.0, "sounding": False}
+    assert silent.sources == (SoundSource(boxes=(), visible=False),) and silent.annotation.boxes == []
+    assert sounding.image == silent.image == "x_000001" and sounding.sources != silent.sources
     pitches = [np.abs(np.fft.rfft(clip.audio)).argmax() / 3 for clip in (sounding, silent)]
     assert pitches == [440, 880]
 
@@ -368,12 +364,12 @@ XML = "<annotation><object><bbox><n>a</n><x>32</x><y>0</y><x>64</x><y>128</y></b
 
 def test_flickr_reads_the_boxes_of_several_annotators(tmp_path: Path) -> None:
     second = "<object><bbox><n>b</n><x>0</x><y>0</y><x>256</x><y>256</y></bbox></object>"
-    assert flickr_boxes(XML.format(second).encode()) == [[0.125, 0, 0.25, 0.5], [0, 0, 1, 1]]
+    assert flickr_boxes(XML.format(second).encode()) == ((0.125, 0, 0.25, 0.5), (0, 0, 1, 1))
     prepared(tmp_path, "1", "2", "3")
     (tmp_path / "1.xml").write_text(XML.format(second))
     (tmp_path / "2.xml").write_text(XML[:40])
     source = Flickr(root=tmp_path, boxes=tmp_path, storage=STORAGE)
-    assert len(whole(source.read("1")).annotation["boxes"]) == 2
+    assert len(whole(source.read("1")).annotation.boxes or []) == 2
     assert reason(source.read("2")).startswith("unreadable XML:")
     assert source.read("3") == Rejection("3", "missing: there is no such file", "3.xml")
 
@@ -418,7 +414,7 @@ def test_only_public_clips_without_any_box_in_the_frame_are_rejected(lists_dir: 
     rejected = set()
     for pick in read_list(lists_dir / "vggss_test.csv"):
         try:
-            assert source.annotation(pick)["boxes"]
+            assert Annotation(pick.id, sources=source.sources(pick)).boxes
         except BrokenMedia as error:
             rejected.add((pick.id, str(error).partition(":")[0]))
     assert len(source.all_ids()) == 5158 and rejected == PUBLIC_CLIPS_WITHOUT_A_BOX

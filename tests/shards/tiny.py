@@ -6,11 +6,11 @@ import io
 import json
 import wave
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from cacl.annotation import Annotation
 from cacl.types import Batch
 
 
@@ -85,7 +85,7 @@ def _image(pixels: np.ndarray, form: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def notes_of(batch: Batch) -> list[dict[str, Any]]:
+def notes_of(batch: Batch) -> list[Annotation]:
     """The annotations of a batch that is decoded for an evaluation."""
     assert batch.annotations is not None, "the batch was decoded without annotations"
     return batch.annotations

@@ -14,6 +14,7 @@ __all__ = ["CONTROLS", "PROTOCOLS", "Annotation", "Protocol", "Truths", "get_pro
 _PROTOCOLS = (
     stamps_protocol("stamps", version=2),
     stamps_protocol("extended-stamps", version=1),
+    boxes_protocol("boxes", version=1),
     boxes_protocol("vggss", version=1, official_clips=5158),
     boxes_protocol("vggss-heard", version=1, official_clips=2564),
     boxes_protocol("vggss-unheard", version=1, official_clips=2575),

@@ -6,9 +6,8 @@ A protocol turns annotations into maps of the ground truth (`truth`), a model's 
 per-clip columns (`measure`), and the columns of a whole test set into named floats (`summarize`). Each of
 its modules says what its functions return. Whoever changes what a number means raises the `version`.
 
-Annotations are those of the shards: `id`, `class_name`, `boxes` [[x0, y0, x1, y1], …] in 0..1, the loader's
-decoded `mask` where there is one, and `other` (the same of the silent object). No boxes: nothing in view
-sounds.
+What is known of a clip is an `Annotation`: its sources, and of those that are heard `boxes` and `mask`. No
+boxes: nothing in view sounds.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from typing import Any, get_args
 import numpy as np
 from torch import Tensor
 
+from cacl.annotation import Annotation
 from cacl.errors import UserError
 from cacl.evaluation import metrics
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.upsampling import Upsampling, upsample
 
-Annotation = Mapping[str, Any]
 Truths = Mapping[str, Tensor]
 """Maps of the ground truth by name: [S, S] of a clip, [n, S, S] of a batch."""
 Numbers = dict[str, float]
@@ -113,10 +112,14 @@ def describe(boxes: Tensor) -> dict[str, Tensor]:
 
 
 def required(annotation: Annotation, name: str) -> Any:
-    """Return a field that a protocol needs. Raises UserError naming clip and field if it is absent."""
-    if name not in annotation:
-        clip_id = annotation.get("id", "?")
+    """Return `boxes` or `mask` of what is heard. Raises UserError naming clip and field if unknown."""
+    return known(annotation, name, getattr(annotation, name))
+
+
+def known(annotation: Annotation, name: str, value: Any) -> Any:
+    """Return the value of a field. Raises UserError naming clip and field if it is None."""
+    if value is None:
         raise UserError(
-            f"clip {clip_id}: the annotation has no {name!r}, which this protocol needs; pack it again"
+            f"clip {annotation.id}: the annotation has no {name!r}, which this protocol needs; pack it again"
         )
-    return annotation[name]
+    return value

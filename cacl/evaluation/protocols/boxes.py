@@ -1,6 +1,6 @@
-"""Protocols of the field's public test sets: boxes, and clips without boxes, in which nothing in view sounds.
+"""Protocols of boxes, and of clips without boxes, in which nothing in view sounds.
 
-VGG-SS, Flickr-SoundNet and their Extended forms.
+One's own boxes, and the field's public test sets: VGG-SS, Flickr-SoundNet and their Extended forms.
 
 Axes: `n` clips of a batch, `N` clips of the test set, `S` pixels of an image's side.
 """
@@ -39,12 +39,12 @@ def objects_truth(annotation: Annotation, size: int) -> Truths:
 
     Empty for a silent clip, and for boxes without a pixel (two clips of VGG-SS).
     """
-    return {"boxes": union_map(pixel_boxes(required(annotation, "boxes"), size, annotation["id"]), size)}
+    return {"boxes": union_map(pixel_boxes(required(annotation, "boxes"), size, annotation.id), size)}
 
 
 def opinions_truth(annotation: Annotation, size: int) -> Truths:
     """Return `boxes` in 0..1: half a point for every annotator's box (Flickr-SoundNet)."""
-    return {"boxes": consensus_map(pixel_boxes(required(annotation, "boxes"), size, annotation["id"]), size)}
+    return {"boxes": consensus_map(pixel_boxes(required(annotation, "boxes"), size, annotation.id), size)}
 
 
 def measure(scores: Tensor, truths: Truths) -> dict[str, Tensor]:

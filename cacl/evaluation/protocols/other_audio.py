@@ -10,10 +10,14 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from cacl.annotation import join_boxes
 from cacl.evaluation import metrics
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.ground_truth import pixel_boxes, union_map
-from cacl.evaluation.protocols.base import Annotation, Numbers, Protocol, Truths, describe, required
+from cacl.evaluation.protocols.base import Annotation, Numbers, Protocol, Truths, describe, known, required
+
+OTHER = "other.wav"
+"""The member that plays the silent object."""
 
 
 def other_sound_protocol(name: str, version: int) -> Protocol:
@@ -25,18 +29,17 @@ def other_sound_protocol(name: str, version: int) -> Protocol:
         measure=measure,
         per_clip=per_clip,
         summarize=summarize,
-        audio="other.wav",
+        audio=OTHER,
         has_detection=False,
     )
 
 
 def truth(annotation: Annotation, size: int) -> Truths:
     """Return, bool, the boxes of the object that sounds now (`sounding`) and of the one before (`first`)."""
-    both = {
-        "sounding": required(required(annotation, "other"), "boxes"),
-        "first": required(annotation, "boxes"),
-    }
-    return {name: union_map(pixel_boxes(boxes, size, annotation["id"]), size) for name, boxes in both.items()}
+    playing = annotation.heard_in(OTHER)
+    boxes = join_boxes(playing) if playing else None
+    both = {"sounding": known(annotation, f"boxes of {OTHER}", boxes), "first": required(annotation, "boxes")}
+    return {name: union_map(pixel_boxes(boxes, size, annotation.id), size) for name, boxes in both.items()}
 
 
 def measure(scores: Tensor, truths: Truths) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ def stamps_protocol(name: str, version: int, judged_by: str = "ciou") -> Protoco
 
 def truth(annotation: Annotation, size: int) -> Truths:
     """Return `boxes` and `mask`, bool, both empty where nothing in view sounds."""
-    boxes = pixel_boxes(required(annotation, "boxes"), size, annotation["id"])
+    boxes = pixel_boxes(required(annotation, "boxes"), size, annotation.id)
     union = union_map(boxes, size)
     mask = mask_map(required(annotation, "mask"), size) if boxes else torch.zeros_like(union)
     return {"boxes": union, "mask": mask}
