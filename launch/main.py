@@ -24,7 +24,7 @@ _PYTHONS = warnings.showwarning
 
 VERBS = {
     "pack": ("pack", "write clips of a source into WebDataset shards"),
-    "shards": ("shards", "show, verify or audit packed shards"),
+    "shards": ("shards", "show, verify, draw or audit packed shards"),
     "label": ("label", "predict a pseudo-label for every clip with a frozen classifier"),
     "labels": ("labels", "report on label tables, cluster, fuse, compare"),
     "train": ("train", "train from a recipe, on one process or many"),

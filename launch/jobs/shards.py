@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from cacl.annotation import Annotation
 from cacl.errors import UserError
-from cacl.files import write_text
+from cacl.files import write_text, written
 from shards.audit import Leak, find_leak, read_ids
 from shards.cut import SHARE, Cut, youtube_video
+from shards.decoders.clip import annotation
 from shards.manifest import Manifest
 from shards.pack import REJECTED
-from shards.store import open_store
+from shards.store import Store, open_store
 from shards.verify import verify
 
 
@@ -45,6 +51,30 @@ def summarize_shards(location: str | Path) -> ShardsSummary:
 def verify_shards(location: str | Path, workers: int = 1) -> list[str]:
     """Return what is wrong with packed shards, a sentence each, after reading every byte and sample."""
     return list(verify(location, workers))
+
+
+def draw_shards(location: str | Path, out: Path, clips: int = 40) -> int:
+    """Write frames and what is known of them on one sheet; return how many there are, evenly taken.
+
+    Raises UserError where `out` is no picture's name.
+    """
+    from cacl.viewing.sheet import draw_sheet
+
+    store = open_store(location)
+    places = np.linspace(0, len(store.indices) - 1, min(clips, len(store.indices))).round().astype(int)
+    sheet = draw_sheet(_frame_and_note(store, int(store.indices[place])) for place in places)
+    try:
+        with written(out, suffix=out.suffix) as partial:
+            sheet.save(partial)
+    except ValueError:
+        raise UserError(f"{out}: is no name of a picture; name one such as sheet.png") from None
+    return len(places)
+
+
+def _frame_and_note(store: Store, index: int) -> tuple[Image.Image, Annotation]:
+    members = store.read(index)
+    with Image.open(io.BytesIO(members["jpg"])) as image:
+        return image.convert("RGB"), annotation(members)
 
 
 @dataclass(frozen=True)

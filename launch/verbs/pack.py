@@ -123,8 +123,6 @@ def _add_fields(parser: argparse.ArgumentParser, kind: type, default: Any = None
 def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
     default = field.default if default is MISSING else default
     help_text = field.metadata["help"]
-    if field.metadata.get("required"):
-        return {"type": kind, "required": True, "help": help_text}
     if typing.get_origin(kind) is typing.Literal:
         return {
             "choices": typing.get_args(kind),
@@ -132,7 +130,15 @@ def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
             "help": f"{help_text} (default: {default})",
         }
     if typing.get_origin(kind) is tuple:
-        return {"type": Path, "nargs": "+", "action": "extend", "default": [], "help": help_text}
+        listed = {"type": typing.get_args(kind)[0], "nargs": "+", "help": help_text}
+        if field.metadata.get("required"):
+            return {**listed, "required": True}
+        # `extend` would add to a default that is not empty.
+        return {**listed, "default": default} if default else {**listed, "action": "extend", "default": []}
+    if kind is bool:
+        return {"action": "store_true", "help": help_text}
+    if field.metadata.get("required"):
+        return {"type": kind, "required": True, "help": help_text}
     if default is None:
         return {"type": typing.get_args(kind)[0], "default": None, "help": help_text}
     return {"type": kind, "default": default, "help": f"{help_text} (default: {default})"}

@@ -1,7 +1,8 @@
-"""Show, verify or audit packed shards.
+"""Show, verify, draw or audit packed shards.
 
     cacl shards info data/vggsound
     cacl shards verify data/vggsound
+    cacl shards sheet data/vggsound --out sheet.png
     cacl shards audit data/vggsound --against vggss_test.csv flickr_test.csv --clean clean.txt
     cacl shards audit vggss_144k.txt --against vggss.json --clean clean.txt
 
@@ -20,7 +21,7 @@ from shards.cut import SHARE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the three sub-verbs."""
+    """Declare the sub-verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     info = verbs.add_parser("info", help="what is there", allow_abbrev=False)
     info.add_argument("location", help="folder or address of the shards")
@@ -29,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--workers", type=positive, default=count_cores(), help="processes (default: %(default)s)"
     )
+    sheet = verbs.add_parser("sheet", help="draw frames with their boxes and masks", allow_abbrev=False)
+    sheet.add_argument("location", help="folder or address of the shards")
+    sheet.add_argument("--out", type=Path, required=True, help="the picture, such as sheet.png")
+    sheet.add_argument("--clips", type=positive, default=40, help="how many (default: %(default)s)")
     audit = verbs.add_parser("audit", help="find training clips that stand in test lists", allow_abbrev=False)
     audit.add_argument("training", type=Path, help="folder of shards, or a list of ids")
     audit.add_argument(
@@ -43,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run a sub-verb."""
-    {"info": show_info, "verify": verify, "audit": audit}[arguments.verb](arguments)
+    {"info": show_info, "verify": verify, "sheet": draw, "audit": audit}[arguments.verb](arguments)
     return 0
 
 
@@ -76,6 +81,14 @@ def verify(arguments: argparse.Namespace) -> None:
     if problems:
         raise UserError(f"{arguments.location}: {len(problems)} faults, named above")
     print(f"{arguments.location}: all {summarize_shards(arguments.location).clips} clips are sound")
+
+
+def draw(arguments: argparse.Namespace) -> None:
+    """Write the sheet and say what it shows."""
+    from launch.jobs.shards import draw_shards
+
+    shown = draw_shards(arguments.location, arguments.out, arguments.clips)
+    print(f"{arguments.out}: {shown} clips; orange is heard, blue is visible and silent")
 
 
 def audit(arguments: argparse.Namespace) -> None:

@@ -66,3 +66,7 @@ class Backgrounds(Protocol):
     def read(self, instance: Instance) -> Array:
         """Return a photograph, [h, w, 3] uint8, RGB, short side 448 pixels at most."""
         ...
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides over the content beside the files themselves, for the manifest: no paths."""
+        ...

@@ -20,6 +20,11 @@ SOURCES = {
     "flickr": ("shards.sources.flickr", "Flickr", "Flickr-SoundNet: frames, audio and XML boxes"),
     "generated": ("shards.sources.generated", "Generated", "drawn shapes and synthesized sounds"),
     "prepared": ("shards.sources.prepared", "Prepared", "your own frames/<id>.jpg and audio/<id>.wav"),
+    "scenes": (
+        "shards.scenes.source",
+        "Scenes",
+        "cut-out pictures and recordings, pasted and mixed",
+    ),
     "stamps": ("shards.sources.stamps", "Stamps", "photographs on photographs with real recordings"),
     "vggsound": ("shards.sources.vggsound", "VggSound", "VGGSound's raw clips and vggsound.csv"),
     "vggss": ("shards.sources.vggss", "VggSs", "VGG-SS: annotated test clips and vggss.json"),

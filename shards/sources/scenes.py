@@ -18,6 +18,7 @@ from PIL import Image
 from cacl.annotation import Box, SoundSource
 from cacl.errors import UserError
 from shards.clip import Array, Clip, Storage
+from shards.scenes.place import place
 from shards.sources.base import Source
 
 VERSION = 1
@@ -198,46 +199,15 @@ def _cast(random: Random, bank: list[Object], split: Split, level: Level) -> tup
 
 
 def _paint(frame: Array, objects: list[Object], sizes: Array, random: Random) -> list[PaintedObject]:
-    """Paint objects into `frame` where no two boxes meet; all shrink a little as long as there is no room."""
-    side = len(frame)
+    """Paint objects into `frame` where no two boxes meet."""
     mirrored = random.random(len(objects)) < 0.5
-    shrink = 1.0
-    while True:
-        extents = [
-            _extent(each.picture, size * shrink, side) for each, size in zip(objects, sizes, strict=True)
-        ]
-        corners = _free_corners(extents, side, random)
-        if corners is not None:
-            break
-        shrink *= 0.95
+    shapes = [(each.picture.shape[1], each.picture.shape[0]) for each in objects]
+    extents, corners = place(shapes, sizes, len(frame), random)
     painted = []
     for each, extent, corner, flip in zip(objects, extents, corners, mirrored, strict=True):
         picture = each.picture[:, ::-1] if flip else each.picture
         painted.append(PaintedObject(each, _blend(frame, picture, extent, corner)))
     return painted
-
-
-def _extent(picture: Array, size: float, side: int) -> tuple[int, int]:
-    """Return width and height in pixels: area (size · side)², no edge over three quarters of the frame."""
-    height, width = picture.shape[:2]
-    scale = min(size * side / (height * width) ** 0.5, 0.75 * side / max(height, width))
-    return max(8, round(width * scale)), max(8, round(height * scale))
-
-
-def _free_corners(
-    extents: list[tuple[int, int]], side: int, random: Random, tries: int = 20
-) -> list[tuple[int, int]] | None:
-    """Return x, y of each box so that no two meet, or None when chance found no room."""
-    for _ in range(tries):
-        corners = [tuple(int(random.integers(side - edge + 1)) for edge in extent) for extent in extents]
-        boxes = [(x, y, x + w, y + h) for (x, y), (w, h) in zip(corners, extents, strict=True)]
-        if all(_apart(a, b) for k, a in enumerate(boxes) for b in boxes[:k]):
-            return [(x, y) for x, y in corners]
-    return None
-
-
-def _apart(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
 
 
 def _blend(frame: Array, picture: Array, extent: tuple[int, int], corner: tuple[int, int]) -> Array:
