@@ -57,7 +57,7 @@ class Annotation:
     film: str | None = None
     """Shared by clips of one film."""
     time: float | None = None
-    """Of the frame in its film, seconds."""
+    """Of the frame, seconds into the file that was packed."""
     seconds: float | None = None
     """Length of the sound before it was repeated or cut to the stored length."""
 

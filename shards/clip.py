@@ -70,7 +70,7 @@ class Clip:
     film: str | None = None
     """Shared by clips of one film."""
     time: float | None = None
-    """Of the frame in the film, seconds."""
+    """Of the frame, seconds into the file that was read."""
     seconds: float | None = None
     """Length of the sound before it was repeated or cut."""
 
