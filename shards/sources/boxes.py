@@ -94,7 +94,7 @@ def checked_boxes(boxes: Any) -> tuple[Box, ...]:
     for box in boxes:
         try:
             x0, y0, x1, y1 = (float(edge) for edge in box)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise BrokenMedia(f"malformed box: {box!r}") from None
         if not all(map(math.isfinite, (x0, y0, x1, y1))):
             raise BrokenMedia(f"malformed box: {box!r}")
