@@ -15,7 +15,7 @@ from shards.scenes.collections import Instance, Split
 from shards.scenes.paint import Stuff, paint, tight_box
 from shards.scenes.paste import NATURAL, PLAIN
 from shards.scenes.sound import mix, voice
-from shards.scenes.world import World, open_world
+from shards.scenes.world import Material, World, open_world
 from shards.sources.base import Source
 from shards.sources.media import BrokenMedia
 
@@ -51,14 +51,25 @@ class Collections(Source):
     )
     backgrounds: tuple[str, ...] = field(
         default=("debian",),
-        metadata={"help": "photographs: folders, coco:IMAGES,FILE, wallpapers, debian, varied (default: debian)"},
+        metadata={"help": "folders of photographs, coco:IMAGES,FILE, wallpapers, debian (default), varied"},
     )
     split: Split = field(default="train", metadata={"help": "whose pictures, recordings and photographs"})
     seed: int = field(default=0, metadata={"help": "of the random streams"})
+    least_originals: int = field(
+        default=1, metadata={"help": "how many originals a class must have, of pictures and of recordings"}
+    )
+    most_originals: int = field(
+        default=0, metadata={"help": "how many originals of a class this split uses; 0: all it has"}
+    )
 
     def world(self) -> World:
         """Return what there is, opened once a process. Raises UserError."""
         return open_world(self.objects, self.sounds, self.backgrounds)
+
+    @property
+    def material(self) -> Material:
+        """What the split makes its scenes of."""
+        return self.world().material(self.split, self.least_originals, self.most_originals)
 
     def parameters(self) -> dict[str, Any]:
         """Return the options, what the collections are and the generator's version."""
@@ -87,7 +98,7 @@ class Scenes(Wish, Collections):
             raise UserError(
                 f"{self.name}: --clips must lie in 0..999999, --clutter in 0..100, --seed at 0 or above"
             )
-        check_wish(self, self.world().material(self.split))
+        check_wish(self, self.material)
         names = [f"{self.split}-{k:06d}" for k in range(self.clips or _DEFAULT_CLIPS[self.split])]
         if not self.clip_per_object:
             return names
@@ -101,7 +112,7 @@ class Scenes(Wish, Collections):
 
     def cast_of(self, number: int) -> Cast:
         """Return who is in scene `number`."""
-        return draw_cast(self.random(number, _CAST), self.world().material(self.split), self)
+        return draw_cast(self.random(number, _CAST), self.material, self)
 
     def read(self, id: str) -> Clip | Rejection:
         """Paint the frame and mix the sound of one clip."""
@@ -126,7 +137,7 @@ class Scenes(Wish, Collections):
 
     def _frame(self, number: int, cast: Cast) -> tuple[Array, list[Array]]:
         random, world = self.random(number, _FRAME), self.world()
-        material = world.material(self.split)
+        material = self.material
         pieces = []
         for _ in range(int(random.integers((self.clutter + 1) // 2, self.clutter + 1))):
             photograph = material.backgrounds[int(random.integers(len(material.backgrounds)))]
@@ -141,7 +152,7 @@ class Scenes(Wish, Collections):
         """Return the sound of a frame's clip, [T] float32; `clip` -1 is the other object's."""
         random, world, samples = self.random(number, _SOUND + 1 + clip), self.world(), self.storage.samples
         voices = [voice(random, world.recording(each, self.storage.sample_rate), samples) for each in heard]
-        ambience = world.material(self.split).ambience
+        ambience = self.material.ambience
         bed = None
         if ambience and random.random() < 0.5:
             bed = world.recording(ambience[int(random.integers(len(ambience)))], self.storage.sample_rate)

@@ -40,12 +40,17 @@ class World:
         self.recording = lru_cache(_RECORDINGS)(sounds.read)
         self.photograph = lru_cache(_PHOTOGRAPHS)(backgrounds.read)
 
-    def _material(self, split: Split) -> Material:
-        """Return what belongs to a split, by class."""
+    def _material(self, split: Split, least: int = 1, most: int = 0) -> Material:
+        """Return what belongs to a split, of the classes that have `least` originals of either kind.
+
+        `most` of a class's originals are used, all if it is 0.
+        """
         side = self._sides[split]
-        pictures, recordings = _by_class(side.pictures), _by_class(side.sounds)
+        pictures, recordings = _by_class(side.pictures, most), _by_class(side.sounds, most)
+        enough = _with_originals(self._pictures.instances, least)
+        enough &= _with_originals(self._sounds.instances, least)
         ambience = [one for one in side.sounds if one.class_name.startswith("_")]
-        classes = tuple(sorted(pictures.keys() & recordings.keys()))
+        classes = tuple(sorted(pictures.keys() & recordings.keys() & enough))
         return Material(classes, pictures, recordings, ambience, side.backgrounds)
 
     def identity(self) -> dict[str, Any]:
@@ -65,8 +70,20 @@ def open_world(objects: tuple[str, ...], sounds: tuple[str, ...], backgrounds: t
     return World(open_pictures(objects), open_sounds(sounds), open_backgrounds(backgrounds))
 
 
-def _by_class(instances: Sequence[Instance]) -> dict[str, Sequence[Instance]]:
+def _by_class(instances: Sequence[Instance], most: int) -> dict[str, Sequence[Instance]]:
+    """Return the instances of each class, those of its first `most` originals unless that is 0."""
     places: dict[str, list[int]] = defaultdict(list)
+    origins: dict[str, set[str]] = defaultdict(set)
     for number, one in enumerate(instances):
-        places[one.class_name].append(number)
+        own = origins[one.class_name]
+        if not most or one.origin in own or len(own) < most:
+            own.add(one.origin)
+            places[one.class_name].append(number)
     return {name: Lazy(instances.__getitem__, np.array(own)) for name, own in places.items()}
+
+
+def _with_originals(instances: Sequence[Instance], least: int) -> set[str]:
+    origins: dict[str, set[str]] = defaultdict(set)
+    for one in instances:
+        origins[one.class_name].add(one.origin)
+    return {name for name, own in origins.items() if len(own) >= least}

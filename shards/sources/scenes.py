@@ -9,7 +9,7 @@ Axes: `S` pixels of the frame's side, `T` samples of sound.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -115,11 +115,9 @@ class PaintedObject(NamedTuple):
         x0, y0, x1, y1 = edges.tolist()
         return x0, y0, x1, y1
 
-    def source(self, heard_in: str = "") -> SoundSource:
-        """Return what is known of it: heard in the clip's sound, or silent and heard in another member."""
-        return SoundSource(
-            self.object.class_name, (self.box,), self.mask, audible=not heard_in, audio=heard_in
-        )
+    def source(self, audible: bool = True, audio: str = "") -> SoundSource:
+        """Return what is known of it; `audio` is the member that plays it alone."""
+        return SoundSource(self.object.class_name, (self.box,), self.mask, audible=audible, audio=audio)
 
 
 @dataclass(frozen=True)
@@ -173,11 +171,12 @@ class Scenes(SceneOptions):
         first = painted[0]
         if self.split == "train":
             audio = _hear(random, first.object, objects, level, self.storage.samples)
-            return Clip(id, frame, audio, (first.source(),))
+            silent = [replace(each.source(audible=False), mask=None) for each in painted[1:]]
+            return Clip(id, frame, audio, (first.source(), *silent))
         audio = mix(random, first.object.audio, self.storage.samples)
         other = painted[1]
         sounds = {OTHER: mix(random, other.object.audio, self.storage.samples)}
-        return Clip(id, frame, audio, (first.source(), other.source(heard_in=OTHER)), sounds)
+        return Clip(id, frame, audio, (first.source(), other.source(False, OTHER)), sounds)
 
 
 def _cast(random: Random, bank: list[Object], split: Split, level: Level) -> tuple[list[Object], Array]:
