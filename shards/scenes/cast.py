@@ -75,7 +75,7 @@ def check_wish(wish: Wish, material: Material) -> None:
     """Raise UserError for what no scene can be, naming the option."""
     if not 1 <= wish.fewest <= wish.most <= 8:
         raise UserError(
-            f"--fewest {wish.fewest} --most {wish.most}: must be 1 or more, in this order, up to 8"
+            f"--fewest {wish.fewest} --most {wish.most}: both must be 1 to 8, and --most not below --fewest"
         )
     if not 1 <= wish.sounding <= wish.most:
         raise UserError(f"--sounding {wish.sounding}: must be 1 to --most {wish.most}")

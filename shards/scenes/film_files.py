@@ -24,7 +24,9 @@ from shards.plan import refuse_other
 from shards.scenes.cast import Cast
 from shards.scenes.films import (
     FRAME_RATE,
+    HEIGHT,
     SAMPLE_RATE,
+    WIDTH,
     Turn,
     boxes_of,
     draw_turns,
@@ -77,10 +79,10 @@ class FilmMaker:
         """Pass frames on; keep their boxes, and the masks of those that clips will show."""
         for number, (frame, masks) in enumerate(frames):
             boxes.append(boxes_of(masks))
-            start = number / FRAME_RATE - WINDOW / 2
-            if start >= 0 and start == int(start):
+            start, between = divmod(number - _frame_of(0), FRAME_RATE)
+            if start >= 0 and not between:
                 for k, mask in enumerate(masks):
-                    (self.out / _mask_path(name, int(start), k)).write_bytes(encode_mask(mask))
+                    (self.out / _mask_path(name, start, k)).write_bytes(encode_mask(mask))
             yield frame
 
 
@@ -93,7 +95,7 @@ def make_films(scenes: Scenes, out: Path, *, films: int, seconds: float, workers
         raise UserError(f"--films must lie in 1..10000 and --film-seconds in {WINDOW:g}..600")
     scenes.ids()
     (out / "masks").mkdir(parents=True, exist_ok=True)
-    _record(scenes, seconds, out)
+    _record_options(scenes, seconds, out)
     for event in run_jobs(FilmMaker(scenes, seconds, out), list(range(films)), workers):
         if isinstance(event, Done):
             yield event.number
@@ -109,7 +111,7 @@ def film_name(scenes: Scenes, number: int) -> str:
     return f"{scenes.split}-{number:04d}"
 
 
-def _record(scenes: Scenes, seconds: float, out: Path) -> None:
+def _record_options(scenes: Scenes, seconds: float, out: Path) -> None:
     path = out / "films.json"
     ours = json.loads(json.dumps({**scenes.parameters(), "film_seconds": seconds}))
     if path.exists():
@@ -134,7 +136,7 @@ def _clips(out: Path, name: str, seconds: float) -> Iterator[dict[str, Any]]:
     tracks = json.loads((out / f"{name}.tracks.json").read_text())
     for start in range(int(seconds - WINDOW) + 1):
         moment = start + WINDOW / 2
-        frame = min(round(moment * FRAME_RATE), len(tracks["objects"][0]["boxes"]) - 1)
+        frame = _frame_of(start)
         who = next((turn["who"] for turn in tracks["turns"] if turn["start"] <= moment < turn["end"]), None)
         sources = []
         for k, one in enumerate(tracks["objects"]):
@@ -145,6 +147,11 @@ def _clips(out: Path, name: str, seconds: float) -> Iterator[dict[str, Any]]:
         yield {"file": f"{name}_{start:06d}", "sources": sources}
 
 
+def _frame_of(start: int) -> int:
+    """Return the frame in the middle of the window that begins at `start` seconds."""
+    return round((start + WINDOW / 2) * FRAME_RATE)
+
+
 def _mask_path(name: str, start: int, k: int) -> str:
     return f"masks/{name}_{start:06d}.{k}.png"
 
@@ -153,9 +160,8 @@ def _encode(path: Path, frames: Iterator[Array], sound: Array) -> None:
     with av.open(str(path), "w") as film:
         video = film.add_stream("libx264", rate=FRAME_RATE, options={"crf": "20", "preset": "veryfast"})
         audio = film.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
-        video.pix_fmt = "yuv420p"
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for frame in frames:
-            video.height, video.width = frame.shape[:2]
             film.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         film.mux(video.encode(None))
         heard = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")

@@ -20,7 +20,8 @@ from shards.scenes.sound import mix, voice
 
 Random = np.random.Generator
 HEIGHT, WIDTH = 270, 480
-FRAME_RATE, SAMPLE_RATE = 25, 32000
+FRAME_RATE, SAMPLE_RATE = 24, 32000
+"""Frames and samples a second. Half a clip's window is a whole number of frames, so its middle is one."""
 _TURN = (1.5, 4.0)
 """Seconds for which one object is heard, least and most."""
 _FADE = 0.03

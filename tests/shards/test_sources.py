@@ -381,7 +381,9 @@ def test_entities_in_an_annotation_do_not_unfold() -> None:
         flickr_boxes(bomb.encode())
 
 
-@pytest.mark.parametrize("box", [[0, 0, 1], [0, 0, "a", 1], [0, float("nan"), 1, 1], [0, 0, 10**400, 1], None])
+@pytest.mark.parametrize(
+    "box", [[0, 0, 1], [0, 0, "a", 1], [0, float("nan"), 1, 1], [0, 0, 10**400, 1], None]
+)
 def test_malformed_boxes_are_refused(box: object) -> None:
     with pytest.raises(BrokenMedia, match="malformed box"):
         checked_boxes([box])
