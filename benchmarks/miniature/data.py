@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from torch.nn import functional
 
+from cacl.annotation import Annotation
 from cacl.labels.classifier import build_classifier
 from cacl.labels.classify import ClassifyFrames
 from cacl.labels.cluster import DIMENSIONS, whiten
@@ -27,6 +29,10 @@ STRONG, WEAK = "efficientnet-lite0", "weak"
 WEAK_SIDE = 48
 """Pixels that the weak classifier sees of a frame's side: the strong network, blinded."""
 NEIGHBORS = 20
+TESTS = {"stamps": "test", "extended-stamps": "extended", "scenes": "varied/test"}
+"""The protocols, and where below a study's folder their clips lie."""
+SCENE = ("--fewest", "2", "--most", "3", "--least-originals", "2")
+"""Scenes of the level `varied`: a silent object in each, classes of two originals at least."""
 VALIDATION_CLIPS, VALIDATION_SEED = 240, 1
 """Of what `cacl train miniature` validates on; the studies train on draw 0 and test on draw 2."""
 
@@ -40,23 +46,49 @@ def cacl(*words: str) -> None:
 
 def pack_test(folder: Path, source: str, clips: int, seed: int) -> None:
     """Pack the test draw, and its Extended form of the same frames."""
-    for out, kind in (("test", source), ("extended", f"extended-{source}")):
-        if not (folder / out / "manifest.json").exists():
-            split = ["--split", "test"] if kind == source else []
-            words = ["--out", str(folder / out), *split, "--seed", str(seed), "--clips", str(clips)]
-            cacl("pack", kind, *words)
+    _pack_once(folder / TESTS["stamps"], source, [*_drawn(clips, seed), "--split", "test"])
+    _pack_once(folder / TESTS["extended-stamps"], f"extended-{source}", _drawn(clips, seed))
 
 
 def pack_level(folder: Path, source: str, level: str, clips: int, seed: int) -> Path:
     """Pack a level's clips, make every table of the studies, and return the training clips' folder."""
-    data = folder / level / "train"
-    for out, size, drawn in (
-        (data, clips, seed),
-        (folder / level / "validation", VALIDATION_CLIPS, VALIDATION_SEED),
-    ):
-        if not (out / "manifest.json").exists():
-            words = ["--level", level, "--clips", str(size), "--seed", str(drawn)]
-            cacl("pack", source, "--out", str(out), *words)
+    for out, size, drawn in (("train", clips, seed), ("validation", VALIDATION_CLIPS, VALIDATION_SEED)):
+        words = ["--level", level, "--clips", str(size), "--seed", str(drawn)]
+        _pack_once(folder / level / out, source, words)
+    make_tables(folder / level / "train")
+    return folder / level / "train"
+
+
+def pack_varied(
+    folder: Path, level: str, made_of: Sequence[str], clips: int, seed: int, originals: int = 0
+) -> Path:
+    """Pack training scenes of several originals a class, at most `originals` if that is not 0.
+
+    Makes every table of the studies and returns the clips' folder.
+    """
+    limit = ["--most-originals", str(originals)]
+    _pack_once(folder / level / "train", "scenes", [*made_of, *SCENE, *_drawn(clips, seed), *limit])
+    make_tables(folder / level / "train")
+    return folder / level / "train"
+
+
+def pack_varied_test(folder: Path, made_of: Sequence[str], clips: int, seed: int) -> None:
+    """Pack the test draw of scenes: other pictures, recordings and photographs than those of training."""
+    words = [*made_of, *SCENE, *_drawn(clips, seed), "--split", "test"]
+    _pack_once(folder / TESTS["scenes"], "scenes", words)
+
+
+def _drawn(clips: int, seed: int) -> list[str]:
+    return ["--clips", str(clips), "--seed", str(seed)]
+
+
+def _pack_once(out: Path, source: str, words: Sequence[str]) -> None:
+    if not (out / "manifest.json").exists():
+        cacl("pack", source, "--out", str(out), *words)
+
+
+def make_tables(data: Path) -> None:
+    """Make the label tables of the studies that are not there yet."""
     tables = data / "labels"
     if not (tables / f"{STRONG}.parquet").exists():
         cacl("label", str(data))
@@ -67,7 +99,6 @@ def pack_level(folder: Path, source: str, level: str, clips: int, seed: int) -> 
         write_weak(data, tables / f"{WEAK}.parquet")
     if not (tables / "true.parquet").exists():
         write_true(data, tables / "true.parquet")
-    return data
 
 
 def write_weak(data: Path, out: Path) -> None:
@@ -124,6 +155,34 @@ def write_noisy(data: Path, share: float, seed: int) -> str:
 def noisy_name(share: float) -> str:
     """Return the name of the table with this share of labels replaced."""
     return f"noisy-{round(100 * share)}"
+
+
+def write_wrong(data: Path, kind: str, share: float, seed: int) -> str:
+    """Write true labels of which `share` are wrong; return the table's name.
+
+    Wrong `random`ly: another class by chance; wrong as `other`: the class of a silent object in the frame.
+    For one seed the same clips are wrong in both.
+    """
+    name = f"{kind}-{round(100 * share)}"
+    out = data / "labels" / f"{name}.parquet"
+    if not out.exists():
+        store, true = open_store(data), LabelTable.load(data / "labels" / "true.parquet")
+        random = np.random.default_rng(seed)
+        wrong = random.random(len(true.label)) < share
+        if kind == "random":
+            instead = (true.label + random.integers(1, true.header.classes, len(wrong))) % true.header.classes
+        else:
+            codes = dict(zip(annotated_classes(data), true.label.tolist(), strict=True))
+            seen = [_silent_classes(store.annotation(int(index))) for index in store.indices]
+            instead = np.array([codes[names[int(random.integers(len(names)))]] for names in seen])
+        header = replace(true.header, classifier=f"annotated classes, {share:.0%} {kind}")
+        confidence = np.ones(len(wrong), np.float32)
+        LabelTable(true.index, np.where(wrong, instead, true.label), confidence, header).write(out)
+    return name
+
+
+def _silent_classes(note: Annotation) -> list[str]:
+    return [source.class_name for source in note.sources or () if source.visible and not source.audible]
 
 
 def quality(data: Path, table: str) -> dict[str, float]:

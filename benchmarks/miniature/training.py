@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.miniature.cache import PreparedLocalizer, annotate, prepare_inputs
+from benchmarks.miniature.data import TESTS
 from cacl.evaluation import results
 from cacl.evaluation.measure import measure as measure_clips
 from cacl.evaluation.protocols import CONTROLS, Protocol, get_protocol
@@ -45,8 +46,6 @@ VIEWS = 3
 """Random crops and flips of every training frame that are cached."""
 WORKERS = 2
 """Trainings side by side, one thread each."""
-TESTS = {"stamps": "test", "extended-stamps": "extended"}
-"""The protocols, and where below the study's folder their clips lie."""
 
 
 @dataclass(frozen=True)

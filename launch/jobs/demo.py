@@ -11,11 +11,12 @@ from shards.store import open_store
 
 
 def is_evaluated(run: Path, test: str) -> bool:
-    """Say whether a run's newest checkpoint has been evaluated on these stamps by today's protocol."""
+    """Say whether a run's newest checkpoint has been evaluated on these clips by today's protocol."""
     newest, summary = checkpoint.latest_valid(run / "checkpoints"), run / "metrics.json"
     if newest is None or not summary.exists():
         return False
-    record, protocol = json.loads(summary.read_text()), get_protocol("stamps")
+    record = json.loads(summary.read_text())
+    protocol = get_protocol(record["protocol"])
     wanted = {
         "protocol": protocol.name,
         "protocol_version": protocol.version,

@@ -19,12 +19,16 @@ from cacl.errors import UserError
 
 RECIPE = "demo"
 RUN = Path("runs/demo")
-SPLITS = {
+SPLITS = ("train", "validation", "test")
+SCENES = ["--objects", "stamps", "--sounds", "stamps", "--clutter", "8"]
+OBJECTS = {"train": ["--most", "3"], "validation": ["--most", "3"], "test": ["--fewest", "2", "--most", "2"]}
+"""How many objects a frame has: in the test always two, so that the other one's sound can be played."""
+DRAWN = {
     "train": ["--split", "train"],
     "validation": ["--split", "train", "--seed", "1", "--clips", "240"],
     "test": ["--split", "test"],
 }
-"""The clips and the options that make them: those of another seed are other clips of the same kind."""
+"""The same of drawn shapes; clips of another seed are other clips of the same kind."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
     paths = {split: f"{data}/{split}" for split in SPLITS}
     paths["labels"] = f"{data}/train/labels/efficientnet-lite0.parquet"
     others = [word for key, path in paths.items() for word in (f"--data.{key}", path)]
-    overrides = others if data != "data/stamps" else []
+    overrides = [] if data == "data/scenes" else [*others, "--data.protocol", "stamps"]
     step(["train", RECIPE, "--nproc-per-node", "2", "--run-dir", str(RUN), "--resume", *overrides])
     if is_evaluated(RUN, f"{data}/test"):
         print(f"\n{RUN}: its newest checkpoint has been evaluated on {data}/test already")
@@ -55,16 +59,17 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def pack() -> str:
-    """Pack the stamps, or generated clips where Debian's packages cannot be had; return their folder."""
+    """Pack scenes, or drawn shapes where Debian's packages cannot be had; return their folder."""
     unavailable = 3
-    for split, words in SPLITS.items():
-        code = step(["pack", "stamps", *words, "--out", f"data/stamps/{split}"], allowed=unavailable)
+    for split in SPLITS:
+        words = [*SCENES, "--split", split, *OBJECTS[split], "--out", f"data/scenes/{split}"]
+        code = step(["pack", "scenes", *words], allowed=unavailable)
         if code == unavailable:
-            print("The photographs and recordings cannot be had here; the demo goes on with generated clips.")
-            for part, words in SPLITS.items():
+            print("The photographs and recordings cannot be had here; the demo goes on with drawn shapes.")
+            for part, words in DRAWN.items():
                 step(["pack", "generated", *words, "--out", f"data/generated/{part}"])
             return "data/generated"
-    return "data/stamps"
+    return "data/scenes"
 
 
 def step(words: list[str], allowed: int = 0) -> int:

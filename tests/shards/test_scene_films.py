@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -82,7 +83,7 @@ def test_packed_films_carry_the_masks_of_their_moments(films, tmp_path):
     store = open_store(tmp_path / "packed")
     assert len(store.indices) == 6  # a five-second film has three windows of three seconds
     for index in map(int, store.indices):
-        note = annotation(store.read(index))
+        note: Any = annotation(store.read(index))
         tracks = json.loads((films / f"{note.film}.tracks.json").read_text())
         assert note.time == pytest.approx(int(note.id[-6:]) + 1.5, abs=1e-3)
         for source_, one in zip(note.sources, tracks["objects"], strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cacl.errors import UserError
 from launch.jobs.pack import pack
-from shards.clip import Clip, Rejection, Storage
+from shards.clip import Rejection, Storage
 from shards.scenes.paint import tight_box
 from shards.scenes.paste import NATURAL, PLAIN, blend, fit
 from shards.scenes.source import OTHER, Scenes
@@ -37,7 +37,7 @@ def scenes(tmp_path_factory) -> Scenes:
     )
 
 
-def clips_of(scenes: Scenes, **changes) -> list[Clip]:
+def clips_of(scenes: Scenes, **changes: Any) -> list[Any]:
     """Return all clips of the scenes with some options changed."""
     changed = dataclasses.replace(scenes, **changes)
     found = [changed.read(id) for id in changed.ids()]
@@ -114,7 +114,7 @@ def test_silence_and_what_is_out_of_view_have_no_place_in_the_frame(scenes):
 
 
 def test_each_object_of_a_frame_gets_its_clip_under_one_image_key(scenes):
-    frames: dict[str, list[Clip]] = {}
+    frames: dict[str, list[Any]] = {}
     for clip in clips_of(scenes, clip_per_object=True, fewest=2):
         assert clip.image is not None and clip.id.startswith(f"{clip.image}-")
         frames.setdefault(clip.image, []).append(clip)

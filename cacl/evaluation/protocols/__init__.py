@@ -12,6 +12,7 @@ from cacl.evaluation.protocols.stamps import stamps_protocol
 __all__ = ["CONTROLS", "PROTOCOLS", "Annotation", "Protocol", "Truths", "get_protocol"]
 
 _PROTOCOLS = (
+    stamps_protocol("scenes", version=1),
     stamps_protocol("stamps", version=2),
     stamps_protocol("extended-stamps", version=1),
     boxes_protocol("boxes", version=1),
@@ -28,6 +29,7 @@ _PROTOCOLS = (
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
 
 CONTROLS: dict[str, dict[str, Protocol]] = {
+    "scenes": {"other_sound": other_sound_protocol("scenes-other-sound", version=1)},
     "stamps": {"other_sound": other_sound_protocol("stamps-other-sound", version=1)},
 }
 """Further measurements that belong to a protocol, of the same frames with another sound."""

@@ -1,7 +1,6 @@
-"""Protocol `stamps`: the miniature benchmark with exact masks.
+"""Protocols `scenes` and `stamps`: clips with exact masks, silent objects beside those that are heard.
 
-Every frame has a silent object of another class. Its Extended form has clips without boxes, in which nothing
-in view sounds.
+In the Extended form, and in scenes on request, there are clips without boxes, in which nothing in view sounds.
 
 Axes: `n` clips of a batch, `N` clips of the test set, `S` pixels of an image's side.
 """
