@@ -75,7 +75,7 @@ class Coco:
     def alpha(self, position: int) -> Array:
         """Return how much of each pixel in an annotation's box is its object's, [h, w] uint8, 0..255."""
         index = self.index
-        x0, y0, x1, y1 = (int(edge) for edge in index.box[position])
+        x0, y0, x1, y1 = index.box[position].tolist()
         numbers = index.outline(position)
         if index.runs[position]:
             width, height = index.size[index.image[position]]
@@ -121,8 +121,8 @@ class CocoPictures:
         position = int(np.flatnonzero(index.ids == int(instance.name.rpartition("/")[2]))[0])
         image = int(index.image[position])
         with media.blame(index.files[image]):
-            box = tuple(int(edge) for edge in index.box[position])
-            picture = self.source.photograph(image).crop(box)
+            x0, y0, x1, y1 = index.box[position].tolist()
+            picture = self.source.photograph(image).crop((x0, y0, x1, y1))
             picture.putalpha(Image.fromarray(self.source.alpha(position)))
             return reading.cut_picture(picture)
 
@@ -144,7 +144,7 @@ class CocoBackgrounds:
 
     @cached_property
     def crops(self) -> Array:
-        """Of each image: x0, y0, x1, y1 of its largest free crop in pixels, [I, 4] int32; 0 where there is none.
+        """Of each image its largest free crop: x0, y0, x1, y1 in pixels, [I, 4] int32; 0 where there is none.
 
         Kept in the cache folder.
         """
@@ -182,9 +182,8 @@ class CocoBackgrounds:
         """Return a background, [h, w, 3] uint8. Raises BrokenMedia, naming the photograph."""
         image = self._images[instance.name]
         with media.blame(self.source.index.files[image]):
-            return reading.reduce_photograph(
-                self.source.photograph(image).crop(tuple(self.crops[image].tolist()))
-            )
+            x0, y0, x1, y1 = self.crops[image].tolist()
+            return reading.reduce_photograph(self.source.photograph(image).crop((x0, y0, x1, y1)))
 
     def identity(self) -> dict[str, Any]:
         """Return what names the annotations, and which crops are used."""

@@ -56,7 +56,7 @@ class CocoIndex:
     start: Array
     """[A + 1] int64: where an outline begins in `numbers`."""
     numbers: Array
-    """int32: runs' counts, or for each polygon how many numbers it has, and those in hundredths of a pixel."""
+    """int32: counts of runs, or how many numbers a polygon has and those, in hundredths of a pixel."""
     size: Array
     """[I, 2] int32: width, height."""
 
@@ -230,7 +230,10 @@ def decode_runs(runs: Array, width: int, height: int) -> Array:
 
 
 def read_counts(text: str) -> list[int]:
-    """Return the counts in COCO's text: five bits a character, lowest first, from the fourth on differences."""
+    """Return the counts in COCO's text.
+
+    Five bits a character, the lowest first; from the fourth on the difference to the one before last.
+    """
     counts: list[int] = []
     value = shift = 0
     for character in text:

@@ -1,4 +1,4 @@
-"""ESC-50 as it is distributed: `audio/*.wav` and `meta/esc50.csv`, clips of one recording told by `src_file`."""
+"""ESC-50 as it is distributed: `audio/*.wav`, and `meta/esc50.csv`, whose `src_file` is a clip's origin."""
 
 from __future__ import annotations
 

@@ -84,12 +84,12 @@ def picture_folder(label: str, folder: Path, option: str) -> PictureFiles:
 
 
 def sound_folder(label: str, folder: Path, option: str) -> SoundFiles:
-    """Return the recordings `folder/<class>/*` of any kind that libsndfile reads. Raises UserError likewise."""
+    """Return the recordings `folder/<class>/*` of any kind that libsndfile reads. Raises likewise."""
     return SoundFiles(*_named(label, folder, _by_class(folder, reading.RECORDINGS, option)))
 
 
 def photograph_folder(label: str, folder: Path, option: str) -> PhotographFiles:
-    """Return the photographs of a folder and the folders in it; the origin of each is its name, less ending."""
+    """Return the photographs in a folder and its folders; the origin of each is its name, less ending."""
     paths = _endings(_walk(folder, option), reading.PHOTOGRAPHS)
     if not paths:
         raise UserError(f"{option}: holds no photographs ({', '.join(reading.PHOTOGRAPHS)})")
@@ -139,9 +139,7 @@ def _walk(folder: Path, option: str) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{option}: is not a folder")
     paths = [path for path in folder.rglob("*") if path.is_file()]
-    return [
-        path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    return [path for path in paths if "/." not in f"/{path.relative_to(folder).as_posix()}"]
 
 
 def _endings(paths: Iterable[Path], endings: Sequence[str]) -> list[Path]:
@@ -160,7 +158,7 @@ def _named(
 
 
 def _origins(folder: Path) -> dict[Path, str]:
-    """Return what the tables in the folder and beside it say. Raises UserError where one is not as it must."""
+    """Return what the tables in the folder and beside it say. Raises UserError where one is malformed."""
     found: dict[Path, str] = {}
     for place in (folder.parent, folder):
         found |= _csv_origins(place / "origins.csv") | _manifest_origins(place / "manifest.json")

@@ -17,20 +17,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cacl.files import cache_folder, locked, sha256_file
+from shards.scenes.classes import plain
 from shards.scenes.reading import RECORDINGS
-from shards.scenes.resources import read_resources
+from shards.scenes.resources import read_cat, read_resources
 from shards.sources import debian
 
 STAMPS = ("tuxpaint-stamps-default",)
 WALLPAPERS = ("lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04")
-PACKAGES = ("gcompris-qt-data", "openclipart-png", "scratch", *STAMPS)
+PACKAGES = ("gcompris-qt-data", "openclipart-png", "openttd-opensfx", "scratch", *STAMPS)
 _TABLE = Path(__file__).with_name("packages.csv")
 
 
 class _Row(NamedTuple):
     package: str
     file: str
-    """Below /usr/share; behind a colon, a file within an archive of Qt's (rcc)."""
+    """Below /usr/share; behind a colon, a file within an archive of Qt's (rcc) or OpenTTD's (cat)."""
     class_name: str
     """Empty for backgrounds."""
     origin: str
@@ -38,12 +39,13 @@ class _Row(NamedTuple):
 
     @property
     def place(self) -> Path:
-        """Where the file lies once it is unpacked: `objects/<class>/…`, `sounds/<class>/…`, `backgrounds/…`."""
-        name = self.file.rpartition(":")[2]
+        """Where the file lies once unpacked: `objects/<class>/…`, `sounds/<class>/…`, `backgrounds/…`."""
+        file, _, inner = self.file.partition(":")
+        name = f"{plain(inner)}.wav" if file.endswith(".cat") else Path(inner or file).name
         if not self.class_name:
-            return Path("backgrounds", Path(name).name)
+            return Path("backgrounds", name)
         side = "sounds" if Path(name).suffix in RECORDINGS else "objects"
-        return Path(side, self.class_name, Path(name).name)
+        return Path(side, self.class_name, name)
 
 
 def unpacked(packages: Sequence[str], side: str) -> dict[str, Path]:
@@ -97,17 +99,17 @@ def _contents(package: str, share: Path) -> Iterator[tuple[_Row, bytes]]:
     """Yield what there is of a package's rows; a later version of it may lack some."""
     archives: dict[str, dict[str, bytes]] = {}
     for row in _rows():
-        if row.package == package:
-            file, _, inner = row.file.partition(":")
-            if not (share / file).is_file():
-                continue
-            if not inner:
-                yield row, (share / file).read_bytes()
-                continue
-            if file not in archives:
-                archives[file] = read_resources((share / file).read_bytes(), file)
-            found = [data for name, data in archives[file].items() if name.endswith(f"/resource/{inner}")]
-            yield from ((row, data) for data in found[:1])
+        file, _, inner = row.file.partition(":")
+        if row.package != package or not (share / file).is_file():
+            continue
+        if not inner:
+            yield row, (share / file).read_bytes()
+            continue
+        if file not in archives:
+            read = read_cat if file.endswith(".cat") else read_resources
+            archives[file] = read((share / file).read_bytes(), file)
+        if inner in archives[file]:
+            yield row, archives[file][inner]
 
 
 @cache

@@ -1,6 +1,6 @@
 """Pictures, photographs and recordings out of files, as scenes use them.
 
-Raises BrokenMedia, as `shards.sources.media` does, for a file's fault, which costs the clip that asked for it.
+Raises BrokenMedia, as `shards.sources.media` does, for a file's fault, which costs the clip that wants it.
 """
 
 from __future__ import annotations

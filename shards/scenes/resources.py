@@ -1,7 +1,8 @@
-"""Archives of Qt's resource compiler (rcc), as GCompris has its pictures and sounds.
+"""Files in archives: those of Qt's resource compiler (rcc), and OpenTTD's sounds (cat).
 
-The layout is that of Qt's qresource.cpp: a tree of directories and files, their names in UTF-16, and the
-contents, each behind its length; numbers are big-endian.
+An rcc, as GCompris has them, is a tree of directories and files, their names in UTF-16, and the contents,
+each behind its length, big-endian (Qt's qresource.cpp). A cat is a table of places and lengths,
+little-endian, and at each place a name behind its length, and a WAV.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ _LIMIT = 2**28
 
 
 def read_resources(data: bytes, where: str) -> dict[str, bytes]:
-    """Return the files in an archive by their paths. Raises UserError, naming `where`, if it is none."""
+    """Return the files in an rcc by their paths below `resource/`.
+
+    Raises UserError, naming `where`, where it is none.
+    """
     try:
         magic, version, tree, content, names = struct.unpack_from(">4s4I", data)
         if magic != b"qres":
             raise ValueError("it does not begin with qres")
-        return dict(_walk(data, tree, content, names, 22 if version >= 2 else 14))
+        files = _walk(data, tree, content, names, 22 if version >= 2 else 14)
+        return {path.rpartition("/resource/")[2]: found for path, found in files}
     except (ValueError, struct.error, zlib.error, RecursionError) as error:
         raise UserError(f"{where}: is not an archive of Qt's resource compiler ({error})") from None
 
@@ -59,3 +64,20 @@ def _inflate(raw: bytes) -> bytes:
     if not inflater.eof:
         raise ValueError(f"a file of it is cut, or over {_LIMIT} bytes")
     return found
+
+
+def read_cat(data: bytes, where: str) -> dict[str, bytes]:
+    """Return the WAV files in a cat by the words in quotes that their names begin with. Raises likewise."""
+    try:
+        (end,) = struct.unpack_from("<I", data)
+        found: dict[str, bytes] = {}
+        for at in range(0, end & 0x7FFFFFFF, 8):
+            offset, length = struct.unpack_from("<II", data, at)
+            offset &= 0x7FFFFFFF  # the highest bit says that there are names
+            name = data[offset + 1 : offset + 1 + data[offset]].rstrip(b"\0").decode()
+            begin = offset + 1 + data[offset]
+            title = name.split('"')[1] if name.count('"') > 1 else name
+            found.setdefault(title, data[begin : begin + length])
+        return found
+    except (ValueError, IndexError, struct.error) as error:
+        raise UserError(f"{where}: is not an archive of OpenTTD's sounds ({error})") from None

@@ -1,4 +1,4 @@
-"""Collections by what a user writes: `DIR`, `coco:IMAGES,FILE`, `esc50:DIR`, `vggsound:SHARDS`, `varied` …
+"""Collections by what a user writes: `DIR`, `coco:IMAGES,FILE`, `esc50:DIR`, `vggsound:SHARDS`, `varied`.
 
 `varied` is a folder of real pictures and recordings that `CACL_VARIED_DIR` names, with `debian` beside it;
 `debian` is what some of Debian's packages hold, and `stamps` those of Tux Paint alone.
@@ -20,7 +20,7 @@ from cacl.errors import UserError
 from shards.clip import Array
 from shards.manifest import digest
 from shards.scenes.classes import class_table
-from shards.scenes.coco import CocoBackgrounds, CocoPictures, open_coco
+from shards.scenes.coco import Coco, CocoBackgrounds, CocoPictures, open_coco
 from shards.scenes.collections import Backgrounds, Instance, Pictures, Sounds
 from shards.scenes.esc50 import esc50
 from shards.scenes.files import Files, photograph_folder, picture_folder, share_duplicates, sound_folder
@@ -53,6 +53,16 @@ def open_sounds(specs: tuple[str, ...]) -> Sounds:
 def open_backgrounds(specs: tuple[str, ...]) -> Backgrounds:
     """Return the photographs of several specs as one collection. Raises as `open_pictures` does."""
     return _JoinedPictures(_open(specs, "--backgrounds", _BACKGROUNDS))
+
+
+@lru_cache(maxsize=4)
+def open_photographs(specs: tuple[str, ...]) -> tuple[Coco, ...]:
+    """Return annotated photographs, `coco:IMAGES,FILE` or `varied`. Raises as `open_pictures` does."""
+    openers: dict[str, Opener] = {
+        "coco": lambda *named: [open_coco(*named)],
+        "varied": lambda label, value, option: [_varied_photographs(label, option)],
+    }
+    return tuple(_open(specs, "--photographs", openers).values())
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,10 @@ class _JoinedPictures(_Joined):
         return found
 
 
+NOTHING = _JoinedPictures({})
+"""No pictures, or no backgrounds."""
+
+
 class _JoinedSounds(_Joined):
     def read(self, instance: Instance, sample_rate: int) -> Array:
         """Return a recording, as its collection does."""
@@ -112,7 +126,7 @@ def _open(specs: tuple[str, ...], option: str, openers: dict[str, Opener]) -> di
     for spec in dict.fromkeys(specs):
         kind, colon, value = spec.partition(":")
         if kind not in openers or bool(colon) != (":" in _FORMS[kind]):
-            if kind in _FORMS and not Path(spec).is_dir():
+            if "folder" not in openers or (kind in _FORMS and not Path(spec).is_dir()):
                 raise UserError(f"{option} {spec}: give {', '.join(_FORMS[kind] for kind in openers)}")
             kind, value = "folder", spec
         labels[kind] += 1
@@ -129,7 +143,7 @@ def _varied(option: str) -> Path:
     if not folder:
         raise UserError(
             f"{option}: {VARIABLE} is not set: a folder of real pictures and recordings (objects/<class>, "
-            "sounds/<class>, photographs) that is not redistributed; what Debian's packages hold alone is `debian`"
+            "sounds/<class>, photographs) that cannot be fetched; `debian` is what packages alone hold"
         )
     return Path(folder)
 
@@ -155,11 +169,14 @@ def _folder(make: Callable[[str, Path, str], Files]) -> Opener:
     return lambda label, value, option: [make(label, Path(value), option)]
 
 
+def _varied_photographs(label: str, option: str) -> Coco:
+    folder = _varied(option)
+    return open_coco(label, f"{folder / 'photographs'},{folder / 'instances.json'}", option)
+
+
 def _varied_backgrounds(label: str, value: str, option: str) -> list[Any]:
     """Return what is free of anything that sounds in the photographs, and Debian's backgrounds."""
-    folder = _varied(option)
-    coco = open_coco(label, f"{folder / 'photographs'},{folder / 'instances.json'}", option)
-    return [CocoBackgrounds(coco), *_DEBIAN_BACKGROUNDS(label, value, option)]
+    return [CocoBackgrounds(_varied_photographs(label, option)), *_DEBIAN_BACKGROUNDS(label, value, option)]
 
 
 _FORMS = {

@@ -19,6 +19,11 @@ SOURCES = {
     ),
     "flickr": ("shards.sources.flickr", "Flickr", "Flickr-SoundNet: frames, audio and XML boxes"),
     "generated": ("shards.sources.generated", "Generated", "drawn shapes and synthesized sounds"),
+    "photographs": (
+        "shards.scenes.photographs",
+        "Photographs",
+        "photographs of COCO, each with a recording of a class that it shows",
+    ),
     "prepared": ("shards.sources.prepared", "Prepared", "your own frames/<id>.jpg and audio/<id>.wav"),
     "scenes": (
         "shards.scenes.source",

@@ -134,7 +134,7 @@ def read_audio(path: Path, storage: Storage, shortest: float) -> Recording:
 
 
 def decode_audio(data: bytes, storage: Storage, shortest: float) -> Recording:
-    """Return the recording in the bytes of a file, of any kind that libsndfile reads, as `read_audio` does."""
+    """Return the recording in a file's bytes, of any kind that libsndfile reads, as `read_audio` does."""
     import soundfile
 
     _refuse_truncated(data)

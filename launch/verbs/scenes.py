@@ -1,0 +1,87 @@
+"""Say what scenes can be made of: which classes have pictures and recordings.
+
+    cacl scenes classes --objects cut-outs --sounds recordings
+    cacl scenes classes --objects coco:train2017,instances_train2017.json --sounds esc50:ESC-50-master
+    cacl scenes classes --objects debian --sounds debian --json
+
+Pictures and recordings meet where both sides have a class of one name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from launch.jobs.scenes import Amount, ClassTable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sub-verb."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    classes = verbs.add_parser("classes", help="pictures and recordings of each class", allow_abbrev=False)
+    for option, forms, required in (
+        ("--objects", "DIR/<class>/*.png, coco:IMAGES,FILE, stamps, debian, varied", True),
+        ("--sounds", "DIR/<class>/*, esc50:DIR, vggsound:SHARDS, stamps, debian, varied", True),
+        ("--backgrounds", "DIR, coco:IMAGES,FILE, wallpapers, debian, varied", False),
+    ):
+        classes.add_argument(option, nargs="+", action="extend", default=[], required=required, help=forms)
+    classes.add_argument("--json", action="store_true", help="print the table as JSON")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the table of classes."""
+    from launch.jobs.scenes import count_classes
+
+    named = (tuple(getattr(arguments, name)) for name in ("objects", "sounds", "backgrounds"))
+    table = count_classes(*named)
+    print(_as_json(table) if arguments.json else "\n".join(_lines(table)))
+    return 0
+
+
+def _lines(table: ClassTable) -> list[str]:
+    """Return the table as text, and what it comes to."""
+    from launch.table import align
+
+    head = ("class", "pictures", "of", "train/val/test", "recordings", "of", "train/val/test", "")
+    rows = [
+        (one.class_name, *_cells(one.pictures), *_cells(one.recordings), _remark(one.missing, one.class_name))
+        for one in table.classes
+    ]
+    both = [one for one in table.classes if not one.missing]
+    full = [one for one in both if min(one.pictures.origins, one.recordings.origins) >= 3]
+    lines = [
+        *align(head, rows),
+        "",
+        "`of`: so many photographs or recordings that they were cut from; *: for want of others, one of them",
+        "is in more than one part of the split.",
+        f"{len(both)} classes have pictures and recordings, {len(full)} of them three originals of each",
+    ]
+    if table.backgrounds.instances:
+        count, origins, parts = _cells(table.backgrounds)
+        lines.append(f"{count} backgrounds of {origins} photographs: {parts}")
+    return lines
+
+
+def _cells(amount: Amount) -> tuple[str, str, str]:
+    parts = "/".join(map(str, amount.sides.values())) if amount.instances else "-"
+    return str(amount.instances), str(amount.origins), parts + ("*" if amount.seen else "")
+
+
+def _remark(missing: str, class_name: str) -> str:
+    if class_name.startswith("_"):
+        return "heard only"
+    return f"no {missing}" if missing else ""
+
+
+def _as_json(table: ClassTable) -> str:
+    classes = {
+        one.class_name: {
+            "pictures": vars(one.pictures),
+            "recordings": vars(one.recordings),
+            "missing": one.missing,
+        }
+        for one in table.classes
+    }
+    return json.dumps({"classes": classes, "backgrounds": vars(table.backgrounds)}, indent=2)
