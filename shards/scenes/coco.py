@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ class CocoPictures:
         index = self.source.index
         stem = index.stem(int(index.image[position]))
         class_name = self.source.classes[index.category[position]]
-        return Instance(class_name, f"{self.label}/{stem}/{index.ids[position]}", PurePosixPath(stem).name)
+        return Instance(class_name, f"{self.label}/{stem}/{index.ids[position]}", stem.rpartition("/")[2])
 
     def read(self, instance: Instance) -> Array:
         """Return an object, [h, w, 4] uint8. Raises BrokenMedia, naming the photograph."""
@@ -172,7 +172,7 @@ class CocoBackgrounds:
     def at(self, image: int) -> Instance:
         """Return the background in a photograph."""
         stem = self.source.index.stem(image)
-        return Instance("", f"{self.label}/{stem}", PurePosixPath(stem).name)
+        return Instance("", f"{self.label}/{stem}", stem.rpartition("/")[2])
 
     @cached_property
     def _images(self) -> dict[str, int]:
@@ -196,9 +196,10 @@ def free_crop(size: Array, boxes: Array) -> tuple[int, int, int, int] | None:
     None where that is below 128 pixels. `boxes` [n, 4] are x0, y0, x1, y1 in pixels.
     """
     width, height = (int(edge) for edge in size)
-    grown = [(x0 - _MARGIN, y0 - _MARGIN, x1 + _MARGIN, y1 + _MARGIN) for x0, y0, x1, y1 in boxes.tolist()]
-    tops = sorted({0, *(min(y1, height) for _, _, _, y1 in grown)})
-    ends = sorted({height, *(max(y0, 0) for _, y0, _, _ in grown)})
+    limits = np.array([width, height, width, height])
+    grown = np.clip(boxes + [-_MARGIN, -_MARGIN, _MARGIN, _MARGIN], 0, limits).tolist()
+    tops = sorted({0, *(y1 for _, _, _, y1 in grown)})
+    ends = sorted({height, *(y0 for _, y0, _, _ in grown)})
     best, crop = (_LEAST_CROP - 1, 0), None
     for top in tops:
         for end in ends:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,7 +75,8 @@ class CocoIndex:
 
 
 def _stem(file: str) -> str:
-    return str(PurePosixPath(file).with_suffix(""))
+    stem, dot, ending = file.rpartition(".")
+    return stem if dot and "/" not in ending else file
 
 
 @lru_cache(maxsize=8)

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +81,8 @@ class _Joined:
 
     def at(self, position: int) -> Instance:
         """Return an instance by its place among all."""
-        number = int(np.searchsorted(self._ends, position, side="right")) - 1
-        found: Instance = list(self.parts.values())[number].instances[position - int(self._ends[number])]
+        number = bisect_right(self._ends, position) - 1
+        found: Instance = self._instances[number][position - self._ends[number]]
         return found
 
     def identity(self) -> dict[str, Any]:
@@ -91,8 +93,12 @@ class _Joined:
         }
 
     @cached_property
-    def _ends(self) -> Array:
-        return np.cumsum([0, *(len(part.instances) for part in self.parts.values())])
+    def _instances(self) -> list[Sequence[Instance]]:
+        return [part.instances for part in self.parts.values()]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(map(len, self._instances), initial=0))
 
     def part(self, instance: Instance) -> Any:
         """Return the collection that an instance is of."""

@@ -60,14 +60,12 @@ def divide(pictures: Pictures, sounds: Sounds, backgrounds: Backgrounds, seed: i
     """
     photographs = _deal([pictures.instances, backgrounds.instances], seed)
     recordings = _deal([sounds.instances], seed)
-    sides = {
-        split: Share(
-            photographs.select(pictures.instances, split),
-            recordings.select(sounds.instances, split),
-            photographs.select(backgrounds.instances, split),
-        )
-        for split in SPLITS
-    }
+    parts = (
+        photographs.parts(pictures.instances),
+        recordings.parts(sounds.instances),
+        photographs.parts(backgrounds.instances),
+    )
+    sides = {split: Share(*(part[split] for part in parts)) for split in SPLITS}
     return Division(sides, tuple(sorted(photographs.seen)), tuple(sorted(recordings.seen)))
 
 
@@ -76,13 +74,16 @@ class _Deal(NamedTuple):
     """Of each origin."""
     seen: set[Seen]
 
-    def select(self, instances: Sequence[Instance], split: Split) -> Lazy:
-        kept = [
-            number
-            for number, one in enumerate(instances)
-            if self.side[one.origin] == split or (one.class_name, one.origin) in self.seen
-        ]
-        return Lazy(instances.__getitem__, np.array(kept, np.int64))
+    def parts(self, instances: Sequence[Instance]) -> dict[Split, Lazy]:
+        """Return the instances of each side."""
+        kept: dict[Split, list[int]] = {split: [] for split in SPLITS}
+        for number, one in enumerate(instances):
+            everywhere = (one.class_name, one.origin) in self.seen
+            for split in SPLITS if everywhere else (self.side[one.origin],):
+                kept[split].append(number)
+        return {
+            split: Lazy(instances.__getitem__, np.array(numbers, np.int64)) for split, numbers in kept.items()
+        }
 
 
 def _deal(collections: Iterable[Sequence[Instance]], seed: int) -> _Deal:
