@@ -30,6 +30,12 @@ def real_dir() -> Path:
     return _given("CACL_REAL_DIR", "real media")
 
 
+@pytest.fixture(scope="session")
+def varied_dir() -> Path:
+    """Folder of real cut-outs and recordings, several of a class; skips without `CACL_VARIED_DIR`."""
+    return _given("CACL_VARIED_DIR", "real cut-outs and recordings")
+
+
 def _given(variable: str, what: str) -> Path:
     folder = os.environ.get(variable)
     if not folder:

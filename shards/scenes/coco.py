@@ -197,7 +197,7 @@ def free_crop(size: Array, boxes: Array) -> tuple[int, int, int, int] | None:
     """
     width, height = (int(edge) for edge in size)
     limits = np.array([width, height, width, height])
-    grown = np.clip(boxes + [-_MARGIN, -_MARGIN, _MARGIN, _MARGIN], 0, limits).tolist()
+    grown = np.clip(boxes + _MARGIN * np.array([-1, -1, 1, 1]), 0, limits).tolist()
     tops = sorted({0, *(y1 for _, _, _, y1 in grown)})
     ends = sorted({height, *(y0 for _, y0, _, _ in grown)})
     best, crop = (_LEAST_CROP - 1, 0), None

@@ -14,11 +14,15 @@ from PIL import Image, ImageDraw
 RATE = 8000
 
 
-def cut_out(path: Path, color: tuple[int, int, int], extent: tuple[int, int] = (40, 30), border: int = 10) -> None:
+def cut_out(
+    path: Path, color: tuple[int, int, int], extent: tuple[int, int] = (40, 30), border: int = 10
+) -> None:
     """Draw an ellipse of one color within a transparent border."""
     width, height = extent
     picture = Image.new("RGBA", (width + 2 * border, height + 2 * border), (*color, 0))
-    ImageDraw.Draw(picture).ellipse([border, border, border + width - 1, border + height - 1], fill=(*color, 255))
+    ImageDraw.Draw(picture).ellipse(
+        [border, border, border + width - 1, border + height - 1], fill=(*color, 255)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
 
@@ -85,7 +89,8 @@ def coco(folder: Path, **changes: Any) -> str:
     ]  # fmt: skip
     whole = {
         "images": [
-            {"id": k + 1, "file_name": f"{name}.jpg", "width": 320, "height": 240} for k, name in enumerate("abc")
+            {"id": k + 1, "file_name": f"{name}.jpg", "width": 320, "height": 240}
+            for k, name in enumerate("abc")
         ],
         "annotations": [{"iscrowd": 0, "bbox": [0.0], **one} for one in annotations],
         "categories": CATEGORIES,

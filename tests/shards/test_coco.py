@@ -155,4 +155,4 @@ def test_a_free_crop_meets_no_box_and_none_has_a_longer_short_side(found, width:
         assert best < 128
     else:
         assert free(*crop) and min(crop[2] - crop[0], crop[3] - crop[1]) == best
-        assert 0 <= crop[0] and crop[2] <= width and 0 <= crop[1] and crop[3] <= height
+        assert min(crop) >= 0 and crop[2] <= width and crop[3] <= height

@@ -195,7 +195,9 @@ def test_bad_input_gets_one_sentence_that_names_the_spec(
 
 
 @pytest.mark.parametrize("opener", [open_pictures, open_sounds, open_backgrounds])
-def test_varied_asks_for_its_folder_and_names_what_needs_none(opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_varied_asks_for_its_folder_and_names_what_needs_none(
+    opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CACL_VARIED_DIR", raising=False)
     with pytest.raises(UserError, match=r"varied: CACL_VARIED_DIR is not set: .*`debian`"):
         opener(("varied",))
