@@ -67,17 +67,9 @@ def _heard(store: Store) -> list[tuple[int, str, str]]:
         found = []
         for index in progress(store.indices.tolist(), desc="reading annotations", unit="clip"):
             note = store.annotation(index)
-            if heard := _class_of(note):
-                found.append((index, str(note.get("id", index)), heard))
+            # What is heard together cannot be told apart.
+            if len(note.heard) == 1 and note.class_name:
+                found.append((index, note.id, note.class_name))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(found))
     return [(index, id, heard) for index, id, heard in json.loads(path.read_text(encoding="utf-8"))]
-
-
-def _class_of(note: dict[str, Any]) -> str:
-    """Return what the sound of a clip is, where it is one thing; else empty."""
-    sources = note.get("sources")
-    if sources is None:
-        return str(note.get("class_name") or "") if note.get("sounding", True) else ""
-    heard = [source.get("class_name", "") for source in sources if source.get("audible", True)]
-    return str(heard[0]) if len(heard) == 1 else ""

@@ -21,11 +21,12 @@ from shards.clip import Array, Clip, Rejection, Storage
 from shards.scenes.classes import class_table
 from shards.scenes.coco import Coco
 from shards.scenes.collections import Instance, Sounds
+from shards.scenes.sound import mix, voice
+from shards.scenes.source import SCENE
 from shards.scenes.specs import NOTHING, open_backgrounds, open_photographs, open_pictures, open_sounds
 from shards.scenes.split import SPLITS, divide
 from shards.sources import media
 from shards.sources.base import Source
-from shards.sources.scenes import SCENE, mix
 
 VERSION = 1
 """Raised whenever the same options would give other clips."""
@@ -91,14 +92,15 @@ class Photographs(Source):
                 frame = media.fit_frame(np.array(photograph), self.storage)
         except media.BrokenMedia as error:
             return Rejection(id, str(error), error.file)
-        audio = mix(random, np.rint(samples * 32767).astype(np.int16), self.storage.samples)
+        heard_alone = voice(random, samples, self.storage.samples)
+        audio = mix(random, [heard_alone], None, self.storage.samples)
         shown = _shown(source, image, frame.shape[1::-1])
         heard = shown.pop(class_name)
         sources = [
             SoundSource(class_name, *heard, recording=recording.name),
             *(SoundSource(other, *what, audible=False) for other, what in shown.items()),
         ]
-        return _clip(id, frame, audio, sources, image=self.group(id))
+        return Clip(id, frame, audio, tuple(sources), image=self.group(id))
 
     def group(self, id: str) -> str:
         """Return the photograph."""
@@ -113,14 +115,6 @@ class Photographs(Source):
             "sounds": plan.sounds.identity(),
         }
         return {**super().parameters(), "version": VERSION, **sides}
-
-
-def _clip(id: str, frame: Array, audio: Array, sources: list[SoundSource], image: str) -> Clip:
-    """Return the clip of what is heard, the first source, and seen."""
-    first = sources[0]
-    boxes = [list(box) for box in first.boxes or ()]
-    mask = None if first.mask is None else first.mask.astype(bool)
-    return Clip(id, frame, audio, {"class_name": first.class_name, "boxes": boxes, "image": image}, mask=mask)
 
 
 class _Shown(NamedTuple):

@@ -66,7 +66,10 @@ def test_the_cut_is_the_one_that_was_published() -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_can_be_asked_for_a_validation_split(name: str) -> None:
-    words = ["--root", "x", "--validation", "held"] if issubclass(source_class(name), FileSource) else []
+    kind = source_class(name)
+    words = ["--root", "x", "--validation", "held"] if issubclass(kind, FileSource) else []
+    needed = [field.name for field in dataclasses.fields(kind) if field.metadata.get("required")]
+    words += [word for option in needed if option != "root" for word in (f"--{option}", "x")]
     parsed = parser_of("pack").parse_args([name, "--out", "out", *words])
     assert parsed.validation_share == 0.02 and parsed.validation_seed == 0
 

@@ -58,10 +58,13 @@ def test_truth_are_the_masks_of_all_of_the_class(source: Photographs) -> None:
         ("b+person", 150 * 100, [[150 / 320, 100 / 240, 300 / 320, 200 / 240]]),
     ):
         clip = read(source, id)
-        assert clip.frame.shape == (224, 299, 3) and clip.mask is not None and clip.mask.shape == (224, 299)
-        assert clip.mask.sum() == pytest.approx(area * scale**2, rel=0.03)
-        assert sorted(clip.annotation["boxes"]) == pytest.approx(np.array(sorted(boxes)))
-        assert clip.annotation["class_name"] == id.rpartition("+")[2] and clip.annotation["image"] == id[0]
+        mask = clip.annotation.mask
+        assert clip.frame.shape == (224, 299, 3) and mask is not None and mask.shape == (224, 299)
+        assert mask.sum() == pytest.approx(area * scale**2, rel=0.03)
+        assert sorted(map(list, clip.annotation.boxes or ())) == pytest.approx(np.array(sorted(boxes)))
+        assert clip.annotation.class_name == id.rpartition("+")[2] and clip.image == id[0]
+        silent = {one.class_name for one in clip.sources or () if not one.audible}
+        assert silent == {"dog", "person"} - {clip.annotation.class_name}
 
 
 def test_what_is_heard_is_a_recording_of_the_class(source: Photographs) -> None:
