@@ -23,12 +23,14 @@ import numpy as np
 
 from cacl.errors import UserError
 from cacl.files import cache_folder, locked, sha256_file
-from shards.clip import Array
+from shards.clip import PIXEL_LIMIT, Array
 from shards.sources.lists import is_name
 
 _VERSION = 1
 _POLYGON_UNIT = 100
 """Coordinates are kept as whole hundredths of a pixel, the precision of COCO's files."""
+_FARTHEST = 10**6
+"""Pixels."""
 _ARRAYS = ("image", "category", "crowd", "runs", "ids", "area", "box", "start", "numbers", "size")
 
 
@@ -130,6 +132,8 @@ def _parse(path: Path, option: str) -> CocoIndex:
         names = {category["id"]: str(category["name"]) for category in whole["categories"]}
         categories = {id: number for number, id in enumerate(sorted(names))}
         size = np.array([[image["width"], image["height"]] for image in images], np.int32).reshape(-1, 2)
+        if (size < 1).any() or (size.prod(axis=1, dtype=np.int64) > PIXEL_LIMIT).any():
+            raise ValueError(f"an image has no pixels, or over {PIXEL_LIMIT}")
         files = tuple(str(image["file_name"]) for image in images)
         if len(set(files)) != len(files) or not all(map(is_name, files)):
             raise ValueError("an image stands there twice or is no name")
@@ -193,8 +197,8 @@ def _form(segmentation: Any, size: Array) -> tuple[bool, float, tuple[int, int, 
     if not polygons:
         return None
     points = np.concatenate([one[: len(one) // 2 * 2].reshape(-1, 2) for one in polygons])
-    if not np.isfinite(points).all():
-        raise ValueError("a polygon has a corner that is not finite")
+    if not (np.abs(points) < _FARTHEST).all():
+        raise ValueError("a polygon has a corner that is nowhere near its image")
     low, high = np.maximum(points.min(axis=0), 0), np.minimum(points.max(axis=0), size)
     if (high <= low).any():
         return None

@@ -103,9 +103,11 @@ def test_the_index_is_made_once_and_again_for_another_file(tmp_path: Path, cache
         ({"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": {"size": [240, 320], "counts": [7]}}]}, "runs do not fill"),
         ({"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": {"size": [2, 3], "counts": [6]}}]}, "runs of 3×2 pixels"),
         ({"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [collected.SQUARE]}] * 2}, "two annotations have one id"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 9, 0, 1e300, 9]]}]}, "nowhere near"),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "width": 10**5, "height": 10**5}]}, "has no pixels, or over"),
         ({"annotations": []}, "outlines nothing"),
     ],
-    ids=["image", "categories", "short", "size", "twice", "none"],
+    ids=["image", "categories", "short", "size", "twice", "far", "large", "none"],
 )  # fmt: skip
 def test_a_file_that_is_not_coco_s_is_refused_in_one_sentence(tmp_path: Path, change, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
