@@ -94,7 +94,8 @@ class Photographs(Source):
             return Rejection(id, str(error), error.file)
         heard_alone = voice(random, samples, self.storage.samples)
         audio = mix(random, [heard_alone], None, self.storage.samples)
-        shown = _shown(source, image, frame.shape[1::-1])
+        audible = {*plan.recordings, *(row.name for row in class_table())}
+        shown = _shown(source, image, frame.shape[1::-1], audible)
         heard = shown.pop(class_name)
         sources = [
             SoundSource(class_name, *heard, recording=recording.name),
@@ -122,9 +123,9 @@ class _Shown(NamedTuple):
     mask: Array
 
 
-def _shown(source: Coco, image: int, extent: tuple[int, ...]) -> dict[str, _Shown]:
-    """Return boxes and mask [h, w] uint8, at `extent` (w, h), of each class in an image that can be heard."""
-    index, audible = source.index, _audible()
+def _shown(source: Coco, image: int, extent: tuple[int, ...], audible: set[str]) -> dict[str, _Shown]:
+    """Return boxes and mask [h, w] uint8, at `extent` (w, h), of each class in an image that is audible."""
+    index = source.index
     width, height = index.size[image].tolist()
     boxes = defaultdict(list)
     masks: dict[str, Array] = defaultdict(lambda: np.zeros((height, width), np.uint8))
@@ -140,10 +141,6 @@ def _shown(source: Coco, image: int, extent: tuple[int, ...]) -> dict[str, _Show
         small = np.asarray(Image.fromarray(mask).resize((extent[0], extent[1]), Image.Resampling.BOX))
         found[class_name] = _Shown(tuple(boxes[class_name]), (small > 127).astype(np.uint8) * 255)
     return found
-
-
-def _audible() -> frozenset[str]:
-    return frozenset(row.name for row in class_table())
 
 
 class _Plan(NamedTuple):

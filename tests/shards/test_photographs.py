@@ -83,6 +83,13 @@ def test_a_clip_hangs_on_its_name_and_the_seed(source: Photographs) -> None:
     assert not np.array_equal(one.audio, other.audio) and np.array_equal(one.frame, other.frame)
 
 
+def test_a_class_of_one_s_own_is_paired_too(source: Photographs, tmp_path: Path) -> None:
+    """Nobody's table has a sounding bowl; who recorded one hears it."""
+    bowls = collected.recordings(tmp_path / "bowls", {"bowl": 1})
+    clip = read(replace(source, sounds=(*source.sounds, str(bowls))), "c+bowl")
+    assert [one.class_name for one in clip.sources or ()] == ["bowl"]
+
+
 def test_some_are_drawn_by_seed(source: Photographs) -> None:
     drawn = {tuple(replace(source, clips=2, seed=seed).ids()) for seed in range(20)}
     assert len(drawn) > 1 and all(len(ids) == 2 and list(ids) == sorted(ids) for ids in drawn)
