@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_films_that_are_there_stay_and_others_are_refused(scenes, films):
     assert before["train-0000.mp4"] == after["train-0000.mp4"] and before != after
     with pytest.raises(UserError, match="film_seconds"):
         list(make_films(scenes, films, films=2, seconds=6, workers=1))
-    with pytest.raises(UserError, match="--film-seconds in 3..600"):
+    with pytest.raises(UserError, match=r"--film-seconds in 3\.\.600"):
         list(make_films(scenes, films, films=2, seconds=2, workers=1))
 
 
@@ -112,9 +113,9 @@ def test_turns_cover_the_film_and_silence_can_be_all_of_it():
     for silence in (0.0, 1.0):
         turns = draw_turns(random, 3, 60.0, silence)
         assert turns[0].start == 0 and turns[-1].end == 60
-        assert all(a.end == b.start for a, b in zip(turns, turns[1:], strict=False))
+        assert all(a.end == b.start for a, b in pairwise(turns))
         assert all((turn.who is None) == (silence == 1.0) for turn in turns)
-        assert all(a.who != b.who or a.who is None for a, b in zip(turns, turns[1:], strict=False))
+        assert all(a.who != b.who or a.who is None for a, b in pairwise(turns))
 
 
 def test_a_nearer_object_hides_pixels_of_those_behind():

@@ -1,6 +1,6 @@
 """Protocols `scenes` and `stamps`: clips with exact masks, silent objects beside those that are heard.
 
-In the Extended form, and in scenes on request, there are clips without boxes, in which nothing in view sounds.
+In the Extended form, and in scenes on request, nothing in view sounds in some clips; they have no boxes.
 
 Axes: `n` clips of a batch, `N` clips of the test set, `S` pixels of an image's side.
 """
