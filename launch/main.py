@@ -24,7 +24,7 @@ _PYTHONS = warnings.showwarning
 
 VERBS = {
     "pack": ("pack", "write clips of a source into WebDataset shards"),
-    "scenes": ("scenes", "say what scenes can be made of: classes with pictures and recordings"),
+    "scenes": ("scenes", "say what scenes can be made of, or make films of them"),
     "shards": ("shards", "show, verify, draw or audit packed shards"),
     "label": ("label", "predict a pseudo-label for every clip with a frozen classifier"),
     "labels": ("labels", "report on label tables, cluster, fuse, compare"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from shards.progress import progress
+from shards.scenes import film_files
 from shards.scenes.collections import Instance, Split
+from shards.scenes.source import Scenes
 from shards.scenes.specs import NOTHING, open_backgrounds, open_pictures, open_sounds
 from shards.scenes.split import SPLITS, divide
 
@@ -91,3 +96,14 @@ def _amounts(
         name: Amount(count, len(origins[name]), {s: of_part[s][name] for s in SPLITS}, name in seen)
         for name, count in counts.items()
     }
+
+
+def make_films(scenes: Scenes, out: Path, *, films: int, seconds: float, workers: int = 1) -> int:
+    """Make films of `seconds` each into `out`, and what packs them; return how many clips they give.
+
+    Raises UserError for options that give no films.
+    """
+    made = film_files.make_films(scenes, out, films=films, seconds=seconds, workers=workers)
+    for _ in progress(made, desc="films", total=films, unit="film"):
+        pass
+    return len(json.loads((out / "boxes.json").read_text()))

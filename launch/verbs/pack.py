@@ -10,16 +10,15 @@ What was begun goes on, and what is packed already is checked.
 from __future__ import annotations
 
 import argparse
-import typing
-from dataclasses import MISSING, Field, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from launch.verbs.arguments import count_cores, positive
+from launch.verbs.source_options import add_fields, build_source
 from shards.clip import Storage
 from shards.cut import SHARE
 from shards.sources import SOURCES, source_class
-from shards.sources.base import Source
 
 if TYPE_CHECKING:
     from shards.manifest import Manifest
@@ -31,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (_, _, help_text) in SOURCES.items():
         kind = source_class(name)
         one = sources.add_parser(name, help=help_text, description=kind.__doc__, allow_abbrev=False)
-        _add_fields(one, kind)
-        _add_fields(one, Storage, {field.name: field.default for field in fields(kind)}["storage"])
+        add_fields(one, kind)
+        add_fields(one, Storage, {field.name: field.default for field in fields(kind)}["storage"])
         one.add_argument("--out", type=Path, required=True, help="folder of the shards")
         one.add_argument(
             "--workers", type=positive, default=count_cores(), help="processes (default: %(default)s)"
@@ -66,7 +65,7 @@ def main(arguments: argparse.Namespace) -> int:
         show(out, merge(out, max_rejected=limit))
         return 0
     how = {name: getattr(arguments, name) for name in ("workers", "shard_size", "part", "max_rejected")}
-    source, validation = build_source(arguments), arguments.validation
+    source, validation = build_source(source_class(arguments.source), arguments), arguments.validation
     if validation is None:
         packed = {out: pack(source, out, **how)}
     else:
@@ -92,56 +91,6 @@ def show(out: Path, manifest: Manifest) -> None:
     )
     print(f"{out}: {stored} clips in {len(manifest.shards)} shards, {size:.1f} MB{rejected}")
     print(f"fingerprint {manifest.fingerprint}")
-
-
-def build_source(arguments: argparse.Namespace) -> Source:
-    """Build the source from the options of the same names."""
-    kind = source_class(arguments.source)
-    values = vars(arguments)
-    storage = Storage(**{field.name: values[field.name] for field in fields(Storage)})
-    own = {field.name: values[field.name] for field in fields(kind) if field.name != "storage"}
-    # Several words are a list to argparse; a source is frozen and hashed.
-    return kind(
-        storage=storage,
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in own.items()},
-    )
-
-
-def _add_fields(parser: argparse.ArgumentParser, kind: type, default: Any = None) -> None:
-    """Declare `--field-name` for every field; a field's metadata holds `help` and perhaps `required`."""
-    types = typing.get_type_hints(kind)
-    for field in fields(kind):
-        if field.name != "storage":
-            option = field.metadata.get("option", "--" + field.name.replace("_", "-"))
-            parser.add_argument(
-                option,
-                dest=field.name,
-                **_option(field, types[field.name], getattr(default, field.name, MISSING)),
-            )
-
-
-def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
-    default = field.default if default is MISSING else default
-    help_text = field.metadata["help"]
-    if typing.get_origin(kind) is typing.Literal:
-        return {
-            "choices": typing.get_args(kind),
-            "default": default,
-            "help": f"{help_text} (default: {default})",
-        }
-    if typing.get_origin(kind) is tuple:
-        listed = {"type": typing.get_args(kind)[0], "nargs": "+", "help": help_text}
-        if field.metadata.get("required"):
-            return {**listed, "required": True}
-        # `extend` would add to a default that is not empty.
-        return {**listed, "default": default} if default else {**listed, "action": "extend", "default": []}
-    if kind is bool:
-        return {"action": "store_true", "help": help_text}
-    if field.metadata.get("required"):
-        return {"type": kind, "required": True, "help": help_text}
-    if default is None:
-        return {"type": typing.get_args(kind)[0], "default": None, "help": help_text}
-    return {"type": kind, "default": default, "help": f"{help_text} (default: {default})"}
 
 
 def _add_max_rejected(parser: argparse.ArgumentParser, default: float | None, shown: str) -> None:
