@@ -16,9 +16,9 @@ from shards.scenes.paste import NATURAL, Style, blend, compress, fit
 from shards.scenes.place import Corner, Extent, place, scale
 
 Random = np.random.Generator
-SIZES = (0.22, 0.45)
+SIZES = (0.28, 0.5)
 """Least and largest root of an object's area over the frame's side."""
-PIECES = Style(light=0.3, hue=0.0, quality=(0, 0))
+PIECES = Style(light=0.3, hue=0.0)
 """How pieces of other photographs are pasted."""
 
 

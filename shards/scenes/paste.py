@@ -28,17 +28,17 @@ _BLEED = 3.0
 class Style:
     """How a picture is fitted to its place. All zero is a plain paste."""
 
-    feather: float = 1.0
+    feather: float = 0.7
     """Sigma of the edge's transition, pixels."""
-    light: float = 0.7
+    light: float = 0.5
     """How far mean and spread of its brightness move to those of the surroundings, 0..1."""
     hue: float = 0.2
     """How far its mean color does, 0..1."""
-    texture: float = 1.0
+    texture: float = 0.7
     """How far its finest texture is brought to the level of the surroundings, 0..1."""
-    shadow: float = 0.35
+    shadow: float = 0.3
     """How dark a shadow may be, 0..1."""
-    quality: tuple[int, int] = (55, 85)
+    quality: tuple[int, int] = (75, 95)
     """Lowest and highest JPEG quality of the finished frame; zeros leave it as it is."""
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from docs.reference.commands import parser_of
 from launch.main import VERBS
 from tests.manual.snippets import ROOT, Snippet, run, snippets
+from tests.shards import collected
 from tests.shards.films import film
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,6 +55,10 @@ def made(tmp_path_factory, data) -> Path:
     ids = [f"clip{k}" for k in range(12)]
     clips = [{"file": clip, "class": "dog", "bbox": [[0.2, 0.2, 0.7, 0.9]]} for clip in ids]
     (folder / "vggss.json").write_text(json.dumps(clips))
+    classes = ("bell", "drum", "horn", "whistle")
+    collected.cut_outs(folder / "cut-outs", dict.fromkeys(classes, 3))
+    collected.recordings(folder / "recordings", dict.fromkeys(classes, 3))
+    collected.photographs(folder / "photographs", 3)
     np.savez(folder / "maps.npz", maps=random.normal(size=(12, 7, 7)), id=ids)
     return folder
 

@@ -166,7 +166,8 @@ def test_a_pasted_picture_takes_on_light_and_texture_of_its_place():
     plain = fit(picture, place, corner, PLAIN, random)
     natural = fit(picture, place, corner, NATURAL, random)
     assert (plain[..., :3] == 220).all()
-    assert 60 < natural[..., :3].mean() < 140
+    # Half of the way from 220 to 60.
+    assert abs(natural[..., :3].mean() - 140) < 2
     # A flat picture gets as much grain as there is, up to the limit of 8 levels.
     assert 6 < natural[..., :3].std() < 10
 
