@@ -52,7 +52,7 @@ TITLES = {
 }
 LEVELS = {"varied-1": 1, "varied-3": 3, "varied": 0}
 """Most originals of a class in training; 0: all."""
-KINDS, SHARES = ("random", "other"), (0.25, 0.5, 0.75, 1.0)
+KINDS, SHARES = ("random", "other"), (0.4, 0.8)
 ERROR_LEVELS = {"varied": "scenes", "two-object": "stamps"}
 """Levels of the study of errors and the protocols that measure them."""
 TRAINING_SEED, TEST_SEED = 0, 3
@@ -110,7 +110,7 @@ def pack(study: Study) -> None:
     data.pack_test(study.folder, study.source, study.test_clips, TEST_SEED)
     for level, originals in LEVELS.items():
         data.pack_varied(study.folder, level, study.made_of, study.clips, TRAINING_SEED, originals)
-    data.pack_level(study.folder, study.source, "two-object", study.clips, TRAINING_SEED)
+    data.pack_level(study.folder, study.source, "two-object", study.clips, TRAINING_SEED, ("true",))
 
 
 def plan(study: Study) -> list[Setting]:

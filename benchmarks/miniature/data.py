@@ -26,6 +26,8 @@ from launch.jobs.tables import true_classes
 from shards.store import open_store
 
 STRONG, WEAK = "efficientnet-lite0", "weak"
+TABLES = (STRONG, "sound", "fused", WEAK, "true")
+"""Those of the study of labels."""
 WEAK_SIDE = 48
 """Pixels that the weak classifier sees of a frame's side: the strong network, blinded."""
 NEIGHBORS = 20
@@ -50,26 +52,23 @@ def pack_test(folder: Path, source: str, clips: int, seed: int) -> None:
     _pack_once(folder / TESTS["extended-stamps"], f"extended-{source}", _drawn(clips, seed))
 
 
-def pack_level(folder: Path, source: str, level: str, clips: int, seed: int) -> Path:
-    """Pack a level's clips, make every table of the studies, and return the training clips' folder."""
+def pack_level(
+    folder: Path, source: str, level: str, clips: int, seed: int, tables: Sequence[str] = TABLES
+) -> None:
+    """Pack a level's clips of stamps and label them."""
     for out, size, drawn in (("train", clips, seed), ("validation", VALIDATION_CLIPS, VALIDATION_SEED)):
         words = ["--level", level, "--clips", str(size), "--seed", str(drawn)]
         _pack_once(folder / level / out, source, words)
-    make_tables(folder / level / "train")
-    return folder / level / "train"
+    make_tables(folder / level / "train", tables)
 
 
 def pack_varied(
     folder: Path, level: str, made_of: Sequence[str], clips: int, seed: int, originals: int = 0
-) -> Path:
-    """Pack training scenes of several originals a class, at most `originals` if that is not 0.
-
-    Makes every table of the studies and returns the clips' folder.
-    """
+) -> None:
+    """Pack training scenes of several originals a class, at most `originals` if that is not 0; label them."""
     limit = ["--most-originals", str(originals)]
     _pack_once(folder / level / "train", "scenes", [*made_of, *SCENE, *_drawn(clips, seed), *limit])
-    make_tables(folder / level / "train")
-    return folder / level / "train"
+    make_tables(folder / level / "train", (STRONG, "fused", "true"))
 
 
 def pack_varied_test(folder: Path, made_of: Sequence[str], clips: int, seed: int) -> None:
@@ -87,18 +86,19 @@ def _pack_once(out: Path, source: str, words: Sequence[str]) -> None:
         cacl("pack", source, "--out", str(out), *words)
 
 
-def make_tables(data: Path) -> None:
-    """Make the label tables of the studies that are not there yet."""
-    tables = data / "labels"
-    if not (tables / f"{STRONG}.parquet").exists():
-        cacl("label", str(data))
-    for view in ("sound", "fused"):
-        if not (tables / f"{view}.parquet").exists():
-            cacl("labels", "cluster", str(data), "--of", view)
-    if not (tables / f"{WEAK}.parquet").exists():
-        write_weak(data, tables / f"{WEAK}.parquet")
-    if not (tables / "true.parquet").exists():
-        write_true(data, tables / "true.parquet")
+def make_tables(data: Path, wanted: Sequence[str]) -> None:
+    """Make the label tables that are not there yet, by name."""
+    made = {
+        STRONG: lambda out: cacl("label", str(data)),
+        "sound": lambda out: cacl("labels", "cluster", str(data), "--of", "sound"),
+        "fused": lambda out: cacl("labels", "cluster", str(data), "--of", "fused"),
+        WEAK: lambda out: write_weak(data, out),
+        "true": lambda out: write_true(data, out),
+    }
+    for name in wanted:
+        out = data / "labels" / f"{name}.parquet"
+        if not out.exists():
+            made[name](out)
 
 
 def write_weak(data: Path, out: Path) -> None:

@@ -57,7 +57,7 @@ EXTRAS = [
     Extra("S3", "s3fs", "s3fs", "shards at s3:// addresses", "s3"),
     Extra("Weights & Biases", "wandb", "wandb", "training.log: [wandb]", "wandb"),
 ]
-PROGRAMS = {"apt-get": "cacl pack stamps", "dpkg-deb": "cacl pack stamps", "sbatch": "cacl submit"}
+PROGRAMS = {"apt-get": "cacl demo", "dpkg-deb": "cacl demo", "sbatch": "cacl submit"}
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ def unpacked(packages: Sequence[str], side: str) -> dict[str, Path]:
 
     Raises debian.Unavailable where a package was not fetched before and no archive can be reached.
     """
-    folders = {package: _folder(package) / side for package in packages}
+    # A package is fetched only where the table has something of it on this side.
+    holding = {row.package for row in _rows() if row.place.parts[0] == side}
+    folders = {package: _folder(package) / side for package in packages if package in holding}
     found = {package: folder for package, folder in folders.items() if folder.is_dir()}
     if not found:
         raise debian.Unavailable(
