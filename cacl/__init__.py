@@ -65,14 +65,14 @@ def load(run: str | Path, which: Literal["model", "ema"] | None = None) -> Sound
     """
     from cacl.extras import named_extras
     from cacl.runs.export import open_export
-    from cacl.runs.load import open_model
+    from cacl.runs.load import heard_by, open_model
     from cacl.viewing.finder import SoundFinder
 
     path = Path(run)
     with named_extras():
         model, recipe = open_export(path, which) if path.is_file() else open_model(path, which)
-    heard = recipe["data"]["augmentation"]
-    return SoundFinder(model, heard["size"], heard["sample_rate"], heard["duration"])
+    heard = heard_by(recipe, str(path))
+    return SoundFinder(model, heard.size, heard.sample_rate, heard.duration)
 
 
 def train(

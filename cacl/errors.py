@@ -1,4 +1,9 @@
-"""The one error that is meant for a person to read."""
+"""The one error that is meant for a person to read, and what its sentence shows of a value."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
 
 
 class UserError(Exception):
@@ -10,3 +15,23 @@ class UserError(Exception):
     def __init__(self, message: str, exit_code: int = 2) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class Remark(UserWarning):
+    """A warning for a person to read: one sentence, which `launch.main` prints as such."""
+
+
+def shorten(text: object, most: int = 200) -> str:
+    """Return a text of about `most` characters at the most, its middle left out."""
+    text = str(text)
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
+
+
+def brief(value: Any) -> str:
+    """Return a value as Python writes it, in few characters and little time whatever it holds."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 2, 100, 100, 40
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return f"a {type(value).__name__} of very many digits"

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from cacl.errors import UserError
+from cacl.errors import UserError, brief, shorten
 
 T = TypeVar("T")
+
+_DECIMAL = re.compile(r"\s*[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?\s*")
+"""A number as a person writes it."""
+_MOST = 20
+"""Sentences of one error."""
+_LARGEST = 2**63
+"""Whole numbers of tensors are below."""
 
 
 class Options:
@@ -17,7 +26,8 @@ class Options:
     `Annotated[A | B, pydantic.Field(discriminator="name")]`.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (pydantic reads a plain dict)
+    # A number that is not finite would pass checks such as "above 0" and end a training in its middle.
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012  (pydantic reads a plain dict)
 
 
 def parse(kind: type[T], values: Any, source: str) -> T:
@@ -29,12 +39,16 @@ def parse(kind: type[T], values: Any, source: str) -> T:
     import pydantic
 
     try:
-        return pydantic.TypeAdapter(kind).validate_python(values)
+        options = pydantic.TypeAdapter(kind).validate_python(values)
+        sentences = list(_misread(values, options, ()))
+        if not sentences:
+            return options
     except pydantic.ValidationError as error:
         sentences = [_sentence(item, values) for item in error.errors()]
+        sentences[_MOST:] = [f"and {len(sentences) - _MOST} more"] if len(sentences) > _MOST else []
     except UserError as error:  # a dataclass's own check of fields that must fit each other
         sentences = [str(error)]
-    raise UserError(f"{source}: " + "; ".join(sentences))
+    raise UserError(f"{source}: " + "; ".join(shorten(sentence, 600) for sentence in sentences))
 
 
 def plain(options: Any) -> Any:
@@ -42,6 +56,23 @@ def plain(options: Any) -> Any:
     if dataclasses.is_dataclass(options):
         return {field.name: plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
     return [plain(item) for item in options] if isinstance(options, list | tuple) else options
+
+
+def _misread(given: Any, read: Any, path: tuple[str, ...]) -> Iterator[str]:
+    """Yield a sentence for every value that became a number and that nobody would take for this one."""
+    if dataclasses.is_dataclass(read) and isinstance(given, dict):
+        for key, value in given.items():
+            yield from _misread(value, getattr(read, key, None), (*path, key))
+    elif isinstance(given, list | tuple) and isinstance(read, list | tuple):
+        for number, (value, item) in enumerate(zip(given, read, strict=False)):
+            yield from _misread(value, item, (*path, str(number)))
+    elif isinstance(given, dict) and isinstance(read, dict):
+        for key, value in given.items():
+            yield from _misread(value, read.get(key), (*path, str(key)))
+    elif isinstance(read, int | float) and not isinstance(read, bool):
+        decimal = not isinstance(given, str) or _DECIMAL.fullmatch(given)
+        if isinstance(given, bool) or not decimal or (isinstance(read, int) and abs(read) >= _LARGEST):
+            yield f"{'.'.join(path)}: expected a decimal number below 2^63, got {brief(given)}"
 
 
 def _sentence(item: Any, values: Any) -> str:
@@ -53,14 +84,16 @@ def _sentence(item: Any, values: Any) -> str:
             return f"{where}: missing, and it has no default"
         case "union_tag_invalid":
             known = item["ctx"]["expected_tags"].replace("'", "")
-            return f"{where}.name: there is no {item['ctx']['tag']!r}; choose one of {known}"
+            return f"{where}.name: there is no {brief(item['ctx']['tag'])}; choose one of {known}"
         case "union_tag_not_found":
             return f"{where}.name: missing (a choice is written {{name: ..., its keys}})"
         case "dataclass_type" | "model_attributes_type":
-            return f"{where}: expected a mapping (a choice is written {{name: ...}}), got {item['input']!r}"
+            return (
+                f"{where}: expected a mapping (a choice is written {{name: ...}}), got {brief(item['input'])}"
+            )
         case "value_error":  # raised by the dataclass itself, and says what it got
             return f"{where}: {item['msg'].removeprefix('Value error, ')}"
-    return f"{where}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
+    return f"{where}: {item['msg'][0].lower()}{item['msg'][1:]}, got {brief(item['input'])}"
 
 
 def _location(parts: tuple[int | str, ...], values: Any) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
-from cacl.errors import UserError
+from cacl.errors import UserError, brief, shorten
 from cacl.runs.renamed import rename_keys, rename_override
+from cacl.runs.strict_yaml import parse_value, parse_yaml
 
 if TYPE_CHECKING:
     from launch.jobs.recipe import Recipe
@@ -45,9 +46,9 @@ def complete_recipe(
     if isinstance(recipe, str | Path):
         values, source = read_recipe(recipe), str(recipe)
     else:
-        values, source = plain(recipe) if isinstance(recipe, Recipe) else dict(recipe), "recipe"
+        values, source = plain(recipe) if isinstance(recipe, Recipe) else at_home(dict(recipe)), "recipe"
     if changes:
-        values, source = merge(values, dict(changes)), f"{source} with {', '.join(changes)}"
+        values, source = merge(values, at_home(dict(changes))), f"{source} with {', '.join(changes)}"
     return parse(Recipe, rename_keys(values, source), source)
 
 
@@ -69,7 +70,7 @@ def _on_its_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         return values
     name = values.pop("base")
     if not isinstance(name, str):
-        raise UserError(f"{path}: base: expected the name or path of a recipe, got {name!r}")
+        raise UserError(f"{path}: base: expected the name or path of a recipe, got {brief(name)}")
     beside = path.parent / name
     try:
         base = _on_its_base(beside if beside.is_file() else find(name), (*above, path.resolve()))
@@ -109,12 +110,12 @@ def find(name: str | Path, kind: Literal["recipes", "spaces"] = "recipes") -> Pa
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping. Raises UserError otherwise."""
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; give the path of a recipe") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not YAML: {error}") from error
-    values = parse_yaml(text, str(path))
+    values = at_home(parse_yaml(text, str(path)))
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -122,29 +123,21 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """YAML in which a key may stand only once; plain YAML would quietly take its last value."""
+def at_home(value: Any) -> Any:
+    """Return plain values with every text `~/...` as a path in the home folder, as the shell has it.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"the key {key.value} stands here for the second time"
-                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """Return what YAML `text` says. Raises UserError that names `source` and the line."""
-    try:
-        return yaml.load(text, _OnceLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{source}{line}: not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    Raises UserError where there is no such home.
+    """
+    if isinstance(value, dict):
+        return {key: at_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [at_home(item) for item in value]
+    if not isinstance(value, str) or not re.match("~[^/]*/", value):
+        return value
+    path = os.path.expanduser(value)
+    if path == value:
+        raise UserError(f"{value}: there is no such home folder; write the path in full")
+    return path
 
 
 def override(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -164,7 +157,7 @@ def override(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
             if not rest:
                 raise UserError(f"--{key}: its value is missing; write --{key} VALUE")
             text = rest.pop(0)
-        _set(values, key, parse_yaml(text, f"--{key} {text}"))
+        _set(values, key, at_home(parse_value(text, f"--{key} {shorten(text)}")))
     return values
 
 
@@ -173,7 +166,7 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     for parent in parents:
         below = values.get(parent)
         if not isinstance(below, dict) and below is not None:
-            raise UserError(f"--{dotted}: {parent} is {below!r} in the recipe, which has no keys")
+            raise UserError(f"--{dotted}: {parent} is {brief(below)} in the recipe, which has no keys")
         values[parent] = dict(below or {})
         values = values[parent]
     old = values.get(last)

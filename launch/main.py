@@ -8,6 +8,7 @@ finds what it did not declare, such as `--optimizer.learning-rate 1e-3`, in `arg
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -15,12 +16,18 @@ import warnings
 from typing import Any
 
 import cacl
-from cacl.errors import UserError
+from cacl.errors import Remark, UserError
 from cacl.extras import named_extras
-from cacl.runs.renamed import OlderNames
+from launch.config import at_home
 from launch.ranks import NAMES_SAID
+from launch.terminal import one_line, terminal
 
 _PYTHONS = warnings.showwarning
+_OF_FILES = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+    errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
+"""Errors that a file system makes, not we: a folder that is read-only or not there, a full disk."""
 
 VERBS = {
     "pack": ("pack", "write clips of a source into WebDataset shards"),
@@ -65,15 +72,19 @@ def _help() -> str:
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """Print a warning of ours as a sentence, and one of a library as Python does."""
-    if not issubclass(category, OlderNames):
+    if not issubclass(category, Remark):
         _PYTHONS(message, category, *place, **more)
     elif int(os.environ.get("RANK") or 0) == 0 and NAMES_SAID not in os.environ:
-        print(f"cacl: {message}", file=sys.stderr)
+        print(f"cacl: {one_line(str(message))}", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return its exit code: 0 done, 2 bad input, 130 interrupted."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Run one verb and return its exit code: 0 done, 1 no place to write, 2 bad input, 130 interrupted."""
+    with terminal():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
         return 0 if argv else 2
@@ -86,13 +97,36 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         with named_extras():
-            return _run(verb, argv[1:])
+            code = _run(verb, argv[1:])
+            sys.stdout.flush()
+            return code
     except UserError as error:
-        print(f"cacl {verb}: {error}", file=sys.stderr)
+        print(f"cacl {verb}: {one_line(str(error))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in _OF_FILES:
+            raise
+        print(f"cacl {verb}: {one_line(_of_files(error))}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"cacl {verb}: interrupted", file=sys.stderr)
         return 130
+
+
+def _at_home(word: str) -> str:
+    """Return a word with `~/...` or `--option=~/...` as a path in the home folder: bash leaves the second."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    if value == "~" and equals and "." not in option:  # `--data.test=~` is YAML's null
+        value = "~/"
+    return option + equals + at_home(value)
+
+
+def _of_files(error: OSError) -> str:
+    """Return the sentence that names the file, where the error knows it, and what the system says of it."""
+    names = " → ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
+    return (
+        f"{names or 'writing'}: {error.strerror or error}; mend the folder, make room, or name another place"
+    )
 
 
 def _run(verb: str, words: list[str]) -> int:
@@ -104,7 +138,7 @@ def _run(verb: str, words: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    arguments, rest = parser.parse_known_args(words)
+    arguments, rest = parser.parse_known_args([_at_home(word) for word in words])
     if rest and not getattr(module, "TAKES_OVERRIDES", False):
         parser.error(f"unknown argument {rest[0]}")
     arguments.overrides = rest

@@ -124,9 +124,13 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise UserError(f"{file}: weights: there is no such file")
     if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(file)
+        try:
+            return load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{file}: weights: cannot be read ({error}); fetch the file again") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -134,7 +138,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise UserError(f"{file}: weights: expected a dict from names to tensors")
     return {name.removeprefix("module."): value for name, value in content.items()}
 

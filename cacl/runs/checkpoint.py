@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.files import sha256_file, sync_folder, write_json
 from cacl.runs.renamed import has_older_names, rename_tensors
 
@@ -28,8 +28,16 @@ FORMAT_VERSION = 1
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; a model's tensors have today's names, whatever the version that wrote it."""
-    return rename_tensors(load_file(path))
+    """Read a safetensors file; a model's tensors have today's names, whatever the version that wrote it.
+
+    Raises UserError where it is not there or damaged.
+    """
+    try:
+        return rename_tensors(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({shorten(error)}); name a whole .safetensors file"
+        ) from error
 
 
 def is_older(path: Path) -> bool:

@@ -16,12 +16,14 @@ from typing import IO, Any
 
 import yaml
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.files import lock_process, write_json, write_text
 from cacl.runs import log
 from cacl.runs.renamed import rename_keys
+from cacl.runs.strict_yaml import parse_yaml
 
 FORMAT_VERSION = 1
+_RESTORE = "restore it from the recipe that was trained"
 
 
 class Run:
@@ -78,9 +80,13 @@ class Run:
         """Return the recipe as plain values. Raises UserError where there is none."""
         if not self.recipe_file.exists():
             raise UserError(f"{self.folder}: not a run directory, it has no recipe.yaml")
-        values = yaml.safe_load(self.recipe_file.read_text())
+        try:
+            values = parse_yaml(self.recipe_file.read_text(encoding="utf-8"), str(self.recipe_file))
+        except (OSError, UnicodeDecodeError, UserError) as error:
+            why = shorten(error).removeprefix(f"{self.recipe_file}: ")
+            raise UserError(f"{self.recipe_file}: {why}; {_RESTORE}") from error
         if not isinstance(values, dict):
-            raise UserError(f"{self.recipe_file}: not a recipe; restore it from the recipe that was trained")
+            raise UserError(f"{self.recipe_file}: not a recipe; {_RESTORE}")
         return rename_keys(values, str(self.recipe_file))
 
     def log(self, record: dict[str, Any]) -> None:
@@ -102,7 +108,8 @@ class Run:
 
     def truncate_log(self, step: int) -> None:
         """Drop log lines of steps after `step`, which will be taken again; a torn last line goes too."""
-        log.truncate(self.log_file, step)
+        with self._writing():
+            log.truncate(self.log_file, step)
 
     def records(self) -> list[dict[str, Any]]:
         """Return the lines of train.jsonl that are whole."""
@@ -110,7 +117,8 @@ class Run:
 
     def ask_requeue(self, wanted: bool) -> None:
         """Leave or remove the marker that tells the scheduler's script to start the job again."""
-        if wanted:
-            self.requeue_file.touch()
-        else:
-            self.requeue_file.unlink(missing_ok=True)
+        with self._writing():
+            if wanted:
+                self.requeue_file.touch()
+            else:
+                self.requeue_file.unlink(missing_ok=True)

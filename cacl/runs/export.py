@@ -12,12 +12,12 @@ from typing import Any, Literal
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from cacl.errors import UserError
+from cacl.errors import UserError, brief
 from cacl.files import written
 from cacl.model.localizer import Localizer
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
-from cacl.runs.load import find_checkpoint, measured_weights, rebuild
+from cacl.runs.load import find_checkpoint, measured_weights, rebuild, weights_file
 from cacl.runs.renamed import rename_keys
 
 FORMAT_VERSION = 1
@@ -41,11 +41,7 @@ def export(
     folder = find_checkpoint(run, chosen)
     if folder is None:
         raise UserError(f"{run.checkpoints}: no valid checkpoint; train first, or resume the training")
-    source = folder / f"{weights}.safetensors"
-    if not source.exists():
-        raise UserError(
-            f"{folder}: holds no {weights} weights; set training.ema_decay, or export the model's"
-        )
+    source = weights_file(folder, weights)
     state = checkpoint.read_state(folder)
     about = {
         "format_version": FORMAT_VERSION,
@@ -71,14 +67,20 @@ def read_about(file: Path) -> dict[str, Any]:
     try:
         with safe_open(file, framework="pt") as content:
             about = json.loads((content.metadata() or {})[_KEY])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not an exported model; make one with: cacl export --run RUN") from error
-    if about["format_version"] != FORMAT_VERSION:
+    version = about.get("format_version") if isinstance(about, dict) else None
+    if version != FORMAT_VERSION:
         raise UserError(
-            f"{file}: its format_version is {about['format_version']}, this cacl reads {FORMAT_VERSION}; "
+            f"{file}: its format_version is {brief(version)}, this cacl reads {FORMAT_VERSION}; "
             "export it again with this version"
         )
-    return {**about, "recipe": rename_keys(about["recipe"], str(file))}
+    if not isinstance(about.get("recipe"), dict) or about.get("weights") not in ("model", "ema"):
+        raise UserError(f"{file}: its metadata is damaged; export it again")
+    try:
+        return {**about, "recipe": rename_keys(about["recipe"], str(file))}
+    except RecursionError as error:
+        raise UserError(f"{file}: its metadata is nested too deeply; export it again") from error
 
 
 def open_export(file: Path, which: Literal["model", "ema"] | None = None) -> tuple[Localizer, dict[str, Any]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from cacl.errors import UserError
+from cacl.errors import UserError, brief
 from cacl.loss import LossOptions
 from cacl.model.localizer import Localizer, ModelOptions
-from cacl.options import parse
+from cacl.options import Options, parse
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 
@@ -26,8 +27,49 @@ def build_model(model: ModelOptions, loss: LossOptions, seed: int) -> Localizer:
 
 def measured_weights(run: Run) -> Literal["model", "ema"]:
     """Return which weights of a run its recipe has measured: the model's, or those of its moving average."""
-    chosen: Literal["model", "ema"] = run.recipe()["training"].get("measured", "model")
+    chosen = section(run.recipe(), str(run.recipe_file), "training").get("measured", "model")
+    if chosen not in ("model", "ema"):
+        raise UserError(f"{run.recipe_file}: training.measured: must be model or ema, not {brief(chosen)}")
     return chosen
+
+
+@dataclass(frozen=True)
+class Heard(Options):
+    """What a model sees and hears at once, as its recipe's data.augmentation says."""
+
+    size: PositiveInt
+    sample_rate: PositiveInt
+    duration: PositiveFloat
+
+
+def heard_by(recipe: dict[str, Any], source: str) -> Heard:
+    """Return what the model of a recipe is given. Raises UserError where the recipe does not say it."""
+    given = section(recipe, source, "data", "augmentation")
+    known = {field.name: given[field.name] for field in fields(Heard) if field.name in given}
+    return parse(Heard, known, f"{source}: data.augmentation")
+
+
+def weights_file(folder: Path, which: Literal["model", "ema"]) -> Path:
+    """Return the file of a checkpoint's weights. Raises UserError where it holds no moving average."""
+    file = folder / f"{which}.safetensors"
+    if not file.exists():
+        raise UserError(
+            f"{folder}: holds no {which} weights; set training.ema_decay before training, or take the model's"
+        )
+    return file
+
+
+def section(recipe: dict[str, Any], source: str, *path: str) -> dict[str, Any]:
+    """Return a section of a recipe's plain values, such as ("data", "augmentation").
+
+    Raises UserError, in which `source` names the recipe, where it is none.
+    """
+    found: Any = recipe
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise UserError(f"{source}: {'.'.join(path)}: missing, so this is not a whole recipe; restore it")
+    return found
 
 
 def find_checkpoint(run: Run, chosen: Literal["latest", "best"]) -> Path | None:
@@ -51,10 +93,7 @@ def load_weights(model: Localizer, path: str | Path) -> str:
         if found is None:
             raise UserError(f"{path}: holds no valid checkpoint; name a run directory or a .safetensors file")
         path = found / "model.safetensors"
-    try:
-        tensors = checkpoint.read_tensors(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: {error}; name a run directory or a .safetensors file") from error
+    tensors = checkpoint.read_tensors(path)
     own = model.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     if not fitting:
@@ -88,7 +127,7 @@ def open_model(
     step_folder = find_checkpoint(run, chosen)
     if step_folder is None:
         raise UserError(f"{run.checkpoints}: no valid checkpoint; train first, or resume the training")
-    return rebuild(recipe, source, checkpoint.read_tensors(step_folder / f"{which}.safetensors")), recipe
+    return rebuild(recipe, source, checkpoint.read_tensors(weights_file(step_folder, which))), recipe
 
 
 def rebuild(recipe: dict[str, Any], source: str, tensors: dict[str, Tensor] | None) -> Localizer:
@@ -97,12 +136,15 @@ def rebuild(recipe: dict[str, Any], source: str, tensors: dict[str, Tensor] | No
     Where they are None it is as it was before the first step. `source` names the recipe in messages. Raises
     UserError where the tensors are another model's.
     """
-    model = recipe["model"]
-    if tensors is not None and "weights" in model["image"]:  # they hold the trunk too; its file may be gone
-        model = {**model, "image": {**model["image"], "weights": "none"}}
+    model, seed = section(recipe, source, "model"), section(recipe, source, "training").get("seed")
+    image = section(recipe, source, "model", "image")
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise UserError(f"{source}: training.seed: must be a whole number, not {brief(seed)}")
+    if tensors is not None and "weights" in image:  # they hold the trunk too; its file may be gone
+        model = {**model, "image": {**image, "weights": "none"}}
     options = parse(ModelOptions, model, f"{source}: model")
-    loss = parse(LossOptions, recipe["loss"], f"{source}: loss")
-    localizer = build_model(options, loss, recipe["training"]["seed"])
+    loss = parse(LossOptions, section(recipe, source, "loss"), f"{source}: loss")
+    localizer = build_model(options, loss, seed)
     if tensors is not None:
         try:
             localizer.load_state_dict(tensors)

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from cacl.errors import Remark
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,7 +31,7 @@ TENSORS = {
 """Beginnings of the names of a model's tensors."""
 
 
-class OlderNames(UserWarning):
+class OlderNames(Remark):
     """A file uses names of an earlier version."""
 
 

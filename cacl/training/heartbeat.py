@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cacl.errors import UserError
 from cacl.world import World
 
 FOLDER = "heartbeat"
@@ -48,6 +49,11 @@ class Beat:
     part: str
     count: int
 
+    def __post_init__(self) -> None:
+        numbers = (self.rank, self.pid, self.launcher, self.step, self.count)
+        if self.part not in PARTS or any(type(number) is not int for number in numbers):
+            raise ValueError("not a heartbeat")
+
     def place(self) -> tuple[int, int]:
         """Return how far the rank has come, to be compared with others."""
         return self.step, PARTS.index(self.part)
@@ -65,8 +71,15 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._file(self.world.rank).write_bytes(b" " * _SIZE)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file(self.world.rank).write_bytes(b" " * _SIZE)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or self.folder}: {error.strerror}; heartbeats are written there: "
+                "take it away or make room, then go on with --resume",
+                exit_code=1,
+            ) from error
         self._beat()
         self._thread.start()
         return self

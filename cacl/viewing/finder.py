@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cacl.errors import UserError
 from cacl.evaluation.systems import maps_of
 from cacl.model.localizer import Localizer
 
@@ -32,11 +33,20 @@ class SoundFinder:
         return round(self.duration * self.sample_rate)
 
     def maps(self, pictures: list[np.ndarray], windows: list[np.ndarray]) -> Tensor:
-        """Return cosines [n, h, w] in -1..1 for frames [H, W, 3] uint8 and windows [T] float32 in -1..1."""
+        """Return cosines [n, h, w] in -1..1 for frames [H, W, 3] uint8 and windows [T] float32 in -1..1.
+
+        Raises UserError where they are not finite: the sound or the model's weights are not.
+        """
         device = next(self.model.parameters()).device
         resized = [self._resize(picture) for picture in pictures]
         waveforms = torch.from_numpy(np.stack(windows)).float()
-        return maps_of(self.model)(torch.stack(resized).to(device), waveforms.to(device)).cpu()
+        found = maps_of(self.model)(torch.stack(resized).to(device), waveforms.to(device)).cpu()
+        if not torch.isfinite(found).all():
+            fault = "the model has diverged; take an earlier checkpoint"
+            if not torch.isfinite(waveforms).all():
+                fault = "the sound holds NaN or infinity; mend it"
+            raise UserError(f"the map of where the sound is holds NaN or infinity: {fault}")
+        return found
 
     def map(self, picture: np.ndarray, audio: np.ndarray) -> np.ndarray:
         """Return the map [h, w] of one picture [H, W, 3] uint8 and its sound [T'] float32 of any length.

@@ -39,8 +39,8 @@ def import_checkpoint(
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     if unmatched := released.unmatched():
-        listed = "\n  ".join(unmatched)
-        raise UserError(f"{file}: {len(unmatched)} tensors do not match {released.kind}:\n  {listed}")
+        listed = "; ".join(unmatched)
+        raise UserError(f"{file}: {len(unmatched)} tensors do not match {released.kind}: {listed}")
     data = DataOptions(train="", test=test, protocol=protocol)
     run.create(plain(Recipe(data=data, model=released.options)), describe())
     folder = run.checkpoints / "step-0"
