@@ -22,8 +22,8 @@ class Remark(UserWarning):
 
 
 def shorten(text: object, most: int = 200) -> str:
-    """Return a text of about `most` characters at the most, its middle left out."""
-    text = str(text)
+    """Return a text on one line of about `most` characters at the most, its middle left out."""
+    text = " ".join(str(text).split())
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
 
 

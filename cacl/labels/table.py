@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,20 +14,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from cacl.errors import UserError
-from cacl.files import written
+from cacl.labels.table_file import COLUMNS, read_table, write_table
 from cacl.types import ClipLabels
 
-FORMAT_VERSION = 1
 UNKNOWN = -1
 """The label of a clip that is not in the table: a class of its own."""
-
-_METADATA = b"cacl"
 
 
 @dataclass(frozen=True)
@@ -76,43 +70,25 @@ class LabelTable:
 
     def write(self, path: str | Path) -> None:
         """Write the Parquet file: complete or not at all."""
-        path = Path(path)
-        columns: dict[str, Any] = {
-            "index": pa.array(self.index, pa.int64()),
-            "label": pa.array(self.label, pa.int64()),
-            "confidence": pa.array(self.confidence, pa.float32()),
-        }
-        for name, kind in (("soft", pa.float32()), ("top", pa.int64()), ("top_probability", pa.float32())):
-            rows = getattr(self, name)
-            if rows is not None:
-                flat = pa.array(np.ascontiguousarray(rows).reshape(-1), kind)
-                columns[name] = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
-        header = json.dumps({"format_version": FORMAT_VERSION, **asdict(self.header)}, sort_keys=True)
-        table = pa.table(columns).replace_schema_metadata({_METADATA: header.encode()})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written(path) as partial:
-            pq.write_table(table, partial)
+        named = {name: getattr(self, name) for name in COLUMNS}
+        columns = {name: rows for name, rows in named.items() if rows is not None}
+        write_table(Path(path), asdict(self.header), columns)
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: str | None = None) -> LabelTable:
         """Return the table of a file; `fingerprint` is that of the data set it must belong to.
 
-        Raises UserError where the file is missing, is no label table, or labels another data set.
+        Rows may stand in any order. Raises UserError where the file is missing, is no label table, is damaged
+        or changed, or labels another data set.
         """
         path = Path(path)
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such label table; write one with: cacl label DIR")
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path}: not a label table ({error})") from error
-        header = _header(path, table.schema.metadata or {})
+        content, columns = read_table(path)
+        header = LabelHeader(**content)
         if fingerprint is not None and header.fingerprint != fingerprint:
             raise UserError(
                 f"{path}: fingerprint: these labels belong to the data set {header.fingerprint[:12]}, not to "
                 f"{fingerprint[:12]}; label this one with: cacl label DIR"
             )
-        columns = {name: _rows(table.column(name)) for name in table.column_names}
         return cls(header=header, **columns)
 
     @cached_property
@@ -139,9 +115,9 @@ class LabelTable:
 
         A clip that the table lacks has label -1 and confidence 0 (and a soft row of zeros).
         """
-        label, confidence, soft = self._dense(index.device)
-        place = index.clamp(max=len(label) - 1)
-        known = (index >= 0) & (index < len(label))
+        rows, label, confidence, soft = self._on(index.device)
+        place = torch.searchsorted(rows, index)
+        known = rows[place] == index
         return ClipLabels(
             index=index,
             label=torch.where(known, label[place], UNKNOWN),
@@ -150,45 +126,19 @@ class LabelTable:
             soft=None if soft is None else torch.where(known[:, None], soft[place], 0.0),
         )
 
-    def _dense(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-        if device not in self._dense_by_device:
-            length = int(self.index[-1]) + 1 if len(self.index) else 1
-            label = np.full(length, UNKNOWN, np.int64)
-            confidence = np.zeros(length, np.float32)
-            label[self.index], confidence[self.index] = self.label, self.confidence
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return index, label, confidence [N + 1] and soft [N + 1, K]; the last row is no clip's."""
+        if device not in self._by_device:
+            index = np.append(self.index, np.iinfo(np.int64).max)
+            label = np.append(self.label, UNKNOWN)
+            confidence = np.append(self.confidence, np.float32(0))
             soft = None
             if self.soft is not None:
-                rows = np.zeros((length, self.soft.shape[1]), np.float32)
-                rows[self.index] = self.soft
-                soft = torch.from_numpy(rows).to(device)
-            found = (torch.from_numpy(label).to(device), torch.from_numpy(confidence).to(device), soft)
-            self._dense_by_device[device] = found
-        return self._dense_by_device[device]
+                soft = torch.from_numpy(np.pad(self.soft, ((0, 1), (0, 0)))).to(device)
+            plain = (torch.from_numpy(column).to(device) for column in (index, label, confidence))
+            self._by_device[device] = (*plain, soft)
+        return self._by_device[device]
 
     @cached_property
-    def _dense_by_device(self) -> dict[torch.device, tuple[Tensor, Tensor, Tensor | None]]:
+    def _by_device(self) -> dict[torch.device, Any]:
         return {}
-
-
-def _header(path: Path, metadata: Mapping[bytes, bytes]) -> LabelHeader:
-    try:
-        content = json.loads(metadata[_METADATA])
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: not a label table: it lacks cacl's header") from error
-    version = content.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format_version: {version} is not known here (this cacl reads {FORMAT_VERSION}); "
-            "label again with: cacl label DIR"
-        )
-    return LabelHeader(**content)
-
-
-def _rows(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_fixed_size_list(array.type):
-        flat = array.flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(-1, array.type.list_size)
-    return array.to_numpy(zero_copy_only=False)

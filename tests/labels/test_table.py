@@ -88,6 +88,9 @@ def test_files_that_are_no_table_are_refused(tmp_path):
     (tmp_path / "text.parquet").write_text("no parquet")
     with pytest.raises(UserError, match=r"text\.parquet: not a label table"):
         LabelTable.load(tmp_path / "text.parquet")
+    (tmp_path / "empty.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"empty\.parquet: not a label table"):
+        LabelTable.load(tmp_path / "empty.parquet")
     pq.write_table(pa.table({"index": [1]}), tmp_path / "other.parquet")
     with pytest.raises(UserError, match="lacks cacl's header"):
         LabelTable.load(tmp_path / "other.parquet")
