@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
 import json
 import os
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from cacl.errors import Remark, UserError
+
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
+"""What file systems without locks answer, such as Lustre's without its option."""
 
 
 @contextlib.contextmanager
@@ -62,7 +70,7 @@ def sync_folder(folder: Path) -> None:
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the lock file `path` among processes and threads; yield False if it is held and `wait` is False.
 
-    The kernel frees it if the process dies.
+    The kernel frees it if the process dies. A file system without locks is said once and counts as locked.
     """
     import fcntl  # not on every system, and needed here only
 
@@ -73,10 +81,21 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            _say_without_locks(path.parent)
+            yield True
+            return
         try:
             yield True
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@functools.cache
+def _say_without_locks(folder: Path) -> None:
+    warnings.warn(f"{folder}: has no file locks; let one process at a time write there", Remark, 2)
 
 
 def lock_process(file: IO[str]) -> bool:
@@ -85,7 +104,6 @@ def lock_process(file: IO[str]) -> bool:
     A POSIX lock: forked children do not inherit it, and on network file systems it holds for all nodes. A
     file system without locks counts as locked.
     """
-    import errno
     import fcntl
 
     try:
@@ -107,7 +125,15 @@ def lock_with_children(file: IO[bytes]) -> None:
 
 
 def cache_folder() -> Path:
-    """Return the folder of what is fetched once: `$CACL_CACHE`, or `cacl` in the user's cache folder."""
+    """Return the folder of what is fetched once: `$CACL_CACHE`, or `cacl` in the user's cache folder.
+
+    Raises UserError for a user without a home.
+    """
     if named := os.environ.get("CACL_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cacl"
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "cacl"
+    try:
+        return Path.home() / ".cache" / "cacl"
+    except RuntimeError as error:  # a container's user that nobody knows
+        raise UserError("this user has no home folder; name a folder to keep files by CACL_CACHE") from error

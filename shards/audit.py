@@ -9,7 +9,7 @@ from pathlib import Path
 from shards.cut import youtube_video
 from shards.progress import progress
 from shards.sources.boxes import read_boxes
-from shards.sources.lists import read_list
+from shards.sources.lists import find_form, forms, read_list
 from shards.store import open_store
 
 
@@ -39,8 +39,9 @@ def read_ids(what: Path) -> set[str]:
 
 def find_leak(training: Iterable[str], test: Iterable[str]) -> Leak:
     """Compare two sets of ids."""
-    tested = set(test)
+    tested = {form for id in test for form in forms(id)}
     videos = {youtube_video(id) for id in tested} - {None}
-    same_clip = sorted(id for id in training if id in tested)
-    same_video = sorted(id for id in training if id not in tested and youtube_video(id) in videos)
+    same_clip = sorted(id for id in training if find_form(id, tested) in tested)
+    same_video = sorted(set(training) - set(same_clip))
+    same_video = [id for id in same_video if youtube_video(id) in videos]
     return Leak(same_clip, same_video)

@@ -67,8 +67,8 @@ def pack(
 def merge(plan: Manifest, out: Path, max_rejected: float | None = None) -> Manifest:
     """Write manifest and rejected list of a folder whose shards are all there; `plan` is its head.
 
-    Raises UserError when shards are missing, or more than `max_rejected` (0..1) of the source's clips are
-    rejected; None is the limit under which the last part was packed.
+    Raises UserError when shards are missing or no longer what was packed, or more than `max_rejected` (0..1)
+    of the source's clips are rejected; None is the limit under which the last part was packed.
     """
     limit = json.loads((out / WORK / _LIMIT).read_text()) if max_rejected is None else max_rejected
     count = -(-plan.ids // plan.shard_size)
@@ -80,6 +80,10 @@ def merge(plan: Manifest, out: Path, max_rejected: float | None = None) -> Manif
             "pack the other parts, then: cacl pack merge --out " + str(out)
         )
     complete = [entry for entry in entries if entry is not None]
+    remedy = "delete this file and pack its part again; what is whole is kept"
+    for entry in progress(complete, desc=f"checking {out}", unit="shard"):
+        check_sha256(out / entry.shard.url, entry.shard.sha256, remedy)
+        check_sha256(out / entry.shard.index_url, entry.shard.index_sha256, remedy)
     rejected = [clip for entry in complete for clip in entry.rejected]
     recorded = out / WORK / _CLIPS
     clips = json.loads(recorded.read_text()) if recorded.exists() else plan.ids

@@ -8,6 +8,7 @@ disk.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -185,15 +186,19 @@ def latest_valid(folder: Path) -> Path | None:
 
 
 def best(folder: Path, choice: str) -> Path | None:
-    """Return the checkpoint with the highest validation figure `choice`, the later of equals, or None."""
+    """Return the checkpoint with the highest validation figure `choice`, the later of equals, or None.
+
+    A model that has diverged, whose scores on the validation clips are not all finite, is never the best.
+    """
     measured = []
     for path in step_folders(folder):
         try:
             figures = read_state(path).get("validation") or {}
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):
             continue
-        if choice in figures:
-            measured.append((figures[choice], int(path.name[5:]), path))
+        figure = figures.get(choice) if isinstance(figures, dict) else None
+        if isinstance(figure, int | float) and math.isfinite(figure) and "not_finite" not in figures:
+            measured.append((figure, int(path.name[5:]), path))
     return max(measured)[2] if measured else None
 
 

@@ -1,4 +1,7 @@
-"""The log of a training, train.jsonl: a line a step (with `loss`) or a validation. Needs no torch."""
+"""The log of a training, train.jsonl: a line a step (with `loss`), a validation or a remark.
+
+Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -68,5 +71,5 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return None
     if "validation" in record and not isinstance(record["validation"], dict):
         return None
-    known = isinstance(record.get("loss"), int | float) or "validation" in record
+    known = isinstance(record.get("loss"), int | float) or "validation" in record or "remark" in record
     return record if known else None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from cacl.errors import UserError, shorten
 from cacl.extras import named_extras
 from cacl.runs.directory import Run
 
@@ -57,14 +58,21 @@ class WeightsAndBiases(Sink):
         kept = folder / "wandb-id"
         if not kept.exists():
             kept.write_text(secrets.token_hex(4))
-        self._run = wandb.init(
-            project="cacl",
-            name=folder.name,
-            id=kept.read_text(),
-            resume="allow",
-            config=Run(folder).recipe(),
-            dir=str(folder),
-        )
+        try:
+            self._run = wandb.init(
+                project="cacl",
+                name=folder.name,
+                id=kept.read_text(),
+                resume="allow",
+                config=Run(folder).recipe(),
+                dir=str(folder),
+            )
+        except wandb.Error as error:  # no key, no network, no permission
+            raise UserError(
+                f"training.log: wandb: {shorten(error)}; say who you are with: wandb login, or keep files "
+                "here with WANDB_MODE=offline, and go on with --resume",
+                exit_code=1,
+            ) from error
 
     def log(self, line: Mapping[str, Any]) -> None:
         self._run.log(dict(numbers(line)), step=line["step"])

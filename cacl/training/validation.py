@@ -59,7 +59,8 @@ def retrieval(
 
     `recall_at_1`, `recall_at_5`: share of images whose own sound is among the 1 or 5 best, ties counted
     against it. `class_recall_at_1`: share whose best sound has the image's label, over the clips with a label
-    (absent where none has one). `clips`: N. `join_labels(index [m], valid [m])` labels clips. The maps of
+    (absent where none has one). `clips`: N. `not_finite`: share of images whose scores are not all finite,
+    which find nothing (absent where all are). `join_labels(index [m], valid [m])` labels clips. The maps of
     this rank's share are kept on its device. `stop` is asked before every batch: once it is true on any rank,
     None is returned on all. Raises UserError for an empty split.
     """
@@ -73,7 +74,7 @@ def retrieval(
         raise UserError("the validation split holds no clip that could be decoded")
     all_audio, labels = world.gather_rows(audio, shares), world.gather_rows(labels, shares)
     first = sum(shares[: world.rank])
-    hits = torch.zeros(4, dtype=torch.float64, device=world.device)
+    hits = torch.zeros(5, dtype=torch.float64, device=world.device)
     for start in range(0, len(rows), _IMAGES_AT_ONCE):
         block = rows[start : start + _IMAGES_AT_ONCE]
         own = torch.arange(first + start, first + start + len(block), device=world.device)
@@ -82,9 +83,13 @@ def retrieval(
         rank = (pair >= pair.gather(1, own[:, None])).sum(1)
         known = labels[own] >= 0
         same = labels[pair.argmax(1)] == labels[own]
-        hits += torch.stack([(rank <= 1).sum(), (rank <= 5).sum(), (same & known).sum(), known.sum()])
-    at_1, at_5, same_class, labeled = world.sum(hits).tolist()
+        finite = pair.isfinite().all(1)  # no comparison with NaN is true, and so NaN would be the best
+        found = ((rank <= 1) & finite, (rank <= 5) & finite, same & known & finite, known, ~finite)
+        hits += torch.stack([one.sum() for one in found])
+    at_1, at_5, same_class, labeled, not_finite = world.sum(hits).tolist()
     measured = {"recall_at_1": at_1 / total, "recall_at_5": at_5 / total, "clips": float(total)}
+    if not_finite:
+        measured["not_finite"] = not_finite / total
     return {**measured, "class_recall_at_1": same_class / labeled} if labeled else measured
 
 

@@ -22,10 +22,15 @@ _CLOCK = Fraction(1, 90_000)
 """Seconds of a tick of the written film, which every common frame rate divides."""
 
 
+def _address(path: str | Path) -> str:
+    """Return a file's name for FFmpeg, which takes what stands before a colon for a protocol."""
+    return f"file:{path}"
+
+
 def open_film(path: str | Path) -> av.container.InputContainer:
     """Open a film that has a picture and a sound. Raises UserError, naming the file, where one is missing."""
     try:
-        film = av.open(str(path))
+        film = av.open(_address(path))
     except (OSError, av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a film that can be read"
         raise UserError(f"{path}: {reason}; give a video, or a picture and --sound FILE") from error
@@ -111,7 +116,7 @@ def film_writer(path: str | Path, audio_of: str | Path, width: int, height: int)
 
 def _created(partial: Path, path: Path) -> av.container.OutputContainer:
     try:
-        return av.open(str(partial), "w")
+        return av.open(_address(partial), "w")
     except (OSError, av.FFmpegError, ValueError) as error:
         raise _unwritable(path, error) from error
 
@@ -180,7 +185,7 @@ def read_audio(path: str | Path, rate: int) -> np.ndarray:
 def _open_audio(path: str | Path) -> av.container.InputContainer:
     """Open whatever holds a sound. Raises UserError, naming the file, where there is none."""
     try:
-        film = av.open(str(path))
+        film = av.open(_address(path))
     except (OSError, av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a recording that can be read"
         raise UserError(f"{path}: {reason}; give a video or a recording with sound") from error

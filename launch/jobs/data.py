@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,21 @@ class TrainingData:
     labels: LabelTable | None
     identity: dict[str, Any]
     """Fingerprints that a checkpoint records; another one is refused on resuming."""
+
+    def remark(self) -> str | None:
+        """Return a sentence where the labels teach nothing: no two clips are alike, or none differ."""
+        if self.labels is None:
+            return None
+        file, label = self.recipe.data.labels, self.labels.lookup(self.store.indices)
+        known, counts = np.unique(label[label >= 0], return_counts=True)
+        clips = f"{file}: of {len(label)} clips"
+        if not len(known):
+            return f"{clips} none has a label: every clip is a class of its own, as without labels"
+        if len(known) == 1:
+            return f"{clips} all {counts[0]} labeled ones have the label {known[0]}: no two of them differ"
+        if counts.max() == 1:
+            return f"{clips} no two have the same label: every clip is a class of its own, as without labels"
+        return None
 
     def stream(self, world: World, first_step: int) -> Iterator[Batch]:
         """Yield this rank's share of every global batch from `first_step` on, to the last epoch's end."""

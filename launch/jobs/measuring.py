@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.measure import measure
 from cacl.evaluation.protocols import Protocol, get_protocol
@@ -27,6 +26,7 @@ from shards.decoders import DecoderOptions
 from shards.decoders.augmentation import Augmentation
 from shards.loader import evaluation_batches
 from shards.progress import progress
+from shards.sources.lists import find_form, read_rows
 from shards.store import Store, open_store
 
 
@@ -123,12 +123,13 @@ def data_options(run: str | Path) -> DataOptions:
 def read_ids(path: str) -> list[str]:
     """Return the clip ids of an official list: one a line (the first field of a CSV), or VGG-SS's JSON."""
     try:
-        text = Path(path).read_text()
         if path.endswith(".json"):
-            return [str(clip["file"]) for clip in json.loads(text)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--ids {path}: cannot be read as a list of clip ids: {error}") from error
-    return [row[0].strip() for row in csv.reader(text.splitlines()) if row and row[0].strip()]
+            return [str(clip["file"]) for clip in json.loads(Path(path).read_bytes())]
+        return [row[0] for row in read_rows(Path(path)) if row[0]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"--ids {path}: cannot be read as a list of clip ids: {shorten(error)}") from error
+    except UserError as error:
+        raise UserError(f"--ids {error}") from error
 
 
 def restrict_systems(
@@ -137,6 +138,8 @@ def restrict_systems(
     """Return the rows that count, and which clips of the set have none: ids of the list, or indices."""
     if ids is None:
         return dict(systems), sorted(set(range(store.manifest.ids)) - set(systems["model"].index.tolist()))
+    known = set(systems["model"].id.tolist())
+    ids = [find_form(id, known) for id in ids]
     _, missing = systems["model"].restrict(ids)
     if len(missing) == len(ids):
         raise UserError(f"none of the {len(ids)} listed ids, such as {ids[:1]}, is in the test set")

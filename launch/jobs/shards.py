@@ -14,12 +14,13 @@ from PIL import Image
 
 from cacl.annotation import Annotation
 from cacl.errors import UserError
-from cacl.files import write_text, written
+from cacl.files import written
 from shards.audit import Leak, find_leak, read_ids
 from shards.cut import SHARE, Cut, youtube_video
 from shards.decoders.clip import annotation
 from shards.manifest import Manifest
 from shards.pack import REJECTED
+from shards.sources.lists import write_ids
 from shards.store import Store, open_store
 from shards.verify import verify
 
@@ -120,5 +121,5 @@ def audit(
     train = sorted(set(clean) - set(validation))
     for file, lines in ((validation_file, validation), (clean_file, train)):
         if file:
-            write_text(file, "".join(f"{id}\n" for id in lines))
+            write_ids(file, lines)
     return Audit(len(ids), leaks, clean, validation, train)

@@ -70,6 +70,9 @@ def train(
             run.truncate_log(first_step)
             if missed := shortfall(scores, world.device):
                 say(missed)
+            if remark := data.remark():
+                say(remark)
+                run.log({"step": first_step, "remark": remark})
             say(beginning(run, plan, world.size))
         if first_step >= plan.last_step:
             return "finished"

@@ -16,7 +16,7 @@ from shards.cut import youtube_video
 from shards.sources import media
 from shards.sources.base import Source
 from shards.sources.boxes import drawn_sources, read_boxes
-from shards.sources.lists import Pick, read_list
+from shards.sources.lists import Pick, find_form, forms, read_list
 from shards.sources.video import Moment, Window, read_video
 
 
@@ -67,7 +67,9 @@ class FileSource(Source):
         if self.box_file is None:
             return None
         entries = read_boxes(self.box_file)
-        entry = entries.get(pick.id) or (entries.get(pick.video) if pick.sounding else None)
+        entry = entries.get(find_form(pick.id, entries))
+        if entry is None and pick.sounding:
+            entry = entries.get(find_form(pick.video, entries))
         if entry is not None:
             return drawn_sources(entry, self.box_file.parent)
         if self.needs_boxes and pick.sounding:
@@ -127,7 +129,8 @@ class FileSource(Source):
     def _unused_boxes(self) -> list[str]:
         if self.box_file is None or self.needs_boxes:
             return []
-        named = {name for pick, _ in _picks(self).values() for name in (pick.id, pick.video)}
+        picks = [pick for pick, _ in _picks(self).values()]
+        named = {form for pick in picks for name in (pick.id, pick.video) for form in forms(name)}
         return sorted(read_boxes(self.box_file).keys() - named)
 
     def remarks(self) -> list[str]:
@@ -166,9 +169,9 @@ class FileSource(Source):
         """Read `frames/<id>.jpg` and `audio/<id>.wav`."""
         frame, audio = f"frames/{pick.video}.jpg", f"audio/{pick.audio}.wav"
         with media.blame(frame):
-            picture = media.read_frame(self.root / frame, self.storage)
+            picture = media.read_frame(media.in_any_form(self.root, frame), self.storage)
         with media.blame(audio):
-            recording = media.read_audio(self.root / audio, self.storage, self.shortest)
+            recording = media.read_audio(media.in_any_form(self.root, audio), self.storage, self.shortest)
         return Moment(picture, recording)
 
     def video_moment(self, pick: Pick, frame_at: float | None, start: float = 0.0) -> Moment:
@@ -177,7 +180,7 @@ class FileSource(Source):
         moments = []
         for name in dict.fromkeys((f"{pick.video}.mp4", f"{pick.audio}.mp4")):
             with media.blame(name):
-                moments.append(read_video(self.root / name, window, self.storage))
+                moments.append(read_video(media.in_any_form(self.root, name), window, self.storage))
         return Moment(moments[0].frame, moments[-1].recording, moments[0].frame_seconds)
 
 

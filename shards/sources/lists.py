@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
+import unicodedata
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from cacl.errors import UserError
+from cacl.files import write_text
 
 _PAIRS = ["video", "audio", "label"]
 """Header of the Extended sets' lists."""
@@ -43,15 +47,49 @@ def read_list(path: Path) -> list[Pick]:
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    """Return the rows of a CSV file that are not blank. Raises UserError where it cannot be read."""
+    """Return the rows of a CSV file that are not blank: the one reader of tables and lists.
+
+    Raises UserError where it cannot be read, with the line at which a row begins that does not end.
+    """
+    rows: list[list[str]] = []
+    line = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+            # Strict: else a quote that is not closed would swallow all rows to the end.
+            reader = csv.reader(file, strict=True)
+            for row in reader:
+                rows.append([cell.strip() for cell in row])
+                line = reader.line_num + 1
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: is not a text of comma-separated values ({error})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not a text in UTF-8 ({error}); save it as UTF-8") from None
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: the row of line {line} is not one of comma-separated values ({error}); close its quotes"
+        ) from None
     return [row for row in rows if any(row)]
+
+
+def write_ids(path: Path, ids: Iterable[str]) -> None:
+    """Write a list of ids that `read_list` reads as they are. Raises UserError for one that it could not."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for id in ids:
+        if not is_name(id) or id != id.strip():
+            raise UserError(f"{path}: the id {id!r} cannot stand in a list; rename its clip and pack again")
+        writer.writerow([id])
+    write_text(path, text.getvalue())
+
+
+def forms(name: str) -> tuple[str, str, str]:
+    """Return a name as it is, composed and decomposed: Macs write `é` and Hangul in more than one letter."""
+    return name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
+
+
+def find_form(name: str, known: Container[str]) -> str:
+    """Return the form of `name` that is `known`, or the name as it is."""
+    return next((form for form in forms(name) if form in known), name)
 
 
 def is_name(text: str) -> bool:

@@ -5,7 +5,9 @@ A file's fault raises BrokenMedia; a fault of the storage beneath it raises OSEr
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from shards.clip import PIXEL_LIMIT, Array, Storage
+from shards.sources.lists import forms
 
 FILE_LIMIT = 2**30
 """Bytes of a frame or recording that is read whole."""
@@ -50,6 +53,16 @@ def explain(error: Exception) -> str:
     return re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "the file", text) or type(error).__name__
 
 
+def is_missing(error: OSError) -> bool:
+    """Say whether an error means that there is no file of this name, and not that the storage failed."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def in_any_form(root: Path, name: str) -> Path:
+    """Return the path of a file below `root`, in the normal form of its name that is there."""
+    return next((root / form for form in forms(name) if os.path.exists(root / form)), root / name)
+
+
 class Recording(NamedTuple):
     """A sound as it is stored."""
 
@@ -66,7 +79,9 @@ def read_bytes(path: Path) -> bytes:
         if size > FILE_LIMIT:
             raise BrokenMedia(f"too large: {size} bytes")
         data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except OSError as error:
+        if not is_missing(error):
+            raise
         raise BrokenMedia("missing: there is no such file") from None
     if not data:
         raise BrokenMedia("empty: zero bytes")

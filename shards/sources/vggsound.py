@@ -64,10 +64,15 @@ def read_table(path: Path) -> list[Row]:
         rows = rows[1:]
     found = []
     for row in rows:
-        if len(row) != 4 or not row[1].isdecimal() or row[3] not in ("train", "test") or not is_name(row[0]):
+        if len(row) != 4 or not is_second(row[1]) or row[3] not in ("train", "test") or not is_name(row[0]):
             raise UserError(f"{path}: {','.join(row)!r} is not youtube_id,start_second,label,split")
         found.append(Row(f"{row[0]}_{int(row[1]):06d}", row[2], row[3]))
     return found
+
+
+def is_second(text: str) -> bool:
+    """Say whether `text` is a start of at most six digits."""
+    return text.isdecimal() and len(text) <= 6
 
 
 @lru_cache(maxsize=2)

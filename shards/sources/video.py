@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from shards.clip import PIXEL_LIMIT, Array, Storage
-from shards.sources.media import BrokenMedia, Recording, explain, fit_audio, fit_frame
+from shards.sources.media import BrokenMedia, Recording, explain, fit_audio, fit_frame, is_missing
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -75,7 +75,9 @@ class _File:
         self.fault: OSError | None = None
         try:
             self._file = path.open("rb")
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        except OSError as error:
+            if not is_missing(error):
+                raise
             raise BrokenMedia("missing: there is no such file") from None
         if not os.fstat(self._file.fileno()).st_size:
             self._file.close()

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 from cacl.errors import UserError
 from shards.sources import media
 from shards.sources.files import FileSource
-from shards.sources.lists import Pick, is_name, read_rows
+from shards.sources.lists import Pick, find_form, is_name, read_rows
 from shards.sources.video import Moment, Window, read_video, video_files
 
 
@@ -43,7 +43,8 @@ class Videos(FileSource):
 
     def film(self, name: str) -> str:
         """Return the video of which the CSV makes this clip."""
-        found = _parts_by_id(self.csv).get(name) if self.csv else None
+        parts = _parts_by_id(self.csv) if self.csv else {}
+        found = parts.get(find_form(name, parts))
         return found[0].video if found else name
 
     def label(self, name: str) -> str:
@@ -55,7 +56,8 @@ class Videos(FileSource):
         moments = []
         for id in dict.fromkeys((pick.video, pick.audio)):
             part = self._part(id)
-            paths = _files(self.root).get(part.video, [])
+            files = _files(self.root)
+            paths = files.get(find_form(part.video, files), [])
             path = paths[0] if paths else self.root / part.video
             with media.blame(path.relative_to(self.root).as_posix()):
                 if len(paths) > 1:
@@ -67,7 +69,8 @@ class Videos(FileSource):
     def _part(self, id: str) -> _Part:
         if self.csv is None:
             return _Part(id, id, 0.0, "")
-        found = _parts_by_id(self.csv).get(id)
+        parts = _parts_by_id(self.csv)
+        found = parts.get(find_form(id, parts))
         if not found:
             raise media.BrokenMedia("missing: the list names it and the CSV does not")
         return found[0]

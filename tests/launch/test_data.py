@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import yaml
 
 from cacl.errors import UserError
 from cacl.labels.table import LabelHeader, LabelTable
+from cacl.runs.directory import Run
 from cacl.runs.load import build_model
 from cacl.world import World
 from launch.config import load_recipe
 from launch.jobs.data import open_data, validation_of
-from launch.jobs.train import build
+from launch.jobs.train import build, train
 from shards.decoders.clip import DecodeSpec, Request
 from shards.decoders.torch import decode
 from shards.plan import make_plan
@@ -243,3 +245,41 @@ def test_micro_batches_divide_a_ranks_share(recipe, size, micro, fits):
             UserError, match=r"micro_batch_size: 4 does not divide the 6 clips that each of 2 "
         ):
             open_data(read, size)
+
+
+ALIKE = {
+    "one class": (lambda k: 3, r"all \d+ labeled ones have the label 3: no two of them differ"),
+    "one class and some unknown": (
+        lambda k: -1 if k % 2 else 3,
+        r"of \d+ clips all \d+ labeled ones have the label 3",
+    ),
+    "unknown": (lambda k: -1, "none has a label"),
+    "none": (None, "none has a label"),
+    "all different": (lambda k: k, "no two have the same label"),
+}
+
+
+@pytest.mark.parametrize(("label", "sentence"), ALIKE.values(), ids=ALIKE.keys())
+def test_labels_that_teach_nothing_are_said_at_the_start_on_the_terminal_and_in_the_log(
+    store, recipe, tmp_path, label, sentence
+):
+    index = store.indices if label else store.indices[:0]
+    labels = np.array([label(int(k)) for k in index] if label else [], np.int64)
+    header = LabelHeader("x", "", store.fingerprint, 1000)
+    LabelTable(index, labels, np.ones(len(index), np.float32), header).write(tmp_path / "t.parquet")
+    words = ["--data.labels", str(tmp_path / "t.parquet"), "--data.order", "{name: lanes, lanes: 6}"]
+    said: list[str] = []
+    train(load_recipe(recipe, words), tmp_path / "run", max_steps=1, say=said.append)
+    assert re.search(sentence, said[0]) and said[0].startswith(str(tmp_path / "t.parquet"))
+    records = Run(tmp_path / "run").records()
+    assert records[0] == {"step": 0, "remark": said[0]} and records[1]["step"] == 1
+
+
+def test_labels_that_tell_clips_apart_need_no_remark(recipe):
+    assert open_data(load_recipe(recipe, []), 1).remark() is None
+    assert (
+        open_data(
+            load_recipe(recipe, ["--data.labels", "null", "--data.order", "{name: lanes, lanes: 6}"]), 1
+        ).remark()
+        is None
+    )

@@ -174,3 +174,23 @@ def test_an_optimizer_goes_on_bit_for_bit_from_its_tensors(momentum):
     run(2, first, optimizer)
     run(2, second, restored)
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"recall": 1.0, "not_finite": 0.1},
+        {"recall": float("nan")},
+        {"recall": float("inf")},
+        {"recall": "1.0"},
+        [1.0],
+    ],
+)
+def test_a_diverged_model_is_never_the_best(tmp_path, odd):
+    writer = checkpoint.Writer(tmp_path, 1, "recall")
+    for step, figures in enumerate([odd, {"recall": 0.0}, odd, odd], start=1):
+        writer.begin(step)
+        writer.save(step, FILES, {"validation": figures})
+    writer.wait()
+    assert checkpoint.best(tmp_path, "recall") == tmp_path / "step-2"
+    assert [path.name for path in checkpoint.step_folders(tmp_path)] == ["step-4", "step-2"]

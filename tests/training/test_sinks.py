@@ -62,6 +62,30 @@ def test_weights_and_biases_without_a_network_keeps_one_run_over_resumes(run, mo
     assert b"validation/recall_at_1" in body and b"seconds/data" in body and b"dimension" in body
 
 
+BEGIN = """
+import sys
+from pathlib import Path
+from cacl.errors import UserError
+from cacl.training.sinks import SINKS
+try:
+    SINKS["wandb"](Path(sys.argv[1]))
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_weights_and_biases_without_a_key_is_a_sentence_with_the_way_out(run, tmp_path):
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN, str(run.folder)], env={**bare, "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    sentence = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert sentence.startswith("training.log: wandb: ")
+    assert "wandb login" in sentence and "WANDB_MODE=offline" in sentence
+
+
 SHOW = """
 import sys
 import torch

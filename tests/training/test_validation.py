@@ -149,3 +149,23 @@ def test_a_similarity_that_uses_the_temperature_is_validated_with_the_learned_on
         found[scale] = float((places <= 1).double().mean())
         assert measured["recall_at_1"] == pytest.approx(found[scale], abs=1e-12)
     assert found[1.0] != found[20.0], "a case that can tell right from wrong"
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_has_diverged_finds_nothing(size: int, value: float) -> None:
+    """No comparison with NaN is true: by `>=` alone every sound of such a model would be the first."""
+    six = torch.eye(6).repeat(2, 1)
+    for rows, share in ((range(12), 1.0), (range(1), 1.0)):
+        broken = six.clone()
+        broken[list(rows)] = value
+        for found in run_ranks(size, pointing, broken.tolist(), six.tolist(), LossOptions()):
+            assert found["recall_at_1"] == found["recall_at_5"] == 0
+            assert found["not_finite"] == share and found["class_recall_at_1"] == 0
+    for found in run_ranks(size, pointing, six.tolist(), six.tolist(), LossOptions()):
+        assert "not_finite" not in found
+
+
+def test_a_single_clip_of_a_diverged_model_is_not_found() -> None:
+    found = pointing(World(), [[float("nan"), 0.0]], [[1.0, 0.0]], LossOptions())
+    assert found is not None and found["recall_at_1"] == 0 and found["not_finite"] == 1
