@@ -140,6 +140,14 @@ def at_home(value: Any) -> Any:
     return path
 
 
+def word_at_home(word: str) -> str:
+    """Return a word with `~/...` or `--option=~/...` as a path in the home folder: bash leaves the second."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    if value == "~" and equals and "." not in option:  # `--data.test=~` is YAML's null
+        value = "~/"
+    return option + equals + at_home(value)
+
+
 def override(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """Return resolved `values` with `["--a.b-c", "1e-3"]` or `["--a.b-c=1e-3"]` set at `["a"]["b_c"]`.
 

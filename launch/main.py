@@ -18,7 +18,7 @@ from typing import Any
 import cacl
 from cacl.errors import Remark, UserError
 from cacl.extras import named_extras
-from launch.config import at_home
+from launch.config import word_at_home
 from launch.ranks import NAMES_SAID
 from launch.terminal import one_line, terminal
 
@@ -113,14 +113,6 @@ def _main(argv: list[str]) -> int:
         return 130
 
 
-def _at_home(word: str) -> str:
-    """Return a word with `~/...` or `--option=~/...` as a path in the home folder: bash leaves the second."""
-    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    if value == "~" and equals and "." not in option:  # `--data.test=~` is YAML's null
-        value = "~/"
-    return option + equals + at_home(value)
-
-
 def _of_files(error: OSError) -> str:
     """Return the sentence that names the file, where the error knows it, and what the system says of it."""
     names = " → ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
@@ -138,7 +130,7 @@ def _run(verb: str, words: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    arguments, rest = parser.parse_known_args([_at_home(word) for word in words])
+    arguments, rest = parser.parse_known_args([word_at_home(word) for word in words])
     if rest and not getattr(module, "TAKES_OVERRIDES", False):
         parser.error(f"unknown argument {rest[0]}")
     arguments.overrides = rest

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cacl.errors import UserError
+from cacl.errors import UserError, brief
 from shards.clip import Array
 
 NAME = "manifest.json"
@@ -110,6 +110,12 @@ class Manifest:
         return manifest
 
     def _check(self) -> None:
+        for name, kind in (("source", str), ("parameters", dict), ("ids", int), ("ids_sha256", str),
+                           ("shard_size", int), ("environment", dict)):  # fmt: skip
+            if type(getattr(self, name)) is not kind:
+                raise TypeError(f"{name} is {brief(getattr(self, name))}")
+        if not all(isinstance(version, str) for version in self.environment.values()):
+            raise TypeError("environment holds no names of versions")
         if not (1 <= self.shard_size <= LARGEST_SHARD and 1 <= self.ids <= MOST_IDS):
             raise ValueError(f"{self.ids} ids in shards of {self.shard_size}")
         if len(self.shards) != -(-self.ids // self.shard_size):
@@ -130,7 +136,7 @@ def load(folder: Path) -> Manifest:
     path = folder / NAME
     try:
         return Manifest.from_json(path.read_bytes(), str(path))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(
             f"{path}: there is no manifest; pack first: cacl pack SOURCE --out {folder}"
         ) from None

@@ -5,15 +5,17 @@ Axes: `n` clips, `T` samples, `D` numbers of a vector, `K` classes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.labels.classify import predictions
 from cacl.model.weights import sha256
 from cacl.resumable import Arrays, require_finite
@@ -47,11 +49,12 @@ def load_tagger(name: str, rate: int, samples: int, device: torch.device) -> Tag
     module, _, function = name.partition(":")
     try:
         make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module may raise anything
         raise UserError(
-            f"--tagger {name}: expected MODULE:FUNCTION that can be imported ({error})"
+            f"--tagger {name}: expected MODULE:FUNCTION that can be imported ({shorten(error)})"
         ) from error
-    hears, weights = make(rate), ""
+    with _blamed(name, f"called with {rate} (Hz)"):
+        hears, weights = make(rate), ""
     if not callable(hears):
         raise UserError(f"--tagger {name}: gives {type(hears).__name__}, which cannot be called on waveforms")
     if isinstance(hears, nn.Module):
@@ -60,8 +63,23 @@ def load_tagger(name: str, rate: int, samples: int, device: torch.device) -> Tag
     return Tagger(name, weights, hears, _hear(name, hears, silence).shape[1])
 
 
+@contextlib.contextmanager
+def _blamed(name: str, call: str) -> Iterator[None]:
+    """Let what a user's function raises be one sentence, with the place."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{place.filename}, line {place.lineno}"
+        raise UserError(
+            f"--tagger {name}: {call} it raised {type(error).__name__}: {shorten(error)} ({where})"
+        ) from error
+
+
 def _hear(name: str, function: Callable[[Tensor], Any], waveforms: Tensor) -> Tensor:
-    with torch.no_grad():
+    with torch.no_grad(), _blamed(name, f"called with waveforms {list(waveforms.shape)}"):
         vectors = function(waveforms)
     if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != len(waveforms):
         made = f"a tensor {list(vectors.shape)}" if isinstance(vectors, Tensor) else type(vectors).__name__

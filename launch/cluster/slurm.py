@@ -39,6 +39,8 @@ def site_environment(site: str | None) -> dict[str, str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"{file}: bash cannot read it: {_sentence(done.stderr)}")
+    if not done.stdout:
+        raise UserError(f"{file}: it ends bash before its settings are read; take out `exit`")
     settings = dict(entry.split("=", 1) for entry in done.stdout.split("\0") if "=" in entry)
     return {**settings, "CACL_SITE": str(file), "CACL_SCRIPTS": str(SCRIPTS)}
 
@@ -77,7 +79,8 @@ def queue() -> list[list[str]]:
     )
     if done.returncode:
         raise UserError(f"squeue: {_sentence(done.stderr)}")
-    return [line.split("|", 6) for line in done.stdout.splitlines()]
+    # A comment of several lines is no job of ours: its further lines have no columns.
+    return [row for line in done.stdout.splitlines() if len(row := line.split("|", 6)) == 7]
 
 
 def find_partition(name: str | None) -> Partition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,7 +41,12 @@ def check_machines(machines: Machines, environment: dict[str, str], *, ask: bool
 
 def count_ranks(machines: Machines, gpus: int, environment: dict[str, str]) -> int:
     """Return how many ranks train: one a GPU, or the site's number of a node without any."""
-    return machines.nodes * (gpus or int(environment.get("CACL_CPU_RANKS") or 1))
+    ranks = environment.get("CACL_CPU_RANKS") or "1"
+    if not ranks.isdecimal() or len(ranks) > 6 or not int(ranks):
+        raise UserError(
+            f"CACL_CPU_RANKS: {ranks!r} is not a number of 1 or more; mend it in the site's settings"
+        )
+    return machines.nodes * (gpus or int(ranks))
 
 
 def submit(jobs: Sequence[Job], environment: dict[str, str], say: Callable[[str], None]) -> None:
@@ -59,15 +65,32 @@ def submit(jobs: Sequence[Job], environment: dict[str, str], say: Callable[[str]
 
 
 def as_shell(jobs: Sequence[Job], environment: dict[str, str]) -> list[str]:
-    """Return shell commands that would submit the jobs."""
-    site, scripts = shlex.quote(environment["CACL_SITE"]), shlex.quote(str(slurm.SCRIPTS))
+    """Return bash commands that would submit the jobs, whatever their words hold."""
+    site, scripts = quoted(environment["CACL_SITE"]), quoted(str(slurm.SCRIPTS))
     lines = [f"export CACL_SITE={site} CACL_SCRIPTS={scripts}"]
-    lines += [f"mkdir -p {shlex.quote(str(folder))}" for folder in dict.fromkeys(job.logs for job in jobs)]
+    for folder in dict.fromkeys(job.logs for job in jobs):
+        lines.append(f"mkdir -p {'-- ' if str(folder).startswith('-') else ''}{quoted(str(folder))}")
     for job in jobs:
-        words = job.words({key: f"${{{key}}}" for key in job.after})
-        quoted = " ".join(f'"{word}"' if "${" in word else shlex.quote(word) for word in words)
-        lines.append(f"{job.key}=$(sbatch --parsable {quoted})")
+        # No word of a command line holds a NUL: what stands between two is another job's number.
+        words = job.words({key: f"\0{key}\0" for key in job.after})
+        lines.append(f"{job.key}=$(sbatch --parsable {' '.join(map(_with_numbers, words))})")
     return lines
+
+
+def _with_numbers(word: str) -> str:
+    texts, keys = word.split("\0")[::2], word.split("\0")[1::2]
+    parts = [quoted(texts[0])] if texts[0] or not keys else []
+    for key, text in zip(keys, texts[1:], strict=True):
+        parts += [f'"${{{key}}}"', *([quoted(text)] if text else [])]
+    return "".join(parts)
+
+
+def quoted(word: str) -> str:
+    """Return a word as bash reads it back; one that no terminal shows as it is, by its bytes."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = {byte: chr(byte) for byte in range(32, 127) if chr(byte) not in "\\'"}
+    return "$'" + "".join(plain.get(byte, f"\\x{byte:02x}") for byte in os.fsencode(word)) + "'"
 
 
 def status() -> list[list[str]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cacl.options import parse
 from cacl.resumable import UNIT, Arrays, discard, resumable_map
 from cacl.types import Batch
 from cacl.world import World
@@ -53,10 +54,11 @@ def discard_parts(out: Path) -> None:
 
 def whole_view(store: Store) -> Augmentation:
     """Return the view of whole frames and, if the manifest knows their length, of whole sounds."""
-    storage = store.manifest.parameters.get("storage") or {}
+    given = store.manifest.parameters.get("storage")
+    storage = given if isinstance(given, dict) else {}
     names = {"sample_rate": "sample_rate", "seconds": "duration"}
     known = {ours: storage[theirs] for theirs, ours in names.items() if theirs in storage}
-    return Augmentation(size=IMAGE_SIZE, **known)
+    return parse(Augmentation, {"size": IMAGE_SIZE, **known}, f"{store.files.location}: parameters.storage")
 
 
 def _parts(out: Path) -> Path:

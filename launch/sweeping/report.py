@@ -136,11 +136,11 @@ def _heat_map(space: Space, rows: list[SettingResult]) -> str | None:
             axes.text(
                 j, i, f"{value:.3g}", ha="center", va="center", bbox={"facecolor": "white", "alpha": 0.7}
             )
-    axes.set_xticks(range(len(across)), [_label(value) for value in across])
-    axes.set_yticks(range(len(down)), [_label(value) for value in down])
+    axes.set_xticks(range(len(across)), [_label(value) for value in across], parse_math=False)
+    axes.set_yticks(range(len(down)), [_label(value) for value in down], parse_math=False)
     axes.set_xlabel(keys[1])
     axes.set_ylabel(keys[0])
-    figure.colorbar(image, label=space.objective.key)
+    figure.colorbar(image).set_label(space.objective.key, parse_math=False)
     return figure_url(figure)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+
+from cacl.errors import brief
 
 
 def positive(text: str) -> int:
@@ -11,6 +14,31 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def nonnegative(text: str) -> float:
+    """Read a finite number of 0 or more, such as seconds."""
+    number = _decimal(text)
+    if number is None or number < 0:
+        raise argparse.ArgumentTypeError(f"{brief(text)} is not a number of 0 or more, such as 2.5")
+    return number
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    number = _decimal(text)
+    if number is None or not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{brief(text)} is not a share from 0 to 1, such as 0.05")
+    return number
+
+
+def _decimal(text: str) -> float | None:
+    """Return a finite number as people write it; None for anything else, `nan`, `inf` and `1_0` too."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
 
 
 def count_cores() -> int:

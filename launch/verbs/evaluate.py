@@ -15,8 +15,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from launch.ranks import check_number, run_ranks
+from launch.verbs.arguments import share
 
 RANK_WORDS = (
     "data",
@@ -137,9 +138,9 @@ def read_alpha(text: str) -> float | Literal["choose"]:
     if text == "choose":
         return "choose"
     try:
-        return float(text)
-    except ValueError as error:
-        raise UserError(f"--alpha {text}: give a number in 0..1, or choose") from error
+        return share(text)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"--alpha {shorten(text)}: give a number in 0..1, or choose") from error
 
 
 def table(record: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from launch.verbs.arguments import share
+
 if TYPE_CHECKING:
     from launch.jobs.tables import TableFile
 
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     relabel.add_argument("--neighbors", type=int, default=20, metavar="K", help="that vote (default: 20)")
     relabel.add_argument(
         "--majority",
-        type=float,
+        type=share,
         default=0.5,
         metavar="SHARE",
         help="of the vote, above which a clip takes its neighbors' label (default: 0.5)",

@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.verbs.arguments import count_cores, positive
+from launch.verbs.arguments import count_cores, positive, share
 from launch.verbs.source_options import add_fields, build_source
 from shards.clip import Storage
 from shards.cut import SHARE
@@ -95,7 +95,7 @@ def show(out: Path, manifest: Manifest) -> None:
 
 def _add_max_rejected(parser: argparse.ArgumentParser, default: float | None, shown: str) -> None:
     help_text = f"share of rejected clips, 0..1, over which the run ends with an error (default: {shown})"
-    parser.add_argument("--max-rejected", type=_parse_share, default=default, help=help_text)
+    parser.add_argument("--max-rejected", type=share, default=default, help=help_text)
 
 
 def _add_validation(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +107,7 @@ def _add_validation(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--validation-share",
-        type=_parse_share,
+        type=share,
         default=SHARE,
         metavar="SHARE",
         help="about how much of the clips, 0..1, goes there (default: %(default)s)",
@@ -115,16 +115,6 @@ def _add_validation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation-seed", type=int, default=0, metavar="SEED", help="for another cut (default: 0)"
     )
-
-
-def _parse_share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1, such as 0.05")
-    return share
 
 
 def _parse_part(text: str) -> tuple[int, int]:

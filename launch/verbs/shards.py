@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 from cacl.errors import UserError
-from launch.verbs.arguments import count_cores, positive
+from launch.verbs.arguments import count_cores, positive, share
 from shards.cut import SHARE
 
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     audit.add_argument("--clean", type=Path, help="write the ids that stand in none, for cacl pack --list")
     audit.add_argument("--validation", type=Path, help="write a validation split of the clean ids")
     audit.add_argument(
-        "--share", type=float, default=SHARE, help="of the videos, for --validation (default: %(default)s)"
+        "--share", type=share, default=SHARE, help="of the videos, for --validation (default: %(default)s)"
     )
 
 

@@ -7,6 +7,7 @@ import typing
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from launch.verbs.arguments import nonnegative
 from shards.clip import Storage
 from shards.sources.base import Source
 
@@ -60,6 +61,8 @@ def _option(field: Field[Any], kind: Any, default: Any) -> dict[str, Any]:
         return {"action": "store_true", "help": help_text}
     if field.metadata.get("required"):
         return {"type": kind, "required": True, "help": help_text}
+    kind = typing.get_args(kind)[0] if default is None else kind
+    kind = nonnegative if kind is float else kind
     if default is None:
-        return {"type": typing.get_args(kind)[0], "default": None, "help": help_text}
+        return {"type": kind, "default": None, "help": help_text}
     return {"type": kind, "default": default, "help": f"{help_text} (default: {default})"}

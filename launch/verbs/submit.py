@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cacl.errors import UserError
-from launch.config import OVERRIDES_HELP, load_recipe
+from launch.config import OVERRIDES_HELP, load_recipe, word_at_home
 from launch.table import align
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def plan_chain(arguments: argparse.Namespace, machines: Machines, ranks: int) ->
         data=recipe.data.train,
         validation=recipe.data.validation,
         labels=recipe.data.labels,
-        label_options=shlex.split(arguments.label),
+        label_options=split_words("--label", arguments.label),
         parts=arguments.parts,
         overrides=arguments.overrides,
     )
@@ -137,6 +137,14 @@ def run_directory(arguments: argparse.Namespace) -> Path:
     return Path(arguments.run_dir or f"runs/{Path(arguments.recipe).stem}")
 
 
+def split_words(option: str, text: str) -> list[str]:
+    """Return the words that a shell would make of an option's text; `~/` is the home folder, as there."""
+    try:
+        return [word_at_home(word) for word in shlex.split(text)]
+    except ValueError as error:
+        raise UserError(f"{option} {text!r}: {error}; close the quotes") from error
+
+
 def parse_packing(text: str) -> Packing:
     """Return what one --pack says."""
     from launch.cluster.jobs import Packing
@@ -144,7 +152,7 @@ def parse_packing(text: str) -> Packing:
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--out")
     parser.add_argument("--validation")
-    words = shlex.split(text)
+    words = split_words("--pack", text)
     folders = parser.parse_known_args(words)[0]
     if not words or words[0].startswith("-") or not folders.out:
         raise UserError(f"--pack {text!r}: write SOURCE and its options as for `cacl pack`, with --out")
