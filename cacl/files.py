@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cacl.errors import Remark, UserError
+from cacl.errors import Remark, UserError, brief, shorten
 
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 """What file systems without locks answer, such as Lustre's without its option."""
@@ -49,6 +49,22 @@ def write_text(path: Path, text: str, scratch: Path | None = None) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a small JSON file whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a small JSON file that holds a mapping.
+
+    Raises UserError, which ends with `remedy`, where it is damaged, and FileNotFoundError without one.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged ({shorten(error)}); {remedy}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: is damaged (it holds {brief(values)}); {remedy}")
+    return values
 
 
 def sha256_file(path: Path) -> str:

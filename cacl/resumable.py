@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.files import written
 from cacl.threads import torch_threads
 from cacl.types import Batch
@@ -65,7 +67,7 @@ def resumable_map(
     world.barrier()
     if not world.is_main:
         return None
-    parts = [dict(np.load(_file(folder, number))) for number in range(len(units))]
+    parts = [_load(_file(folder, number)) for number in range(len(units))]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
@@ -90,7 +92,7 @@ def discard(folder: Path) -> None:
 def _open_folder(folder: Path, identity: Mapping[str, Any]) -> None:
     text = json.dumps(identity, sort_keys=True)
     mark = folder / "identity.json"
-    if not mark.exists() or mark.read_text() != text:
+    if not mark.exists() or mark.read_bytes() != text.encode():
         discard(folder)
         folder.mkdir(parents=True)
         mark.write_text(text)
@@ -98,6 +100,15 @@ def _open_folder(folder: Path, identity: Mapping[str, Any]) -> None:
 
 def _file(folder: Path, number: int) -> Path:
     return folder / f"unit-{number:07d}.npz"
+
+
+def _load(file: Path) -> Arrays:
+    """Return a unit's arrays. Raises UserError where its file is damaged."""
+    try:
+        with np.load(file) as arrays:
+            return dict(arrays)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{file}: is damaged ({shorten(error)}); delete it and run again") from error
 
 
 def _save(file: Path, arrays: Arrays) -> None:

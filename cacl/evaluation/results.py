@@ -12,7 +12,6 @@ Axes: `N` clips of the test set.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,14 +22,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.detection import detections
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS, Protocol
 from cacl.evaluation.summary import breakdown, statistics
-from cacl.files import write_json, written
+from cacl.files import read_json, write_json, written
 
 FORMAT_VERSION = 1
+_AGAIN = "delete it and evaluate again"
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,11 @@ def write(run: Path, record: Mapping[str, Any], systems: Mapping[str, ClipResult
     folder = run / "evaluation" / record["name"]
     folder.mkdir(parents=True, exist_ok=True)
     with written(folder / "clips.parquet") as partial:
-        pq.write_table(_table(record, systems), partial)
+        pq.write_table(_table(record, systems), partial, write_page_checksum=True)
     write_json(folder / "metrics.json", record)
     summary_file = run / "metrics.json"
-    known = json.loads(summary_file.read_text())["evaluations"] if summary_file.exists() else {}
+    summary = read_json(summary_file, _AGAIN) if summary_file.exists() else {}
+    known = summary.get("evaluations") or {}
     write_json(summary_file, {**record, "evaluations": {**known, record["name"]: record}})
 
 
@@ -140,17 +141,22 @@ def read_record(run: Path, wanted: str | None = None) -> dict[str, Any]:
             raise UserError(f"{path}: there is none; run first: cacl evaluate --run {run}")
     else:
         path = run / "evaluation" / find_evaluation(run, wanted) / "metrics.json"
-    record = json.loads(path.read_text())
+    record = read_json(path, _AGAIN)
     if record.get("format_version") != FORMAT_VERSION:
         found = record.get("format_version")
         raise UserError(f"{path}: format_version is {found}, known is {FORMAT_VERSION}; evaluate again")
+    if not isinstance(record.get("protocol"), str) or not isinstance(record.get("model"), dict):
+        raise UserError(f"{path}: is damaged (it lacks protocol or model); {_AGAIN}")
     return {"name": record["protocol"], **record}
 
 
 def read_clips(run: Path, wanted: str) -> dict[str, ClipResults]:
     """Return each system's results, sorted by index (see `find_evaluation`). Raises UserError without any."""
     path = run / "evaluation" / find_evaluation(run, wanted) / "clips.parquet"
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: is damaged ({shorten(error)}); {_AGAIN}") from error
     names = np.array(table["system"].to_pylist())
     return {
         name: ClipResults.from_table(table.filter(pa.array(names == name)).drop_columns(["system"]))

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cacl.errors import UserError, shorten
-from cacl.files import sha256_file, sync_folder, write_json
+from cacl.files import read_json, sha256_file, sync_folder, write_json
 from cacl.runs.renamed import has_older_names, rename_tensors
 
 FORMAT_VERSION = 1
@@ -164,7 +164,7 @@ def damage(folder: Path) -> str | None:
                 return f"{name} does not match its sha256"
         if json.loads((folder / "state.json").read_text())["format_version"] != FORMAT_VERSION:
             return f"its format_version is not {FORMAT_VERSION}, which this cacl reads"
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         return str(error)
     return None
 
@@ -194,7 +194,7 @@ def best(folder: Path, choice: str) -> Path | None:
     for path in step_folders(folder):
         try:
             figures = read_state(path).get("validation") or {}
-        except (OSError, ValueError, AttributeError):
+        except (OSError, UserError):
             continue
         figure = figures.get(choice) if isinstance(figures, dict) else None
         if isinstance(figure, int | float) and math.isfinite(figure) and "not_finite" not in figures:
@@ -203,8 +203,8 @@ def best(folder: Path, choice: str) -> Path | None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read the plain values of a checkpoint."""
-    return json.loads((folder / "state.json").read_text())
+    """Read the plain values of a checkpoint. Raises UserError where they are damaged."""
+    return read_json(folder / "state.json", "take another checkpoint")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

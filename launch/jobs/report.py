@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from cacl.evaluation.protocols import Protocol
 from cacl.evaluation.protocols.other_audio import OTHER
 from cacl.evaluation.summary import compare
 from cacl.evaluation.systems import Maps, maps_of
+from cacl.files import read_json
 from cacl.runs.directory import Run
 from cacl.runs.load import open_model
 from cacl.viewing.gallery import Example, View, choose
@@ -118,8 +118,9 @@ def examples(
 def facts(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
     """Return what else a reader must know to repeat the numbers."""
     environment_file = folder / "environment.json"
-    environment = json.loads(environment_file.read_text()) if environment_file.exists() else {}
-    versions = environment.get("versions", {})
+    remedy = "it only says with what was trained: delete it"
+    environment = read_json(environment_file, remedy) if environment_file.exists() else {}
+    versions = environment.get("versions") or {}
     listed = {
         "checkpoint": record["checkpoint"],
         "test set (fingerprint)": record["data"],

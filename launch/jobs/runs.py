@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cacl.errors import UserError
+from cacl.errors import Remark, UserError
+from cacl.files import read_json
 from cacl.runs.directory import Run
 from launch.jobs.changes import flat
 
@@ -39,7 +40,18 @@ def outcome(run: Run) -> dict[str, Any]:
     result |= {f"validation.{name}": value for name, value in measured.items() if name != "clips"}
     summary = run.folder / "metrics.json"
     if summary.exists():
-        metrics = json.loads(summary.read_text())
-        evaluation = metrics.get("name", metrics["protocol"])
-        result |= {f"{evaluation}.{name}": value for name, value in metrics["model"].items()}
+        result |= measured_by_evaluation(summary)
     return result
+
+
+def measured_by_evaluation(summary: Path) -> dict[str, Any]:
+    """Return the newest evaluation's figures; none, and a warning, where its file is damaged."""
+    try:
+        metrics = read_json(summary, "evaluate again")
+        evaluation = metrics.get("name", metrics.get("protocol"))
+        return {f"{evaluation}.{name}": value for name, value in metrics["model"].items()}
+    except UserError as error:
+        warnings.warn(str(error), Remark, 2)
+    except (KeyError, AttributeError):
+        warnings.warn(f"{summary}: is damaged (it lacks a model's figures); evaluate again", Remark, 2)
+    return {}

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cacl.errors import UserError
-from cacl.files import write_json, write_text
+from cacl.files import read_json, write_json, write_text
 from cacl.options import plain
 from launch.config import find, load_recipe, read_recipe
 from launch.sweeping.report import SettingResult, read_results, trial_folder, write_report
@@ -79,7 +79,7 @@ def claim(out: Path, resume: bool, recipe: str, space: Space, settings: list[Set
     if file.exists():
         if not resume:
             raise UserError(f"{out}: holds a sweep already; go on with it by --resume, or name another --out")
-        if json.loads(file.read_text()) != json.loads(json.dumps(record)):
+        if read_json(file, "name another --out") != json.loads(json.dumps(record)):
             raise UserError(f"{out}: holds a sweep of another recipe or space; name another --out")
         return
     out.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,10 +15,14 @@ from safetensors.torch import load_file, save_file
 
 import cacl as library
 from cacl.errors import Remark, UserError
+from cacl.evaluation.results import read_record
+from cacl.resumable import resumable_map
 from cacl.runs import log
 from cacl.runs.directory import Run
 from cacl.runs.export import read_about
+from cacl.types import Batch
 from cacl.world import World
+from launch.jobs.runs import list_runs
 from tests.launch.tiny import cacl, train_rank, write_recipe
 
 STEP = {"step": 1, "epoch": 0, "loss": 2.0}
@@ -186,3 +191,35 @@ def test_broken_safetensors_are_one_sentence_wherever_weights_are_read(trained, 
         assert done.returncode == 2 and "Traceback" not in done.stderr and "bad.safetensors" in done.stderr, (
             words
         )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[]", b"{", b"{}", b"7", b'{"protocol": 3, "model": []}', b"[" * 9999]
+)
+def test_damaged_figures_of_an_evaluation_are_named_and_the_run_is_listed_without_them(run, content):
+    (run.folder / "metrics.json").write_bytes(content)
+    with pytest.warns(Remark, match=r"metrics\.json: is damaged .*evaluate again"):
+        (row,) = list_runs(run.folder.parent).values()
+    assert row["step"] == 1
+    with pytest.raises(UserError, match=r"metrics\.json: .*evaluate again"):
+        read_record(run.folder)
+
+
+def test_a_damaged_unit_of_what_a_killed_job_has_done_is_named(tmp_path):
+    def work(batch: Batch) -> dict[str, np.ndarray]:
+        return {"value": batch.index.numpy().astype(np.float32)}
+
+    def batches(indices: np.ndarray) -> Iterator[Batch]:
+        if len(indices):
+            index = torch.from_numpy(indices)
+            yield Batch(index, index, index, torch.ones(len(index), dtype=torch.bool))
+
+    indices = np.arange(10)
+    assert resumable_map(indices, batches, work, tmp_path / "parts", {}, World()) is not None
+    (unit,) = (tmp_path / "parts").glob("unit-*.npz")
+    whole = bytearray(unit.read_bytes())
+    whole[whole.find(indices.tobytes()) + 3] ^= 1
+    for damage in (whole, whole[:50], b""):
+        unit.write_bytes(damage)
+        with pytest.raises(UserError, match=r"unit-0000000\.npz: is damaged .*delete it and run again"):
+            resumable_map(indices, batches, work, tmp_path / "parts", {}, World())
