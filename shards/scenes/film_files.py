@@ -1,10 +1,12 @@
 """A folder of films of scenes, with their truth in the form that `cacl pack videos` reads.
 
-train-0000.mp4           H.264 and AAC
-train-0000.tracks.json   who is where in each frame, and who is heard; written last
-masks/…                  visible pixels at the moments of the clips
-clips.csv, boxes.json    a clip a second: --csv and --boxes of `cacl pack videos`
-films.json               what the films were made with
+A film that is there is not made again.
+
+    train-0000.mp4           H.264 and AAC
+    train-0000.tracks.json   who is where in each frame, and who is heard; written last
+    masks/…                  visible pixels at the moments of the clips
+    clips.csv, boxes.json    a clip a second: --csv and --boxes of `cacl pack videos`
+    films.json               what the films were made with
 """
 
 from __future__ import annotations
