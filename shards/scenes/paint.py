@@ -18,7 +18,7 @@ from shards.scenes.place import Corner, Extent, place, scale
 Random = np.random.Generator
 SIZES = (0.28, 0.5)
 """Least and largest root of an object's area over the frame's side."""
-PIECES = Style(light=0.3, hue=0.0)
+PIECES = Style(light=0, hue=0, texture=0.3)
 """How pieces of other photographs are pasted."""
 
 

@@ -86,7 +86,7 @@ class Scenes(Wish, Collections):
         default=0, metadata={"help": "how many scenes; 0: 3000 train, 400 test, 240 validation"}
     )
     clutter: int = field(
-        default=4, metadata={"help": "most pieces of other photographs put behind the objects"}
+        default=8, metadata={"help": "most pieces of other photographs put behind the objects"}
     )
     pasting: Literal["natural", "plain"] = field(
         default="natural", metadata={"help": "plain: hard edges, nothing matched"}
