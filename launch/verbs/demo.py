@@ -20,7 +20,7 @@ from cacl.errors import UserError
 RECIPE = "demo"
 RUN = Path("runs/demo")
 SPLITS = ("train", "validation", "test")
-SCENES = ["--objects", "stamps", "--sounds", "stamps"]
+SCENES = ["--objects", "stamps", "--sounds", "stamps", "--clutter", "4"]
 OBJECTS = {"train": ["--most", "2"], "validation": ["--most", "2"], "test": ["--fewest", "2", "--most", "2"]}
 """How many objects a frame has: in the test always two, so that the other one's sound can be played."""
 DRAWN = {
