@@ -18,6 +18,7 @@ from typing import Any
 import cacl
 from cacl.errors import Remark, UserError
 from cacl.extras import named_extras
+from launch import WithoutCurrentFolder
 from launch.config import word_at_home
 from launch.ranks import NAMES_SAID
 from launch.terminal import one_line, terminal
@@ -80,7 +81,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return its exit code: 0 done, 1 no place to write, 2 bad input, 130 interrupted."""
-    with terminal():
+    with terminal(), WithoutCurrentFolder():
         return _main(sys.argv[1:] if argv is None else argv)
 
 

@@ -7,7 +7,6 @@ Axes: `H`, `W` pixels of the frame.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -15,10 +14,10 @@ from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cacl.annotation import VERSION, Annotation, Array, Box, SoundSource
 from cacl.errors import UserError
+from shards.pictures import MASKS, UnreadablePicture, open_picture
 
 MASK_PIXELS = 2**28
 """Pixels of all masks of a clip; more are refused before anything is allocated for them."""
@@ -218,9 +217,9 @@ def _short(value: Any) -> str:
 def _read_mask(data: bytes, name: str, size: tuple[int, int]) -> Array:
     """Return a mask [H, W] uint8, 255 on visible pixels."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if (image.height, image.width) == size:
-                return np.asarray(image.convert("L"))
-    except Exception as error:  # decoders raise whatever they meet
-        raise BrokenAnnotation(f"{name}: is no picture ({error or type(error).__name__})") from error
+        image = open_picture(data, MASKS, "mask")
+    except UnreadablePicture as error:
+        raise BrokenAnnotation(f"{name}: is no picture ({error})") from error
+    if (image.height, image.width) == size:
+        return np.asarray(image.convert("L"))
     raise BrokenAnnotation(f"{name} is not of the frame's size")

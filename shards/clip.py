@@ -17,9 +17,6 @@ from cacl.annotation import Annotation, Array, SoundSource
 from cacl.errors import UserError
 from shards.annotation import mask_name, write_annotation
 
-PIXEL_LIMIT = 2**26
-"""Pixels of a frame; a larger one is refused before anything is allocated for it."""
-
 
 @dataclass(frozen=True)
 class Storage:

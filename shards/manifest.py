@@ -21,6 +21,7 @@ NAME = "manifest.json"
 FORMAT_VERSION = 1
 LARGEST_SHARD, MOST_IDS = 10**6, 10**9
 """Most clips of a shard, and of a data set: a key has nine digits. What claims more is refused uncounted."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"shard-\d{6,9}\.tar")
 
 
@@ -120,7 +121,13 @@ class Manifest:
             raise ValueError(f"{self.ids} ids in shards of {self.shard_size}")
         if len(self.shards) != -(-self.ids // self.shard_size):
             raise ValueError(f"{self.ids} ids do not make {len(self.shards)} shards of {self.shard_size}")
+        # They name files of the cache, and what is named by a file may lie anywhere.
+        hashes = [value for shard in self.shards for value in (shard.sha256, shard.index_sha256)]
+        if wrong := [value for value in (self.ids_sha256, *hashes) if not _SHA256.fullmatch(value)]:
+            raise ValueError(f"{brief(wrong[0])} is no sha256")
         for number, shard in enumerate(self.shards):
+            if min(shard.filesize, shard.index_filesize) < 0:
+                raise ValueError(f"{shard.url}: has a negative size")
             if not _SHARD.fullmatch(shard.url) or shard.url != shard_name(number):
                 raise ValueError(f"shard {number} is named {shard.url!r}")
             if len(self.shard_indices(number)) != shard.nsamples:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from cacl.errors import UserError
 from shards.annotation import parse_annotation, read_annotation
 from shards.checksums import check_sha256
+from shards.pictures import FRAMES, MASKS, open_picture
 from shards.progress import progress
 from shards.sources.media import explain
 from shards.store import Places, Store, open_store, read_index
@@ -107,6 +106,4 @@ def _check_sample(store: Store, index: int) -> None:
 
 
 def _picture_size(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()
-        return image.size
+    return open_picture(data, (*FRAMES, *MASKS)).size

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -27,7 +31,7 @@ class Tagger:
     """What maps waveforms [n, T] in -1..1 to vectors [n, D]: class probabilities, or an embedding."""
 
     name: str
-    """MODULE:FUNCTION."""
+    """As it was given: ./FILE.py:FUNCTION or MODULE:FUNCTION."""
     weights: str
     """sha256 of its weights, "" where it is no `torch.nn.Module`."""
     function: Callable[[Tensor], Any]
@@ -41,17 +45,19 @@ class Tagger:
 
 
 def load_tagger(name: str, rate: int, samples: int, device: torch.device) -> Tagger:
-    """Return the tagger "module:function"; `function(rate)` is called once, with the rate in Hz.
+    """Return the tagger "./file.py:function" or "module:function"; `function(rate)` is called once.
 
-    A `torch.nn.Module` is put to evaluation and on `device`. It is tried on `samples` of silence.
+    The rate is in Hz. A `torch.nn.Module` is put to evaluation and on `device`. It is tried on `samples` of
+    silence. A module must be installed: what lies in the current folder is run only if its file is named.
     Raises UserError where it cannot be imported or makes no vectors.
     """
-    module, _, function = name.partition(":")
+    module, _, function = name.rpartition(":")
     try:
-        make = getattr(importlib.import_module(module), function)
+        make = getattr(_import(module), function)
     except Exception as error:  # a module may raise anything
         raise UserError(
-            f"--tagger {name}: expected MODULE:FUNCTION that can be imported ({shorten(error)})"
+            f"--tagger {name}: expected ./FILE.py:FUNCTION, or MODULE:FUNCTION of an installed module "
+            f"({shorten(error)})"
         ) from error
     with _blamed(name, f"called with {rate} (Hz)"):
         hears, weights = make(rate), ""
@@ -61,6 +67,20 @@ def load_tagger(name: str, rate: int, samples: int, device: torch.device) -> Tag
         hears, weights = hears.to(device).eval(), sha256(hears.state_dict())
     silence = torch.zeros(1, samples, device=device)
     return Tagger(name, weights, hears, _hear(name, hears, silence).shape[1])
+
+
+def _import(module: str) -> ModuleType:
+    """Import an installed module, or run a file whose name ends in .py; it may import its neighbors."""
+    if not module.endswith(".py"):
+        return importlib.import_module(module)
+    path = Path(module).resolve(strict=True)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # the file ends in .py
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
 
 
 @contextlib.contextmanager

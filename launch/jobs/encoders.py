@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import torch
@@ -23,8 +21,6 @@ def load_localizer(run: str | Path, device: torch.device) -> tuple[Localizer, st
 
 
 def load_user_tagger(name: str, store: Store, device: torch.device) -> Tagger:
-    """Return the user's tagger MODULE:FUNCTION for the sounds of `store`; a module may lie in this folder."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    """Return the user's tagger, FILE.py:FUNCTION or MODULE:FUNCTION, for the sounds of `store`."""
     view = whole_view(store)
     return load_tagger(name, view.sample_rate, view.samples, device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from shards.cut import SHARE, Cut, youtube_video
 from shards.decoders.clip import annotation
 from shards.manifest import Manifest
 from shards.pack import REJECTED
+from shards.pictures import FRAMES, open_picture
 from shards.sources.lists import write_ids
 from shards.store import Store, open_store
 from shards.verify import verify
@@ -74,8 +74,7 @@ def draw_shards(location: str | Path, out: Path, clips: int = 40) -> int:
 
 def _frame_and_note(store: Store, index: int) -> tuple[Image.Image, Annotation]:
     members = store.read(index)
-    with Image.open(io.BytesIO(members["jpg"])) as image:
-        return image.convert("RGB"), annotation(members)
+    return open_picture(members["jpg"], FRAMES).convert("RGB"), annotation(members)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ import numpy as np
 from cacl.annotation import OWN_SOUND, Annotation
 from cacl.errors import UserError
 from shards.annotation import read_annotation
-from shards.clip import PIXEL_LIMIT
 from shards.decoders.augmentation import MIDDLE, Augmentation, ClipView, draw
+from shards.pictures import PIXEL_LIMIT
 
 Policy = Literal["raise", "mask"]
 
 _START_OF_IMAGE, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_WITHOUT_LENGTH = frozenset(range(0xD0, 0xDA)) | {0x01}
+_WITHOUT_LENGTH = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
+_FILL_LIMIT = 64
+"""Bytes of padding in a JPEG's head."""
 
 
 class BrokenClip(Exception):
@@ -95,13 +97,18 @@ def frame_bytes(members: Mapping[str, bytes]) -> bytes:
 
 def frame_size(jpg: bytes) -> tuple[int, int]:
     """Return height and width as a JPEG's header has them. Raises BrokenClip where that is none."""
-    at = 2 if jpg.startswith(_START_OF_IMAGE) else len(jpg)
+    at, filled = (2, 0) if jpg.startswith(_START_OF_IMAGE) else (len(jpg), 0)
+    # What libjpeg would search for the next marker is refused: there another header could hide.
     while at + 9 <= len(jpg) and jpg[at] == 0xFF and jpg[at + 1] not in _WITHOUT_LENGTH:
         if jpg[at + 1] in _START_OF_FRAME:
             height, width = struct.unpack_from(">HH", jpg, at + 5)
             return height, width
-        # Segments say their length, which counts its own two bytes; 0xFF may be repeated before one.
-        at += 1 if jpg[at + 1] == 0xFF else 2 + int.from_bytes(jpg[at + 2 : at + 4], "big")
+        if jpg[at + 1] == 0xFF:  # one may be repeated before a marker
+            at, filled = at + 1, filled + 1
+            if filled > _FILL_LIMIT:
+                break
+        else:  # segments say their length, which counts its own two bytes
+            at += 2 + int.from_bytes(jpg[at + 2 : at + 4], "big")
     raise BrokenClip(f"the frame of {len(jpg)} bytes does not begin as a JPEG does")
 
 

@@ -23,7 +23,8 @@ import numpy as np
 
 from cacl.errors import UserError
 from cacl.files import cache_folder, locked, sha256_file
-from shards.clip import PIXEL_LIMIT, Array
+from shards.clip import Array
+from shards.pictures import PIXEL_LIMIT
 from shards.sources.lists import is_name
 
 _VERSION = 1

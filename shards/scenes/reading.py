@@ -5,13 +5,13 @@ Raises BrokenMedia, as `shards.sources.media` does, for a file's fault, which co
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from shards.clip import PIXEL_LIMIT, Array, Storage
+from shards.clip import Array, Storage
+from shards.pictures import FORMATS, UnreadablePicture, open_picture
 from shards.sources import media
 
 PICTURES = (".png", ".webp", ".gif", ".tif", ".tiff", ".avif")
@@ -36,7 +36,7 @@ _QUIET = 10 ** (-50 / 20)
 def has_alpha(path: Path) -> bool | None:
     """Say whether a picture's head names an alpha channel; None where it has no readable head."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
     except Exception:  # Pillow raises whatever it meets in a broken file; reading it will say what it is
         return None
@@ -75,15 +75,9 @@ def open_image(path: Path) -> Image.Image:
     """Return the decoded image of a file. Raises BrokenMedia for what does not decode to its last row."""
     data = media.read_bytes(path)
     try:
-        image = Image.open(io.BytesIO(data))
-        if image.width * image.height > PIXEL_LIMIT:
-            raise media.BrokenMedia(f"too large: {image.width}×{image.height} pixels")
-        image.load()
-    except media.BrokenMedia:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever they meet; the bytes are in memory
-        raise media.BrokenMedia(f"undecodable picture: {media.explain(error)}") from None
-    return image
+        return open_picture(data)
+    except UnreadablePicture as error:
+        raise media.BrokenMedia(str(error)) from None
 
 
 def read_recording(data: bytes, sample_rate: int) -> Array:

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from shards.clip import PIXEL_LIMIT, Array, Storage
+from shards.clip import Array, Storage
+from shards.pictures import UnreadablePicture, open_picture
 from shards.sources.lists import forms
 
 FILE_LIMIT = 2**30
@@ -99,16 +100,9 @@ def read_frame(path: Path, storage: Storage) -> Array:
 def _read_picture(path: Path, mode: str) -> Array:
     data = read_bytes(path)
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise BrokenMedia(f"too large: {image.width}×{image.height} pixels")
-            image.load()
-            return np.array(image.convert(mode))
-    except BrokenMedia:
-        raise
-    # Pillow's decoders raise whatever they meet; the bytes are in memory, so no storage can be at fault.
-    except Exception as error:
-        raise BrokenMedia(f"undecodable frame: {explain(error)}") from None
+        return np.array(open_picture(data, what="frame").convert(mode))
+    except UnreadablePicture as error:
+        raise BrokenMedia(str(error)) from None
 
 
 def read_mask(path: Path) -> Array:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from shards.clip import PIXEL_LIMIT, Array, Storage
+from shards.clip import Array, Storage
+from shards.pictures import PIXEL_LIMIT
 from shards.sources.media import BrokenMedia, Recording, explain, fit_audio, fit_frame, is_missing
 
 if TYPE_CHECKING:

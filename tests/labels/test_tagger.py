@@ -74,7 +74,7 @@ def test_sounds_are_labeled_by_the_taggers_classes():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("absent", "expected MODULE:FUNCTION that can be imported"),
+        ("absent", "expected ./FILE.py:FUNCTION, or MODULE:FUNCTION"),
         ("flat", r"makes a tensor \[1\] of waveforms \[1, 4000\]; expected a tensor \[1, D\]"),
         ("no_tensor", "makes ndarray of waveforms"),
     ],

@@ -309,7 +309,10 @@ def test_frames_and_a_taggers_sounds_are_fused_though_their_classes_differ(shard
         (["label", "{data}", "--classifier", "resnet18"], "--weights: name the file"),
         (["label", "{data}/nowhere"], "nowhere"),
         (["labels", "cluster", "{data}", "--clusters", "1"], "--clusters 1: give a number from 2 to 48"),
-        (["labels", "cluster", "{data}", "--tagger", "nothing:here"], "expected MODULE:FUNCTION"),
+        (
+            ["labels", "cluster", "{data}", "--tagger", "nothing:here"],
+            "expected ./FILE.py:FUNCTION, or MODULE:FUNCTION",
+        ),
         (["label", "{data}", "--tagger", "a:b", "--region", "ogl"], "--tagger: labels sounds; leave out"),
         (["label", "{data}", "--region", "{data}/nowhere"], "{data}/nowhere"),
         (["labels", "report", "{data}", "--data", "{data}", "--batch-size", "1"], "pairs need 2 clips"),

@@ -166,6 +166,15 @@ def evil_tar(path: Path, name: str, kind: bytes = tarfile.REGTYPE) -> None:
         tar.addfile(member, io.BytesIO(b"evil") if kind == tarfile.REGTYPE else None)
 
 
+@pytest.mark.parametrize("sha256", ["../x", "/tmp/x", "A" * 64, "0" * 63, ""])
+@pytest.mark.parametrize("field", ["sha256", "index_sha256"])
+def test_a_hash_that_would_name_a_file_elsewhere_is_refused(once: Path, sha256: str, field: str) -> None:
+    values = json.loads((once / "manifest.json").read_text())
+    values["shardlist"][0][field] = sha256
+    with pytest.raises(UserError, match=r"^m: is damaged .*is no sha256"):
+        Manifest.from_json(json.dumps(values), "m")
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -1,0 +1,50 @@
+"""The one place where pictures of unknown origin are opened.
+
+Pillow would hand PostScript to Ghostscript and knows dozens of rare formats; only those named here are read,
+and none whose header announces more pixels than a frame may have.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+PIXEL_LIMIT = 2**26
+"""Pixels of a frame; a larger one is refused before anything is allocated for it."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+"""What a user's picture may be, whatever its file is called; older Pillows know no AVIF."""
+MASKS = ("PNG",)
+FRAMES = ("JPEG",)
+
+
+class UnreadablePicture(ValueError):
+    """A picture that is of no known kind, too large, or broken."""
+
+
+def open_picture(
+    source: bytes | Path, formats: tuple[str, ...] = FORMATS, what: str = "picture"
+) -> Image.Image:
+    """Return a picture whose pixels are decoded to the last row; errors call it `what`.
+
+    Raises UnreadablePicture, or OSError when the file cannot be read.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    try:
+        Image.init()
+        image = Image.open(io.BytesIO(data), formats=[name for name in formats if name in Image.OPEN])
+        if image.width * image.height > PIXEL_LIMIT:
+            raise UnreadablePicture(f"too large: {image.width}×{image.height} pixels")
+        image.load()
+    except (UnreadablePicture, MemoryError):
+        raise
+    except Exception as error:  # decoders raise whatever they meet; the bytes are in memory
+        raise UnreadablePicture(f"undecodable {what}: {_explain(error, formats)}") from None
+    return image
+
+
+def _explain(error: Exception, formats: tuple[str, ...]) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no {' or '.join(formats)}"
+    return str(error) or type(error).__name__
