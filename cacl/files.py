@@ -36,6 +36,10 @@ def written(path: Path, scratch: Path | None = None, suffix: str = "") -> Iterat
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.filename == os.fspath(partial):  # a name that nobody has given
+            error.filename = os.fspath(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

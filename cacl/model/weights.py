@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 
 TORCHVISION = {
     "resnet18": "ResNet18_Weights",
@@ -130,11 +130,15 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         try:
             return load_file(file)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{file}: weights: cannot be read ({error}); fetch the file again") from error
+            raise UserError(
+                f"{file}: weights: cannot be read ({shorten(error)}); fetch the file again"
+            ) from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{file}: weights: not a state dict that torch can read safely ({error})") from error
+        raise UserError(
+            f"{file}: weights: not a state dict that torch can read safely ({shorten(error)})"
+        ) from error
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

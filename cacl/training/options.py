@@ -13,6 +13,9 @@ from cacl.training.ema import TargetOptions
 from cacl.training.optimization import Fraction
 from cacl.training.sinks import SinkName
 
+_LONGEST_TIMEOUT = 30 * 24 * 3600.0
+"""Seconds; far more than that no timer takes."""
+
 
 @dataclass(frozen=True)
 class TrainingOptions(Options):
@@ -55,6 +58,11 @@ class TrainingOptions(Options):
     """Write a torch-profiler trace of so many steps to trace.json in the run directory."""
 
     def __post_init__(self) -> None:
+        if self.distributed_timeout > _LONGEST_TIMEOUT:
+            raise UserError(
+                f"training.distributed_timeout: {self.distributed_timeout:g} s is more than 30 days; nothing "
+                "would ever end a rank that hangs"
+            )
         if self.ema_decay is None and (self.measured == "ema" or self.target != TargetOptions()):
             key = "measured" if self.measured == "ema" else "target"
             raise UserError(f"training.{key}: there is no moving average; set training.ema_decay too")

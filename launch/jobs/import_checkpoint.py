@@ -37,7 +37,7 @@ def import_checkpoint(
     try:
         released = recognize(read_weights(Path(file)), method)
     except UserError as error:
-        raise UserError(f"{file}: {error}") from error
+        raise UserError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from error
     if unmatched := released.unmatched():
         listed = "; ".join(unmatched)
         raise UserError(f"{file}: {len(unmatched)} tensors do not match {released.kind}: {listed}")

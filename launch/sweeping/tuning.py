@@ -14,7 +14,7 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # train.jsonl 
 os.environ.setdefault("RAY_worker_niceness", "0")  # a trial is no background work
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # A sweep on this machine leaves a token in the home. `ray start` asks for it from then on; this has it sent.
-if "RAY_AUTH_TOKEN" in os.environ or (Path.home() / ".ray/auth_token").exists():
+if "RAY_AUTH_TOKEN" in os.environ or os.path.exists(os.path.expanduser("~/.ray/auth_token")):
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray

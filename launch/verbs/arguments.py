@@ -16,6 +16,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Read a whole number of 0 or more, below 2^31."""
+    if not text.isdecimal() or len(text) > 10 or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{brief(text)} is not a whole number of 0 or more, below 2^31")
+    return int(text)
+
+
 def nonnegative(text: str) -> float:
     """Read a finite number of 0 or more, such as seconds."""
     number = _decimal(text)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 
+from launch.verbs.arguments import count
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -47,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "trained model of this run or exported file localizes",
     )
     parser.add_argument("--soft", action="store_true", help="keep every clip's distribution over all classes")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="decoding processes (default: 2)")
+    parser.add_argument(
+        "--workers", type=count, default=2, metavar="N", help="decoding processes (default: 2)"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from launch.verbs.arguments import share
+from launch.verbs.arguments import count, share
 
 if TYPE_CHECKING:
     from launch.jobs.tables import TableFile
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="use the embeddings of this trained run or exported file, for both views",
     )
     cluster.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="decoding processes (default: 2)"
+        "--workers", type=count, default=2, metavar="N", help="decoding processes (default: 2)"
     )
     fuse = verbs.add_parser("fuse", help="join the predictions of two tables")
     fuse.add_argument("tables", nargs=2, metavar="TABLE", help="one from frames, one from sound")
@@ -49,13 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument(
             "--soft", action="store_true", help="keep every clip's distribution over the clusters"
         )
-        verb.add_argument("--seed", type=int, default=0, help="of the clustering (default: 0)")
+        verb.add_argument("--seed", type=count, default=0, help="of the clustering (default: 0)")
     relabel = verbs.add_parser("relabel", help="let a trained model's nearest neighbors vote")
     relabel.add_argument("table", metavar="TABLE", help="the labels to start from")
     relabel.add_argument(
         "--run", "--run-dir", required=True, metavar="RUN", help="the trained run, or an exported file"
     )
-    relabel.add_argument("--neighbors", type=int, default=20, metavar="K", help="that vote (default: 20)")
+    relabel.add_argument("--neighbors", type=count, default=20, metavar="K", help="that vote (default: 20)")
     relabel.add_argument(
         "--majority",
         type=share,
@@ -64,11 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the vote, above which a clip takes its neighbors' label (default: 0.5)",
     )
     relabel.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="decoding processes (default: 2)"
+        "--workers", type=count, default=2, metavar="N", help="decoding processes (default: 2)"
     )
     report = verbs.add_parser("report", help="say how good a table is, or what differs between two")
     report.add_argument("tables", nargs="+", metavar="TABLE", help="label tables of the shards")
-    report.add_argument("--batch-size", type=int, default=128, metavar="B", help="default: 128")
+    report.add_argument("--batch-size", type=count, default=128, metavar="B", help="default: 128")
     for verb in (fuse, relabel, report):
         verb.add_argument("--data", required=True, metavar="DIR", help="the shards that the tables belong to")
     for verb in (cluster, fuse, relabel):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 
+from launch.verbs.arguments import count
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -23,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
     )
     parser.add_argument(
-        "--clips", type=int, default=24, metavar="N", help="best, worst and random clips (default: 24)"
+        "--clips", type=count, default=24, metavar="N", help="best, worst and random clips (default: 24)"
     )
     parser.add_argument(
-        "--classes", type=int, default=8, metavar="N", help="classes with a clip of their own (default: 8)"
+        "--classes", type=count, default=8, metavar="N", help="classes with a clip of their own (default: 8)"
     )
 
 

@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from launch.table import align
+from launch.verbs.arguments import positive
 
 if TYPE_CHECKING:
     from launch.sweeping.report import SettingResult
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--address", metavar="HOST:PORT", help="a running Ray cluster (default: this machine)"
     )
     parser.add_argument(
-        "--cpus", type=int, metavar="N", help="processors to use on this machine (default: all)"
+        "--cpus", type=positive, metavar="N", help="processors to use on this machine (default: all)"
     )
 
 

@@ -76,6 +76,11 @@ def test_no_number_of_a_recipe_is_infinite(tmp_path, key, number):
         load(tmp_path, "data: {train: x}", f"--{key}", number)
 
 
+def test_no_timeout_is_longer_than_timers_are(tmp_path):
+    with pytest.raises(UserError, match=r"training\.distributed_timeout: 1e\+300 s is more than 30 days"):
+        load(tmp_path, "data: {train: x}", "--training.distributed-timeout", "1e300")
+
+
 def test_numbers_as_people_write_them_stay_numbers(tmp_path):
     read = load(
         tmp_path,

@@ -17,7 +17,7 @@ from cacl.labels.tag import load_tagger
 from cacl.viewing.label_report import write_label_report
 from launch.jobs.clips import whole_view
 from launch.main import main
-from launch.verbs.arguments import nonnegative, share
+from launch.verbs.arguments import count, nonnegative, share
 from shards import manifest as manifests
 from shards.manifest import Manifest
 from shards.pack import merge, pack
@@ -37,6 +37,13 @@ def test_a_number_of_the_command_line_is_finite_and_in_its_range(text):
     assert nonnegative("2.5") == 2.5 and share("1") == 1 and share("1e-3") == 1e-3
 
 
+@pytest.mark.parametrize("text", ["-1", "1.5", "nan", "1e3", "", "²", "9" * 5000, str(2**31)])
+def test_a_count_is_a_whole_number_that_fits(text):
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        count(text)
+    assert len(str(caught.value)) < 200 and count("0") == 0 and count(str(2**31 - 1)) == 2**31 - 1
+
+
 OPTIONS = [
     ["pack", "videos", "--root", "r", "--out", "o", "--frame-at"],
     ["pack", "videos", "--root", "r", "--out", "o", "--shortest"],
@@ -46,6 +53,11 @@ OPTIONS = [
     ["shards", "audit", "list.txt", "--share"],
     ["labels", "relabel", "t.parquet", "--data", "d", "--run", "r", "--majority"],
     ["evaluate", "--run", "r", "--alpha"],
+    ["label", "d", "--workers"],
+    ["labels", "cluster", "d", "--seed"],
+    ["labels", "report", "t.parquet", "--data", "d", "--batch-size"],
+    ["report", "--run", "r", "--clips"],
+    ["report", "--run", "r", "--classes"],
 ]
 
 

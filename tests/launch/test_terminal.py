@@ -99,3 +99,29 @@ def test_a_full_disk_under_a_listing_is_said():
     assert (
         done.returncode == 1 and "No space left on device" in done.stderr and "Traceback" not in done.stderr
     )
+
+
+def test_a_folder_that_is_not_there_is_a_sentence_that_names_the_file(shards, tmp_path):
+    """Whatever a verb writes; the file is the one that was asked for, not the unfinished one beside it."""
+    for words in (["shards", "sheet", str(shards), "--out"], ["shards", "audit", str(shards), "--clean"]):
+        done = cacl(*words, str(tmp_path / "none" / "x.png"))
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert f"{tmp_path}/none/x.png: No such file or directory; mend the folder" in done.stderr
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = cacl(
+        "labels",
+        "cluster",
+        str(shards),
+        "--of",
+        "sound",
+        "--clusters",
+        "2",
+        "--out",
+        str(blocked / "t.parquet"),
+    )
+    assert (
+        done.returncode == 1
+        and "Traceback" not in done.stderr
+        and str(blocked) in done.stderr.splitlines()[-1]
+    )
