@@ -79,6 +79,9 @@ def as_shell(jobs: Sequence[Job], environment: dict[str, str]) -> list[str]:
 
 def _with_numbers(word: str) -> str:
     texts, keys = word.split("\0")[::2], word.split("\0")[1::2]
+    if keys and all(quoted(text) == text for text in texts if text):
+        pairs = zip(keys, texts[1:], strict=True)
+        return f'"{texts[0]}{"".join(f"${{{key}}}{text}" for key, text in pairs)}"'
     parts = [quoted(texts[0])] if texts[0] or not keys else []
     for key, text in zip(keys, texts[1:], strict=True):
         parts += [f'"${{{key}}}"', *([quoted(text)] if text else [])]
