@@ -37,7 +37,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return rename_tensors(load_file(path))
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{path}: cannot be read ({shorten(error)}); name a whole .safetensors file"
+            f"{path}: cannot be read ({shorten(error)}); name a run directory or a whole .safetensors file"
         ) from error
 
 
