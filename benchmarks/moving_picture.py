@@ -1,6 +1,6 @@
 """Draw the README's moving picture from a run of the demo: what the map does when the sound changes.
 
-    python -m benchmarks.moving_picture --run runs/demo --data data/stamps/test --out docs/demo.webp
+    python -m benchmarks.moving_picture --run runs/demo --data data/scenes/test --out docs/demo.webp
 
 Every scene is a held-out test frame of two objects. First its own sound is played, then the other object's;
 each picture's map is that of the three seconds around the cursor. Shown are scenes in which the peak is right
@@ -52,7 +52,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, help="a run of the demo")
-    parser.add_argument("--data", required=True, help="packed test clips of stamps")
+    parser.add_argument("--data", required=True, help="packed test clips of the demo")
     parser.add_argument("--out", type=Path, required=True, help="the picture, .webp")
     parser.add_argument("--scenes", type=int, default=3, help="how many, side by side (default: 3)")
     arguments = parser.parse_args()

@@ -82,11 +82,11 @@ def train(
     resume: bool = False,
     max_steps: int | None = None,
     init_from: str | Path | None = None,
-    stop_requested: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[], int] = lambda: False,
     say: Callable[[str], None] = lambda sentence: None,
     world: World | None = None,
     **changes: Mapping[str, Any],
-) -> Literal["finished", "stopped"]:
+) -> Literal["finished", "stopped", "interrupted"]:
     """Train from a recipe, as `cacl train` does, and return how it ended.
 
         cacl.train("demo", run_dir="runs/mine", data={"train": "data/mine"}, training={"epochs": 5})
@@ -94,7 +94,8 @@ def train(
     `recipe` is a file, the name of a recipe that comes with cacl, its values as a mapping, or a `Recipe`;
     `changes` are sections of it, laid over it key by key as a recipe lies over its `base`. A run that was
     stopped goes on with `resume`; `init_from` gives a new one the weights of a run or a .safetensors file.
-    `stop_requested` is asked once a step, and `say` takes sentences for the user, on rank 0.
+    `stop_requested` is asked once a step (2 in place of True ends it as "interrupted", without a `requeue`),
+    and `say` takes sentences for the user, on rank 0.
 
     Under torchrun or SLURM every process calls this, and is one rank; `world` names processes that have been
     joined already. Signals are the caller's. Raises UserError, one sentence, for a recipe that is wrong, or

@@ -61,7 +61,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     Raises UserError, which ends with `remedy`, where it is damaged, and FileNotFoundError without one.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(regular(path, remedy).read_bytes())
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -69,6 +69,16 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: is damaged (it holds {brief(values)}); {remedy}")
     return values
+
+
+def regular(path: Path, remedy: str) -> Path:
+    """Return `path`; reading a FIFO or a device in place of a file would wait, or go on, for ever.
+
+    Raises UserError, which ends with `remedy`, for one. What is not there is the caller's to say.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: is no file but a pipe, socket or device; {remedy}")
+    return path
 
 
 def sha256_file(path: Path) -> str:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cacl.errors import UserError, shorten
 from cacl.files import written
+from cacl.processes import closing
 from cacl.threads import torch_threads
 from cacl.types import Batch
 from cacl.world import World
@@ -55,8 +56,9 @@ def resumable_map(
     todo = left[world.rank :: world.size]
     progress(sum(map(len, units[world.rank :: world.size])) - sum(len(units[number]) for number in todo))
     asked = np.concatenate([units[number] for number in todo]) if todo else indices[:0]
-    with torch_threads(_THREADS):
-        for number, batch in zip(todo, batches(asked), strict=True):
+    stream = batches(asked)
+    with torch_threads(_THREADS), closing(stream):
+        for number, batch in zip(todo, stream, strict=True):
             index = batch.index.cpu().numpy()
             if not np.array_equal(index, units[number]):
                 raise ValueError(f"expected clips {units[number][:3]} ..., received {index[:3]} ...")

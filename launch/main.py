@@ -18,12 +18,15 @@ from typing import Any
 import cacl
 from cacl.errors import Remark, UserError
 from cacl.extras import named_extras
+from cacl.processes import end_within
 from launch import WithoutCurrentFolder
 from launch.config import word_at_home
-from launch.ranks import NAMES_SAID
+from launch.ranks import NAMES_SAID, end_with_torchrun
 from launch.terminal import one_line, terminal
 
 _PYTHONS = warnings.showwarning
+_EXIT_SECONDS = 30
+"""How long a command may take to end once its work is over or has failed."""
 _OF_FILES = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
     errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE,
@@ -82,7 +85,13 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return its exit code: 0 done, 1 no place to write, 2 bad input, 130 interrupted."""
     with terminal(), WithoutCurrentFolder():
-        return _main(sys.argv[1:] if argv is None else argv)
+        if argv is not None:
+            return _main(argv)
+        end_with_torchrun()
+        try:
+            return _main(sys.argv[1:])
+        finally:
+            end_within(_EXIT_SECONDS)
 
 
 def _main(argv: list[str]) -> int:

@@ -15,11 +15,13 @@ import sys
 from types import FrameType
 
 from cacl.errors import UserError
-from cacl.processes import end_with_parent
+from cacl.processes import GO_ON, STOPPING, end_with_parent, held_signals
+from launch.stop_request import StopRequest, is_ignored
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 NAMES_SAID = "CACL_NAMES_SAID"
 """In the environment of ranks whose launcher has read the same files, and warned of older names in them."""
+TORCHRUN = "CACL_TORCHRUN"
+"""In the environment of ranks: the process that started them, with which they end."""
 GRACE_SECONDS = 110
 """How long ranks that were told to stop may finish their step and write; then torchrun kills them."""
 
@@ -32,12 +34,21 @@ def check_number(nproc_per_node: int) -> None:
         raise UserError(f"--nproc-per-node {nproc_per_node}: give at least 1")
 
 
-def run_ranks(nproc_per_node: int, verb: str, words: list[str], max_restarts: int = 0) -> int:
+def run_ranks(
+    nproc_per_node: int,
+    verb: str,
+    words: list[str],
+    max_restarts: int = 0,
+    stop: StopRequest | None = None,
+) -> int:
     """Run `cacl verb words` as so many ranks and return the exit code after the last has ended.
 
-    It is 0, or that of the rank that failed first: 2 for bad input, 1 where a signal has ended it.
+    It is 0, or that of the rank that failed first: 2 for bad input, 1 where a signal has ended it; below 0
+    where one has ended torchrun itself.
 
-    The first SIGTERM or SIGUSR1 to this process goes on to torchrun, which hands it to every rank.
+    The first of STOPPING to this process goes on to torchrun, which hands it to every rank, and is noted in
+    `stop`. One that `stop` has noted before is obeyed: nothing is started. torchrun is in a process group of
+    its own, so that what a terminal sends to all processes comes to it from here alone, and once.
     """
     command = [
         sys.executable, "-m", "launch.ranks",
@@ -49,55 +60,52 @@ def run_ranks(nproc_per_node: int, verb: str, words: list[str], max_restarts: in
     # torchrun would keep its store over restarts, and a new rank could read there the address of a dead one.
     own = {"OMP_NUM_THREADS": str(threads), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", NAMES_SAID: "1"}
     environment = {**own, **os.environ}
-    process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)
-    before = {number: signal.getsignal(number) for number in SIGNALS}
     passed_on: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         if not passed_on:  # a second one would make torchrun leave its ranks alone
             process.send_signal(number)
         passed_on.append(number)
-        earlier = before[signal.Signals(number)]
-        if callable(earlier):
-            earlier(number, frame)
+        if stop is not None:
+            stop.note(number)
 
-    for number in SIGNALS:
-        signal.signal(number, pass_on)
+    heard = [number for number in STOPPING if not is_ignored(number)]
+    with held_signals():  # none comes between the start and the handler; torchrun is born with them held back
+        if stop is not None and stop.word != GO_ON:
+            return 1
+        process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent, process_group=0)
+        before = {number: signal.signal(number, pass_on) for number in heard}
     try:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue  # torchrun has the terminal's interrupt too
+        return process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-class StopRequest:
-    """Becomes true when this process is told to stop; the trainer asks it at every step."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        for number in SIGNALS:
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-
-    def __call__(self) -> bool:
-        """Say whether a signal has come."""
-        return self.requested
+def end_with_torchrun() -> None:
+    """Have this rank told to stop when the torchrun that started it is gone; end at once if it is already."""
+    if parent := os.environ.get(TORCHRUN):
+        end_with_parent()
+        if os.getppid() != int(parent):
+            sys.exit(1)
 
 
 def torchrun() -> int:
-    """Be torchrun, with the arguments of this process, and return the exit code."""
+    """Be torchrun, with the arguments of this process, and return the exit code.
+
+    Until it listens to signals itself, which is before it starts a rank, one ends it without a word.
+    """
+    os.environ[TORCHRUN] = str(os.getpid())
+    heard = [number for number in STOPPING if not is_ignored(number)]
+    for number in heard:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, main
 
     if "--shutdown-timeout" in get_args_parser().format_help():
-        signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+        signals = ",".join([*(number.name for number in heard), "SIGQUIT"])
         sys.argv[1:1] = ["--signals-to-handle", signals, "--shutdown-timeout", str(GRACE_SECONDS)]
     else:  # torch 2.9: SIGUSR1 would end torchrun itself, and ranks had 30 s
         signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))

@@ -131,8 +131,11 @@ class Writer:
             body = {"format_version": FORMAT_VERSION, "step": step, **state}
             (temporary / "state.json").write_text(json.dumps(body, indent=2))
             seal(temporary)
-            shutil.rmtree(final, ignore_errors=True)
+            before = self.folder / f"writing-before-{step}"
+            if final.exists():  # validated by a later start; the run is without it for a moment only
+                final.rename(before)
             temporary.rename(final)
+            shutil.rmtree(before, ignore_errors=True)
             sync_folder(self.folder)
             chosen = best(self.folder, self.choice)
             for old in step_folders(self.folder)[self.keep :]:

@@ -115,6 +115,12 @@ class Run:
         """Return the lines of train.jsonl that are whole."""
         return log.read(self.log_file)
 
+    def leave_requeue(self) -> None:
+        """Ask to be started again, where there may be no run directory yet."""
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self.ask_requeue(True)
+
     def ask_requeue(self, wanted: bool) -> None:
         """Leave or remove the marker that tells the scheduler's script to start the job again."""
         with self._writing():

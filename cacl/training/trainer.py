@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.loss import LossOptions, global_loss
+from cacl.processes import GO_ON, INTERRUPT, STOP, closing
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 from cacl.runs.load import CHOICE
@@ -46,9 +47,11 @@ class Plan:
     """Where to stop: `total_steps`, or earlier when the user says so."""
     first_step: int = 0
     """Steps that a checkpoint has taken already."""
+    validate_first: bool = False
+    """That checkpoint was to be validated, and a stop left no time for it."""
 
 
-Validation = Callable[[Callable[[], bool]], dict[str, float] | None]
+Validation = Callable[[Callable[[], int]], dict[str, float] | None]
 """Gives figures, or None once its argument, asked between batches, says that there is no time."""
 
 
@@ -71,15 +74,18 @@ class Training:
     """Where checkpoints and log go."""
     validate: Validation | None = None
     """Measures the model on a clean validation split; every rank calls it together."""
-    stop_requested: Callable[[], bool] = lambda: False
-    """Asked at every step on every rank: if any says so, all write a checkpoint after the same step."""
+    stop_requested: Callable[[], int] = lambda: False
+    """Asked before the first step and at every step on every rank: if any says so, all save at the same one.
+
+    It says whether to stop, or one of GO_ON, STOP and INTERRUPT of `cacl.processes`."""
     identity: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of data and labels, which checkpoints record and compare."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Recipe and versions of the code, which checkpoints record."""
 
 
-Outcome = Literal["finished", "stopped"]
+Outcome = Literal["finished", "stopped", "interrupted"]
+"""To its end; saved, to be started again; saved, by a person who will say when to go on."""
 
 
 def newest_checkpoint(run: Run, world: World) -> Path | None:
@@ -87,6 +93,13 @@ def newest_checkpoint(run: Run, world: World) -> Path | None:
     found = checkpoint.latest_valid(run.checkpoints) if world.is_main else None
     name = world.broadcast_object(found and found.name)
     return run.checkpoints / name if name else None
+
+
+def owes_validation(folder: Path, last_step: int, checkpoint_every: int) -> bool:
+    """Say whether a stop has left a checkpoint without the validation that was due at its step."""
+    state = checkpoint.read_state(folder)
+    due = state["step"] == last_step or state["step"] % checkpoint_every == 0
+    return bool(due and state.get("validation") is None)
 
 
 def resume(engine: Engine, average: Ema | None, folder: Path, identity: dict[str, Any]) -> int:
@@ -111,22 +124,28 @@ def resume(engine: Engine, average: Ema | None, folder: Path, identity: dict[str
 def train(training: Training) -> Outcome:
     """Train up to `plan.last_step`, or to a stop, and leave a checkpoint there.
 
+    The batches' workers end with it, however it ends.
     Raises UserError with the clips' indices if loss or gradient is not finite and that ends the run.
     """
     engine, options, plan, run = training.engine, training.options, training.plan, training.run
     world = engine.world
     writer = checkpoint.Writer(run.checkpoints, options.keep_checkpoints, CHOICE)
     logbook = Logbook(run, options.log, plan.first_step, plan.last_step) if world.is_main else None
-    meter = Meter(world, plan.batches_per_epoch)
-    reader = StepReader(meter, logbook, options.non_finite, world)
     stop = StopFlag(training.stop_requested, world)
-    step, stopped = plan.first_step, False
+    step = plan.first_step
     with (
+        closing(training.batches),
         Heartbeat(run.folder, world, options.distributed_timeout) as heartbeat,
         profiler(options.profile_steps if world.is_main else 0, run.folder / "trace.json") as profile,
     ):
         checkpointer = Checkpointer(training, writer, logbook, heartbeat)
-        while step < plan.last_step and not stopped:
+        stop.exchange()
+        told = stop.read()
+        if plan.validate_first and not told:
+            told = checkpointer.save(step, told)
+        meter = Meter(world, plan.batches_per_epoch)
+        reader = StepReader(meter, logbook, options.non_finite, world)
+        while step < plan.last_step and not told:
             heartbeat.at(step, "waiting for data")
             with world.clock("data", host=True):
                 batch = next(training.batches)
@@ -152,21 +171,23 @@ def train(training: Training) -> Outcome:
             )
             training.loss.clamp_(dict(engine.module.scalars))
             step += 1
-            stopped = stop.exchange()
+            told = stop.exchange()
             reader.add(meter.close_step(step, engine.base_rates[0] * factor, record, batch.index))
-            if stopped or step == plan.last_step or step % options.checkpoint_every == 0:
+            if told or step == plan.last_step or step % options.checkpoint_every == 0:
                 # Read first: a step that a checkpoint holds stands in the log, and was finite.
                 reader.finish()
-                stopped = stop.read() or stopped
+                told = stop.read() or told
                 with world.clock("checkpoint", host=True):
-                    stopped = checkpointer.save(step, stopped)
+                    told = checkpointer.save(step, told)
             if profile is not None:
                 profile.step()
         writer.wait()
     meter.close()
     if logbook is not None:
         logbook.close()
-    return "finished" if step == plan.last_step else "stopped"
+    if told and (step < plan.last_step or training.validate is not None):
+        return "interrupted" if told == INTERRUPT else "stopped"
+    return "finished"
 
 
 @dataclass
@@ -225,17 +246,17 @@ class Checkpointer:
     logbook: Logbook | None
     heartbeat: Heartbeat
 
-    def save(self, step: int, stopped: bool) -> bool:
-        """Return whether to stop: `stopped`, or told so while validating.
+    def save(self, step: int, told: int) -> int:
+        """Return what all ranks were told: `told`, or something while validating.
 
-        A stop leaves no time to validate: the grace period belongs to the checkpoint.
+        A stop leaves no time to validate: the grace period belongs to the checkpoint. The next start does it.
         """
         self.heartbeat.at(step, "checkpoint")
         training, engine = self.training, self.training.engine
         measured = None
-        if training.validate is not None and not stopped:
+        if training.validate is not None and not told:
             measured = training.validate(lambda: self._stop_requested(step))
-            stopped = measured is None
+            told = GO_ON if measured is not None else self._told()
         if self.logbook is not None and measured is not None:
             self.logbook.write_validation(step, measured)
         main = engine.world.is_main
@@ -248,12 +269,18 @@ class Checkpointer:
             if training.average is not None:
                 files[EMA_FILE] = training.average.state_dict()
             self.writer.save(step, files, self._state(step, measured))
-        return stopped
+        return told
 
-    def _stop_requested(self, step: int) -> bool:
+    def _stop_requested(self, step: int) -> int:
         """Asked before every batch of a validation, which is a sign of life too."""
         self.heartbeat.at(step, "checkpoint")
         return self.training.stop_requested()
+
+    def _told(self) -> int:
+        """Return what has ended a validation, the same on all ranks, though who said it may be silent now."""
+        flag = StopFlag(self.training.stop_requested, self.training.engine.world)
+        flag.exchange()
+        return flag.read() or STOP
 
     def _state(self, step: int, measured: dict[str, float] | None) -> dict[str, Any]:
         epoch, batch = divmod(step, self.training.plan.batches_per_epoch)

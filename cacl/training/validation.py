@@ -18,6 +18,7 @@ from torch import Tensor
 from cacl.errors import UserError
 from cacl.loss.options import LossOptions
 from cacl.loss.similarities import Columns
+from cacl.processes import closing
 from cacl.types import Batch, ClipLabels, Embeddings
 from cacl.world import World
 
@@ -53,7 +54,7 @@ def retrieval(
     join_labels: Callable[[Tensor, Tensor], ClipLabels],
     loss: LossOptions,
     world: World,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], int] = lambda: False,
 ) -> dict[str, float] | None:
     """Return image-to-sound retrieval over the clips of all ranks' `batches`, the same on every rank.
 
@@ -64,7 +65,8 @@ def retrieval(
     this rank's share are kept on its device. `stop` is asked before every batch: once it is true on any rank,
     None is returned on all. Raises UserError for an empty split.
     """
-    kept = _embed(embed, batches, join_labels, loss, world, stop)
+    with closing(batches):
+        kept = _embed(embed, batches, join_labels, loss, world, stop)
     if kept is None:
         return None
     rows, audio, labels = torch.cat(kept.maps), torch.cat(kept.audio), torch.cat(kept.labels)
@@ -99,7 +101,7 @@ def _embed(
     join_labels: Callable[[Tensor, Tensor], ClipLabels],
     loss: LossOptions,
     world: World,
-    stop: Callable[[], bool],
+    stop: Callable[[], int],
 ) -> Split | None:
     """Embed this rank's batches, all ranks equally often: one that has no more embeds its last again."""
     kept, rest = Split(), iter(batches)
@@ -107,7 +109,7 @@ def _embed(
     if last is None:
         raise UserError("the validation split is too small: every rank needs at least one clip")
     while True:
-        state = torch.tensor([batch is not None, stop()], dtype=torch.float32, device=world.device)
+        state = torch.tensor([batch is not None, bool(stop())], dtype=torch.float32, device=world.device)
         more, stopped = world.max(state).tolist()
         if stopped:
             return None

@@ -126,7 +126,7 @@ def validation_of(
     size = recipe.training.micro_batch_size
     measured = average.module if average and recipe.training.measured == "ema" else engine.module
 
-    def measure(stop: Callable[[], bool]) -> dict[str, float] | None:
+    def measure(stop: Callable[[], int]) -> dict[str, float] | None:
         batches = evaluation_batches(
             store,
             share,

@@ -40,7 +40,7 @@ def train(
     resume: bool = False,
     max_steps: int | None = None,
     init_from: str | None = None,
-    stop_requested: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[], int] = lambda: False,
     say: Say = lambda sentence: None,
     batches: Callable[[TrainingData, int], Iterator[Batch]] | None = None,
     new_model: NewModel = build_model,
@@ -61,7 +61,14 @@ def train(
         engine, average = build(recipe, world, None if found else init_from, say, new_model)
         first_step = trainer.resume(engine, average, found, data.identity) if found else 0
         total = data.order.batches_per_epoch * recipe.training.epochs
-        plan = Plan(data.order.batches_per_epoch, total, min(total, max_steps or total), first_step)
+        last_step = min(total, max_steps or total)
+        owing = (
+            found is not None
+            and recipe.data.validation is not None
+            and first_step <= last_step
+            and trainer.owes_validation(found, last_step, recipe.training.checkpoint_every)
+        )
+        plan = Plan(data.order.batches_per_epoch, total, last_step, first_step, owing)
         scores = recipe.loss.scores
         environment = {**describe(), "scores": in_effect(scores, world.device)}
         origin = {"recipe": plain(recipe), "environment": environment}
@@ -74,7 +81,7 @@ def train(
                 say(remark)
                 run.log({"step": first_step, "remark": remark})
             say(beginning(run, plan, world.size))
-        if first_step >= plan.last_step:
+        if first_step >= plan.last_step and not owing:
             return "finished"
         training = Training(
             engine=engine,
@@ -95,8 +102,7 @@ def train(
             outcome = trainer.train(training)
         if world.is_main:
             run.ask_requeue(outcome == "stopped")
-            last = f"stopped on a signal; go on with --resume --run-dir {run.folder}"
-            say(last if outcome == "stopped" else f"finished; the run is in {run.folder}")
+            say(ending(run, outcome))
         return outcome
     finally:
         run.release()
@@ -158,7 +164,17 @@ def build(
 
 def beginning(run: Run, plan: Plan, ranks: int) -> str:
     """Return what a training says before its first step."""
-    if plan.first_step >= plan.last_step:
+    if plan.first_step >= plan.last_step and not plan.validate_first:
         return f"nothing left to do: {run.folder} has come to step {plan.first_step} of {plan.last_step}"
     where = f"from step {plan.first_step}" if plan.first_step else "from the start"
     return f"training {where} to step {plan.last_step} on {ranks} rank(s), run {run.folder}"
+
+
+def ending(run: Run, outcome: Outcome) -> str:
+    """Return what a training says after its last step."""
+    if outcome == "finished":
+        return f"finished; the run is in {run.folder}"
+    saved = checkpoint.step_folders(run.checkpoints)
+    what = f"saved {saved[0].name}" if saved else "nothing to save yet"
+    how = "stopped on a signal" if outcome == "stopped" else "interrupted"
+    return f"{how}; {what}; go on with --resume --run-dir {run.folder}"

@@ -3,7 +3,8 @@
     cacl train launch/recipes/demo.yaml --nproc-per-node 2 --run-dir runs/mine --optimizer.learning-rate 1e-3
     torchrun --nproc-per-node 2 -m launch.main train launch/recipes/demo.yaml
 
-Stopped by SIGTERM or SIGUSR1 it writes a checkpoint and the marker `requeue`; --resume goes on from there.
+Stopped by SIGTERM, SIGUSR1 or SIGHUP it writes a checkpoint and the marker `requeue`, by SIGINT (Ctrl-C) a
+checkpoint alone; --resume goes on from there.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cacl.errors import UserError
+from cacl.processes import GO_ON, INTERRUPT, STOPPING
 from launch.config import OVERRIDES_HELP, load_recipe
-from launch.ranks import StopRequest, check_number, run_ranks
+from launch.ranks import check_number, run_ranks
+from launch.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from launch.jobs.recipe import Recipe
@@ -59,14 +62,18 @@ def main(arguments: argparse.Namespace) -> int:
         return start_ranks(recipe, arguments, stop)
     if arguments.run_dir is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0):
         raise UserError("--run-dir is needed with --max-restarts, so that a restart finds its checkpoints")
+    from cacl.runs.directory import Run
     from launch.jobs.environment import lost_contact, start_world, stop_world
     from launch.jobs.train import train
 
+    run_dir = arguments.run_dir or default_run_dir(arguments.recipe)
+    if arguments.run_dir is not None:  # else every rank would make up another one
+        stop.end_if_stuck(Run(run_dir).leave_requeue)
     world = start_world(recipe.training.distributed_timeout)
     try:
-        train(
+        outcome = train(
             recipe,
-            arguments.run_dir or default_run_dir(arguments.recipe),
+            run_dir,
             world,
             resume=arguments.resume or is_restart(),
             max_steps=arguments.max_steps,
@@ -74,7 +81,7 @@ def main(arguments: argparse.Namespace) -> int:
             stop_requested=stop,
             say=lambda sentence: print(sentence, flush=True),
         )
-        return 0
+        return 130 if outcome == "interrupted" and world.size == 1 else 0
     except RuntimeError as error:
         if lost_contact(error):
             raise UserError(
@@ -88,7 +95,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def start_ranks(recipe: Recipe, arguments: argparse.Namespace, stop: StopRequest) -> int:
-    """Run torchrun with the same arguments, pass signals on to it, and return after its last rank."""
+    """Run torchrun with the same arguments, pass signals on to it, and return after its last rank.
+
+    0 where the run is finished, or stopped and `requeue` says so; 130 where a person has interrupted it.
+    """
     from cacl.runs.directory import Run
     from launch.jobs.data import open_data
     from launch.jobs.train import check_run
@@ -97,16 +107,23 @@ def start_ranks(recipe: Recipe, arguments: argparse.Namespace, stop: StopRequest
     run = Run(run_dir)
     open_data(recipe, arguments.nproc_per_node)
     check_run(run, recipe, arguments.resume)
+    if run.requeue_file.exists():  # of an earlier start; what is left at the end is this one's
+        run.ask_requeue(False)
     words = [arguments.recipe, "--run-dir", run_dir]
     words += ["--resume"] if arguments.resume else []
     words += ["--max-steps", str(arguments.max_steps)] if arguments.max_steps is not None else []
     words += ["--init-from", arguments.init_from] if arguments.init_from else []
     words += arguments.overrides
-    code = run_ranks(arguments.nproc_per_node, "train", words, arguments.max_restarts)
-    if code and stop():  # told to stop before the ranks could listen
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.ask_requeue(True)
-    return 0 if run.requeue_file.exists() else code
+    code = run_ranks(arguments.nproc_per_node, "train", words, arguments.max_restarts, stop)
+    if code < 0 and -code in STOPPING:  # torchrun was told, before it could listen
+        stop.note(-code)
+    if stop.word == INTERRUPT:
+        return 130
+    if code and stop.word != GO_ON:  # told to stop before the ranks could listen
+        run.leave_requeue()
+    if run.requeue_file.exists():
+        return 0
+    return code if code >= 0 else 128 - code
 
 
 def is_restart() -> bool:

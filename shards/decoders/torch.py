@@ -5,22 +5,19 @@ Axes: `n` clips of a batch on this rank, `S` pixels of an image's side, `T` samp
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import horizontal_flip_image, resize_image
 
 from cacl.annotation import Annotation
-from cacl.errors import UserError
 from cacl.options import Options
-from cacl.processes import end_with_parent
 from cacl.types import Batch
 from shards.decoders.audio import waveform
 from shards.decoders.augmentation import Augmentation, ClipView, corner, fit_short_side
@@ -36,9 +33,7 @@ from shards.decoders.clip import (
     own_seconds,
     refuse,
 )
-
-_PREFETCHED_BATCHES = 2
-"""Batches that each worker process has ready."""
+from shards.decoders.workers import decode_in_workers
 
 
 @dataclass(frozen=True)
@@ -51,33 +46,10 @@ class TorchDecoder(Options):
         self, reader: ClipReader, requests: Iterable[Request], spec: DecodeSpec, workers: int
     ) -> Iterator[Batch]:
         """Yield one batch a request, in their order, whatever the number of workers (0 = this process)."""
-        loader = DataLoader(
-            _DecodingDataset(reader, spec),
-            batch_size=None,
-            sampler=requests,
-            num_workers=workers,
-            collate_fn=_identity,
-            prefetch_factor=_PREFETCHED_BATCHES if workers else None,
-            worker_init_fn=_live_and_die_with_the_trainer,
-            generator=torch.Generator(),  # else it would draw from the global one
-        )
-        for batch in loader:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
-
-
-class _DecodingDataset(Dataset[Batch | UserError]):
-    """Maps a request to its batch; an error for the user travels as a value, so that it stays one line."""
-
-    def __init__(self, reader: ClipReader, spec: DecodeSpec) -> None:
-        self.reader, self.spec = reader, spec
-
-    def __getitem__(self, request: Request) -> Batch | UserError:
-        try:
-            return decode(self.reader, request, self.spec)
-        except UserError as error:
-            return error
+        if workers:
+            yield from decode_in_workers(partial(decode, spec=spec), reader, requests, workers)
+        else:
+            yield from (decode(reader, request, spec) for request in requests)
 
 
 def decode(reader: ClipReader, request: Request, spec: DecodeSpec) -> Batch:
@@ -142,18 +114,3 @@ def crop(frame: Tensor, augmentation: Augmentation, view: ClipView) -> Tensor:
 
 def _resize(frame: Tensor, height: int, width: int) -> Tensor:
     return resize_image(frame, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True)
-
-
-def _identity(batch: Any) -> Any:
-    return batch
-
-
-def _live_and_die_with_the_trainer(worker: int) -> None:
-    """Ignore what launchers send to all processes of a job, and end with the process that started this one.
-
-    A worker that died of a signal would end the run before its checkpoint. And torch's workers see that their
-    trainer was killed only where they wait for work: one that waits to hand over a batch would stay for ever.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-    end_with_parent(signal.SIGKILL)

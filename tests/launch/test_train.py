@@ -152,7 +152,7 @@ def test_cacl_train_starts_ranks_passes_signals_on_and_resumes(tmp_path, recipe)
     said = process.stdout.read()  # ranks are given every word of the command
     assert f"training from the start to step 2000 on 2 rank(s), run {run}" in said
     assert f"weights from {given}; " in said and "not in the file: nothing" in said
-    assert f"stopped on a signal; go on with --resume --run-dir {run}" in said
+    assert f"; go on with --resume --run-dir {run}" in said and "stopped on a signal; saved step-" in said
     record = json.loads((run / "train.jsonl").read_text().splitlines()[-1])
     newest = latest_valid(run / "checkpoints")
     assert newest is not None and newest.name == f"step-{record['step']}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cacl.processes import STOPPING
 from cacl.world import World
 
 RECIPE: dict[str, Any] = {
@@ -49,23 +50,23 @@ def write_recipe(folder: Path, clips: Path, **changes: dict[str, Any]) -> Path:
 
 
 def train_rank(world: World, recipe: str, run_dir: str, options: dict[str, Any]) -> None:
-    """Be one rank of a training in this process; `stop_at` sends SIGTERM to this rank at that step."""
+    """Be one rank of a training in this process; `stop_at` sends `signal` (SIGTERM) to the last rank at that step."""
     from launch.config import load_recipe
     from launch.jobs.train import train
-    from launch.ranks import SIGNALS, StopRequest
+    from launch.stop_request import StopRequest
 
     class TerminatedAt(StopRequest):
         """Sends the signal itself, at a step and not at a time."""
 
-        steps = 0
+        steps = -1  # the first question comes before the first step
 
-        def __call__(self) -> bool:
+        def __call__(self) -> int:
             self.steps += 1
             if self.steps == options.get("stop_at") and world.rank == world.size - 1:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), options.get("signal", signal.SIGTERM))
             return super().__call__()
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in STOPPING}
     try:
         train(
             load_recipe(recipe, options.get("overrides", [])),

@@ -265,7 +265,7 @@ def train_part(
 
     In step `stop_at`, and in no other, the last rank is told to stop.
     """
-    steps = iter(range(1, STEPS + 1))
+    steps = iter(range(STEPS + 1))  # the first question comes before the first step
     run, engine = Run(folder), engine_of(world, optimizer)
     assert TRAINING.ema_decay is not None
     average = Ema(engine.module, TRAINING.ema_decay, target)
@@ -276,7 +276,7 @@ def train_part(
     def share(batch: Batch) -> Batch:
         return Batch(batch.index[rows], batch.images[rows], batch.waveforms[rows], batch.valid[rows])
 
-    def measure(stop: Callable[[], bool]) -> dict[str, float]:
+    def measure(stop: Callable[[], int]) -> dict[str, float]:
         with engine.evaluating() as embed_batch, torch.no_grad():
             embeddings = embed_batch(global_batch(99))
         return {"recall_at_1": float((embeddings.image.mean(2) * embeddings.audio).sum())}

@@ -10,7 +10,7 @@ from cacl.world import World
 from tests.helpers.ranks import run_ranks
 
 
-def answers(world: World, rank: int, step: int, steps: int = 5) -> tuple[list[bool], list[bool]]:
+def answers(world: World, rank: int, step: int, steps: int = 5) -> tuple[list[int], list[int]]:
     """What each exchange returns, and what would be read at once, if `rank` alone is told to stop at `step` alone."""
     asked = iter(range(1, steps + 1))
     flag = StopFlag(lambda: next(asked) == step and world.rank == rank, world)
