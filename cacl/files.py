@@ -82,8 +82,8 @@ def regular(path: Path, remedy: str) -> Path:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the sha256 of a file's content, 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    """Return the sha256 of a file's content, 64 hexadecimal digits. Raises UserError for a pipe or device."""
+    with regular(path, "put the file itself there").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

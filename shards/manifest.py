@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cacl.errors import UserError, brief
+from cacl.files import regular
 from shards.clip import Array
 
 NAME = "manifest.json"
@@ -142,7 +143,7 @@ def load(folder: Path) -> Manifest:
     """Read the manifest in `folder`. Raises UserError when there is none."""
     path = folder / NAME
     try:
-        return Manifest.from_json(path.read_bytes(), str(path))
+        return Manifest.from_json(regular(path, "copy it again or pack again").read_bytes(), str(path))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(
             f"{path}: there is no manifest; pack first: cacl pack SOURCE --out {folder}"

@@ -19,18 +19,31 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.files import cache_folder, sha256_file
 from shards.cache import Cache
 
 ATTEMPTS = 8
 """Failures in a row after which a file is given up: two minutes with the pauses below."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_PATIENCE = 150.0
+"""Seconds of failures in a row after which a file is given up, however few attempts they were."""
+_CONNECT_SECONDS, _SILENT_SECONDS, _ANSWER_SECONDS = 10, 20, 60
+"""How long a connection may take, a server may say nothing, and the whole answer to one question may last."""
+_REFUSED = (401, 403)
+"""What a server answers that will not answer otherwise when it is asked again."""
 _LARGEST_RANGE, _SMALLEST_RANGE = 16 * 2**20, 2**18
 """Bytes. A failed range is asked for again in halves, so that even bad lines make progress."""
 _THREADS = 4
 
 Answer = TypeVar("Answer")
+
+
+class UnreachableError(UserError, OSError):
+    """A file that its server does not give. No broken clip, and one sentence where nobody catches it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=1)
 
 
 def default_cache() -> Cache:
@@ -65,13 +78,14 @@ class RemoteFiles:
         return {**vars(self), "_wanted": None, "_announced": set()}
 
     def read(self, name: str) -> bytes:
-        """Return a small file. Raises UserError when it is missing, OSError after all attempts."""
+        """Return a small file. Raises UserError when it is missing, UnreachableError after all attempts."""
         return self._persistently(name, lambda: self._ask(name, None, None))
 
     def local(self, name: str, sha256: str, size: int) -> Path:
         """Return a path on this machine of the file `name`, which has `size` bytes and that sha256.
 
-        Raises UserError when it is missing or twice of another content, OSError after all attempts.
+        Raises UserError when it is missing or twice of another content, UnreachableError after all
+        attempts.
         """
         return self.cache.get(
             f"{sha256[:16]}-{name}", size, lambda part: self._fetch(name, sha256, size, part)
@@ -97,7 +111,7 @@ class RemoteFiles:
 
     def _ask(self, name: str, start: int | None, end: int | None) -> bytes:
         # Looked up each time: fsspec keeps one file system a process, and a fork needs its own.
-        system, root = fsspec.url_to_fs(self.location)
+        system, root = fsspec.url_to_fs(self.location, **_patience(self.location))
         data: bytes = system.cat_file(f"{root}/{name}", start=start, end=end)
         return data
 
@@ -136,8 +150,10 @@ class RemoteFiles:
 
     def _persistently(self, name: str, action: Callable[[], Answer]) -> Answer:
         """Return `action()`, tried again after growing pauses. Raises OSError after the last attempt."""
+        end, attempts = time.monotonic() + _PATIENCE, 0
         for attempt in range(ATTEMPTS):
             try:
+                attempts += 1
                 return action()
             except FileNotFoundError:
                 raise UserError(f"{self.location}/{name}: is missing; upload it again") from None
@@ -145,9 +161,27 @@ class RemoteFiles:
                 raise UserError(f"{self.location}/{name}: may not be read ({error})") from None
             except Exception as error:  # every protocol has exceptions of its own for a lost connection
                 reason = error
+                if getattr(error, "status", None) in _REFUSED:
+                    raise UserError(f"{self.location}/{name}: may not be read ({shorten(error)})") from None
+            if time.monotonic() > end:
+                break
             if attempt + 1 < ATTEMPTS:
                 pause = min(self.first_pause * 2**attempt, _LONGEST_PAUSE)
                 time.sleep(pause * random.Random().uniform(0.5, 1))  # so that processes do not ask in step
-        raise OSError(
-            f"{self.location}/{name}: could not be read in {ATTEMPTS} attempts ({reason!r})"
+        raise UnreachableError(
+            f"{self.location}/{name}: could not be read in {attempts} attempts ({shorten(repr(reason))}); "
+            "see whether its server answers, then run again"
         ) from reason
+
+
+def _patience(location: str) -> dict[str, Any]:
+    """Return what keeps a connection of this protocol from waiting for ever, as its file system takes it."""
+    protocol = fsspec.utils.get_protocol(location)
+    if protocol in ("http", "https"):
+        from aiohttp import ClientTimeout
+
+        limits = ClientTimeout(_ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
+        return {"client_kwargs": {"timeout": limits}}
+    if protocol in ("s3", "s3a"):
+        return {"config_kwargs": {"connect_timeout": _CONNECT_SECONDS, "read_timeout": _SILENT_SECONDS}}
+    return {}

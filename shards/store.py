@@ -14,6 +14,7 @@ import numpy as np
 
 from cacl.annotation import Annotation
 from cacl.errors import UserError
+from cacl.files import regular
 from shards import manifest as manifests
 from shards.annotation import BrokenAnnotation, parse_annotation
 from shards.clip import Array
@@ -52,7 +53,7 @@ class LocalFiles:
         """Return the path of the file `name`. Raises UserError when it is missing or of another size."""
         path = self.folder / name
         try:
-            found = path.stat().st_size
+            found = regular(path, "copy it again or pack again").stat().st_size
         except FileNotFoundError:
             raise UserError(f"{path}: is missing; copy it again or pack again") from None
         if found != size:

@@ -161,13 +161,13 @@ def seal(folder: Path) -> None:
 def damage(folder: Path) -> str | None:
     """Return what is wrong with a checkpoint, or None where every file is there with its sha256."""
     try:
-        hashes = json.loads((folder / "hashes.json").read_text())
+        hashes = read_json(folder / "hashes.json", "take another checkpoint")
         for name, expected in hashes.items():
             if sha256_file(folder / name) != expected:
                 return f"{name} does not match its sha256"
-        if json.loads((folder / "state.json").read_text())["format_version"] != FORMAT_VERSION:
+        if read_state(folder)["format_version"] != FORMAT_VERSION:
             return f"its format_version is not {FORMAT_VERSION}, which this cacl reads"
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except (UserError, OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         return str(error)
     return None
 

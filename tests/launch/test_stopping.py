@@ -118,7 +118,7 @@ def test_a_signal_at_any_moment_of_the_start_is_obeyed(tmp_path, recipe, number,
     with Job(recipe, run, "--training.epochs", "400", "--data.workers", "1") as job:
         match moment:
             case "launcher":
-                job.until(lambda: listens(job.process.pid, number))
+                job.until(job.listens)
             case "torchrun":
                 job.until(lambda: any("launch.ranks" in p.cmdline() for p in job.family()))
             case "ranks":
@@ -134,16 +134,6 @@ def test_a_signal_at_any_moment_of_the_start_is_obeyed(tmp_path, recipe, number,
     assert (run / "requeue").exists() == (number != signal.SIGINT)
     assert len(steps(run)) < 30
     assert not left_of(run)
-
-
-def listens(pid: int, number: signal.Signals) -> bool:
-    """Say whether a process has a handler of its own for a signal."""
-    (mask,) = [
-        line.split()[1]
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("SigCgt")
-    ]
-    return bool(int(mask, 16) >> (number - 1) & 1 and int(mask, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @faults

@@ -25,7 +25,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.requests: list[tuple[str, int]] = []
         self.drop_every = 0
         self.drop_after: int | None = None
-        self.refuse = 0
+        self.refuse, self.refusal = 0, 503
         self.pause = 0.0
         self.hold_from: int | None = None
         self.held, self.release = threading.Event(), threading.Event()
@@ -55,7 +55,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_error(404)
         if self.server.refuse > 0:
             self.server.refuse -= 1
-            return self.send_error(503)
+            return self.send_error(self.server.refusal)
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         start, end = (int(found[1]), int(found[2]) + 1) if found and self.server.ranges else (0, len(data))
         self.server.requests.append((self.path.lstrip("/"), start))

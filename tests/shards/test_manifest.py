@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import pickle
 import shutil
 import tarfile
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacl.errors import UserError
+from cacl.files import sha256_file
 from shards import manifest as manifests
 from shards import verify as verifying
 from shards.manifest import Manifest
@@ -299,3 +301,19 @@ def test_a_store_is_shared_by_threads_and_pickled(once: Path) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+@pytest.mark.parametrize("name", ["manifest.json", "shard-000000.tar", "hashes.json"])
+def test_a_pipe_or_a_device_in_place_of_a_file_is_one_sentence(tmp_path, kind, name):
+    """Opening a FIFO would wait for its writer, and reading /dev/zero never ends."""
+    path = tmp_path / name
+    os.mkfifo(path) if kind == "fifo" else path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=f"{name}: is no file but a pipe, socket or device"):
+        match name:
+            case "manifest.json":
+                manifests.load(tmp_path)
+            case "hashes.json":
+                sha256_file(path)
+            case _:
+                LocalFiles(tmp_path).local(name, "0" * 64, 10)

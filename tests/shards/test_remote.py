@@ -17,7 +17,7 @@ import pytest
 
 from cacl.errors import UserError
 from shards.cache import Cache
-from shards.remote import ATTEMPTS, RemoteFiles, default_cache
+from shards.remote import ATTEMPTS, RemoteFiles, UnreachableError, default_cache
 from tests.shards.servers import MEGABYTE
 
 
@@ -238,3 +238,52 @@ def test_s3(bucket, tmp_path):
     assert path.read_bytes() == data
     with pytest.raises(UserError, match=r"s3://clips/train/manifest.json: is missing"):
         files.read("manifest.json")
+
+
+def test_a_file_dated_in_the_future_makes_room_like_any_other(server, files):
+    """Its clock was another's: it would never be old enough."""
+    files = RemoteFiles(server.url, Cache(files.cache.folder, MEGABYTE + 100), first_pause=0.01)
+    first, second = (server.put(f"shard-{number:06d}.tar", MEGABYTE + number) for number in range(2))
+    ahead = time.time() + 3 * 3600
+    os.utime(files.local(*first), (ahead, ahead))
+    began = time.monotonic()
+    assert files.local(*second).read_bytes() == server.files["shard-000001.tar"]
+    assert time.monotonic() - began < 5
+
+
+def test_where_no_room_is_made_the_wait_has_an_end(server, files, monkeypatch):
+    monkeypatch.setattr("shards.cache._PATIENCE", 0.5)
+    monkeypatch.setattr("shards.cache._GRACE", 600.0)
+    files = RemoteFiles(server.url, Cache(files.cache.folder, MEGABYTE + 100), first_pause=0.01)
+    files.local(*server.put("shard-000000.tar", MEGABYTE))
+    with pytest.raises(UserError, match=r"no room for .*shard-000001.*raise CACL_CACHE_GIGABYTES"):
+        files.local(*server.put("shard-000001.tar", MEGABYTE + 1))
+
+
+def test_a_cached_file_that_was_cut_is_fetched_again_and_a_foreign_part_is_no_obstacle(server, files):
+    wanted = server.put("shard-000000.tar", 1000)
+    path = files.local(*wanted)
+    os.truncate(path, 10)
+    (files.cache.folder / "x.part").write_bytes(b"not ours")
+    assert files.local(*wanted).read_bytes() == server.files["shard-000000.tar"]
+
+
+def test_a_server_that_never_answers_is_one_sentence_in_time(server, files, monkeypatch):
+    """It takes the connection and is silent: each question and all of them together have an end."""
+    monkeypatch.setattr("shards.remote._SILENT_SECONDS", 0.6)  # another than in other tests: fsspec keeps one
+    monkeypatch.setattr("shards.remote._PATIENCE", 1.0)
+    server.hold_from = 1
+    wanted = server.put("shard-000000.tar", 1000)
+    began = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"could not be read in [12] attempts"):
+        files.local(*wanted)
+    server.release.set()
+    assert time.monotonic() - began < 10
+    assert isinstance(pickle.loads(pickle.dumps(UnreachableError("a"))), UserError)
+
+
+def test_who_may_not_read_is_not_asked_eight_times(server, files):
+    server.refuse, server.refusal = 100, 403
+    with pytest.raises(UserError, match="may not be read"):
+        files.local(*server.put("shard-000000.tar", 1000))
+    assert server.refuse == 99

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,12 @@ class Job:
     def rank(self, number: int) -> int:
         """Return the process id of a rank, which its heartbeat says."""
         return int(json.loads((self.run / "heartbeat" / f"rank-{number}.json").read_text())["pid"])
+
+    def listens(self) -> bool:
+        """Say whether the launcher has come to where it hears SIGTERM."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        (caught,) = [line.split()[1] for line in lines if line.startswith("SigCgt")]
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
     def kill(self) -> None:
         """SIGKILL to every process at once, as when a node loses its power."""
