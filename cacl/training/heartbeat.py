@@ -3,7 +3,8 @@
 A thread of each rank writes `heartbeat/rank-N.json` in the run directory a few times within the timeout: a
 count that goes up as long as the process runs, and the place that its main thread has come to. Where one rank
 hangs, all soon wait for it. A rank that has not come further for long looks at everybody's heartbeat: a rank
-whose count stands still is stopped, or its node is gone; if all of them count, those that are behind hang.
+whose count stands still is stopped, or its node is gone; if all of them count, those that are behind hang. A
+rank that is alone waits for data no longer than the timeout.
 
 No clocks are compared: only counts read twice. The files never grow, so a full disk does not stop them.
 """
@@ -27,6 +28,7 @@ from cacl.world import World
 FOLDER = "heartbeat"
 PARTS = ("checkpoint", "waiting for data", "computing")
 """What a rank does at a step, in this order; the checkpoint is that of all steps before."""
+WAITING = PARTS[1]
 
 _TICKS = 20
 """Looks within a timeout."""
@@ -65,7 +67,7 @@ class Heartbeat:
     def __init__(self, folder: Path, world: World, timeout: float) -> None:
         """`folder` is the run's; `timeout` in seconds is how long a rank may keep all others waiting."""
         self.folder, self.world, self.timeout = folder / FOLDER, world, timeout
-        self._step, self._part, self._progress = 0, PARTS[1], 0
+        self._step, self._part, self._progress = 0, WAITING, 0
         self._count = 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
@@ -132,7 +134,7 @@ class Heartbeat:
                 os.kill(os.getpid(), signal.SIGTERM)
             still = still + 1 if self._progress == seen else 0
             seen = self._progress
-            if self.world.size == 1:
+            if self.world.size == 1 and self._part != WAITING:  # it keeps nobody waiting: a debugger may
                 continue
             if still == _PATIENCE:
                 earlier = self._read()
@@ -160,6 +162,11 @@ def judge(earlier: dict[int, Beat], now: dict[int, Beat], size: int, timeout: fl
 
     `earlier` and `now` are heartbeats by rank, read some beats apart while nobody came further.
     """
+    if size == 1:
+        return [], (
+            f"no batch came up to the timeout of {timeout:g} s (training.distributed_timeout): a data worker "
+            "or the storage hangs; go on with --resume"
+        )
     silent = [
         rank
         for rank in range(size)

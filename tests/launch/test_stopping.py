@@ -171,3 +171,16 @@ def test_a_data_worker_that_is_killed_ends_every_rank_soon(tmp_path, recipe):
         assert "Traceback" not in job.text(), job.text()
     assert not left_of(run)
     assert subprocess.run(["ls", str(run / "heartbeat")], capture_output=True).stdout == b""
+
+
+@faults
+def test_a_data_worker_that_hangs_ends_a_job_of_one_rank_within_its_timeout(tmp_path, recipe):
+    run = tmp_path / "run"
+    words = ["--training.epochs", "400", "--data.workers", "1", "--training.distributed-timeout", "10"]
+    with Job(recipe, run, *words, "--data.validation", "null", ranks=None) as job:
+        job.until_step(5)
+        (worker, *_) = psutil.Process(job.process.pid).children()
+        worker.suspend()
+        assert job.end(30) == 1, job.text()
+        assert "no batch came up to the timeout of 10 s" in job.text()
+    assert not worker.is_running()

@@ -111,6 +111,12 @@ def test_where_all_live_and_stand_at_one_place_it_is_the_network():
     assert hanging == [] and "the network between them" in sentence
 
 
+def test_a_rank_that_is_alone_waits_for_its_data_and_for_nobody_else():
+    now = beats((7, "waiting for data", 43))
+    hanging, sentence = judge(now, now, 1, 60.0)
+    assert hanging == [] and "no batch came up to the timeout of 60 s" in sentence
+
+
 # -- what is not finite ----------------------------------------------------------------------------------------
 
 
