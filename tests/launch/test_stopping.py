@@ -183,4 +183,4 @@ def test_a_data_worker_that_hangs_ends_a_job_of_one_rank_within_its_timeout(tmp_
         worker.suspend()
         assert job.end(30) == 1, job.text()
         assert "no batch came up to the timeout of 10 s" in job.text()
-    assert not worker.is_running()
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
