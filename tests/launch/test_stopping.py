@@ -120,9 +120,9 @@ def test_a_signal_at_any_moment_of_the_start_is_obeyed(tmp_path, recipe, number,
             case "launcher":
                 job.until(job.listens)
             case "torchrun":
-                job.until(lambda: any("launch.ranks" in p.cmdline() for p in job.family()))
+                job.until(lambda: any("launch.ranks" in words for words in job.commands()))
             case "ranks":
-                job.until(lambda: sum("launch.ranks" not in p.cmdline() for p in job.family()) >= 3)
+                job.until(lambda: sum("launch.ranks" not in words for words in job.commands()) >= 3)
             case "validation":
                 job.until(lambda: len(steps(run)) == 4)
         job.process.send_signal(number)

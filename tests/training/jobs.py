@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -44,6 +45,14 @@ class Job:
             return [head, *head.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
+
+    def commands(self) -> list[list[str]]:
+        """Return the words of every process of the job that lives."""
+        found = []
+        for process in self.family():
+            with contextlib.suppress(psutil.Error):
+                found.append(process.cmdline())
+        return found
 
     def torchrun(self) -> int:
         """Return the process id of torchrun."""
