@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
-STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
+INTERRUPTING = (signal.SIGINT, signal.SIGUSR2)
+"""A person's word. A launcher hands SIGINT on as SIGUSR2: a Python that just starts dies of it silently."""
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, *INTERRUPTING)
 """Signals that tell a job to stop; launchers and terminals send them to all of its processes."""
 GO_ON, STOP, INTERRUPT = 0, 1, 2
 """Nothing was said; save and be started again; save and stay ended, a person's word, which overrules STOP."""

@@ -64,7 +64,7 @@ def run_ranks(
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         if not passed_on:  # a second one would make torchrun leave its ranks alone
-            process.send_signal(number)
+            process.send_signal(signal.SIGUSR2 if number == signal.SIGINT else number)
         passed_on.append(number)
         if stop is not None:
             stop.note(number)
@@ -109,6 +109,7 @@ def torchrun() -> int:
         sys.argv[1:1] = ["--signals-to-handle", signals, "--shutdown-timeout", str(GRACE_SECONDS)]
     else:  # torch 2.9: SIGUSR1 would end torchrun itself, and ranks had 30 s
         signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        signal.signal(signal.SIGUSR2, lambda *_: os.kill(os.getpid(), signal.SIGINT))
         PContext.close.__defaults__ = (None, GRACE_SECONDS)
     try:
         main()

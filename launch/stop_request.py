@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from cacl.processes import GO_ON, INTERRUPT, STOP, STOPPING
+from cacl.processes import GO_ON, INTERRUPT, INTERRUPTING, STOP, STOPPING
 
 _STUCK_SECONDS = 20.0
 """How long a process that was told to stop may take to come to its training, where it stops in order."""
@@ -36,8 +36,8 @@ class StopRequest:
                 signal.signal(number, self._hear)
 
     def note(self, number: int) -> None:
-        """Take a signal as told; SIGINT, a person's, overrules the others."""
-        self.word = max(self.word, INTERRUPT if number == signal.SIGINT else STOP)
+        """Take a signal as told; a person's overrules the others."""
+        self.word = max(self.word, INTERRUPT if number in INTERRUPTING else STOP)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and not self.asked:
