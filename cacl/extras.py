@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from cacl.errors import UserError
 
 EXTRA_OF = {
+    "aiohttp": "data",
     "av": "data",
     "boto3": "s3",
     "deepspeed": "deepspeed",

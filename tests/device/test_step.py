@@ -16,6 +16,7 @@ from cacl.model.localizer import Localizer, ModelOptions
 from cacl.model.spectrograms import LogSpectrogram
 from cacl.options import parse
 from cacl.runs.directory import Run
+from cacl.processes import GO_ON
 from cacl.training.ema import Ema
 from cacl.training.engines.ddp import DDP
 from cacl.training.logbook import Logbook
@@ -98,7 +99,7 @@ def test_a_step_s_numbers_are_read_while_the_next_one_is_under_way(tmp_path):
         for step in range(1, 4):
             numbers = torch.ones(2, device=DEVICE)
             terms = LossTerms(numbers, numbers.mean(), numbers.sum(), {"valid": numbers.sum()})
-            assert stop.exchange() is False
+            assert stop.exchange() == GO_ON
             record = StepRecord(terms, numbers.sum(), {})
             reader.add(meter.close_step(step, 0.1, record, torch.arange(2)))
             assert flow.landed < flow.launched
