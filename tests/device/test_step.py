@@ -15,8 +15,8 @@ from cacl.model.heads import DecoderHead, MlpHead
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.model.spectrograms import LogSpectrogram
 from cacl.options import parse
-from cacl.runs.directory import Run
 from cacl.processes import GO_ON
+from cacl.runs.directory import Run
 from cacl.training.ema import Ema
 from cacl.training.engines.ddp import DDP
 from cacl.training.logbook import Logbook
