@@ -132,7 +132,7 @@ def test_upsampling_and_quirks_are_those_of_the_command():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"protocol": "vgg"}, "there is no protocol 'vgg'; choose one of stamps, "),
+        ({"protocol": "vgg"}, "there is no protocol 'vgg'; choose one of scenes, stamps, "),
         ({"maps": MAPS[0]}, r"maps: expected real numbers \[N, h, w\], one map a clip, got float32 \[7, 9\]"),
         ({"maps": MAPS[:5]}, "boxes: 6 for 5 maps; give one entry for every clip"),
         ({"ids": ["a"]}, "ids: 1 for 6 maps"),

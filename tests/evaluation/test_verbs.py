@@ -323,9 +323,9 @@ def test_how_many_clips_are_missing_is_not_taken_for_which(missing, said):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--protocol", "nonsense"], "there is no protocol 'nonsense'; choose one of stamps"),
+        (["--protocol", "nonsense"], "there is no protocol 'nonsense'; choose one of scenes, stamps"),
         (["--data", "nowhere"], "nowhere"),
-        (["--ids", "nowhere.txt"], "--ids nowhere.txt: cannot be read"),
+        (["--ids", "nowhere.txt"], "--ids nowhere.txt: there is no such file"),
         (["--object-guidance", "min-max", "--alpha", "2"], "--alpha 2: give a number in 0..1"),
         (
             ["--object-guidance", "min-max", "--alpha", "choose", "--validation", "{test}"],
