@@ -55,9 +55,10 @@ def release_of_stamps() -> str:
 def content(clip: Clip) -> bytes:
     sounds = [clip.audio, *clip.sounds.values()]
     arrays = [clip.frame]
-    for source, sound in zip(clip.sources or (), sounds, strict=True):
-        assert source.mask is not None, "scenes are made with masks"
-        arrays += [source.mask, to_int16(sound)]
+    # Silent objects of training clips have boxes alone; what is heard in any member has a mask.
+    masks = [source.mask for source in clip.sources or () if source.mask is not None]
+    for mask, sound in zip(masks, sounds, strict=True):
+        arrays += [mask, to_int16(sound)]
     return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
