@@ -11,7 +11,6 @@ does, over the same. 1 is chance.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from cacl.evaluation.compare import Estimate, Statistic, mean_over_clips
 from cacl.evaluation.ground_truth import pixel_boxes, union_map
 from shards.clip import Array
 from shards.decoders.clip import annotation
+from shards.pictures import FRAMES, open_picture
 from shards.store import Store, open_store
 
 SIDE = 224
@@ -68,8 +68,8 @@ def measure(store: Store) -> Array:
         boxes = join_boxes(note.sources or ())
         if boxes and note.image not in seen:
             seen |= {note.image} - {None}
-            with Image.open(io.BytesIO(members["jpg"])) as image:
-                small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+            frame = open_picture(members["jpg"], FRAMES).convert("L")
+            small = frame.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
             rows.append(find(np.asarray(small), union_map(pixel_boxes(boxes, SIDE, note.id), SIDE).numpy()))
     return np.array(rows)
 

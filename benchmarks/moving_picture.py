@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import cacl
-from cacl.annotation import Box
+from cacl.annotation import OTHER_SOUND, OWN_SOUND, Box
 from cacl.evaluation.upsampling import upsample
 from cacl.viewing.localize import SoundFinder
 from cacl.viewing.pictures import overlay
@@ -74,14 +74,15 @@ def find_scenes(finder: SoundFinder, data: str, count: int) -> list[Scene]:
     """Return the scenes with the largest objects in which the peak is right for both sounds."""
     store = open_store(data)
     sounds = [
-        evaluation_batches(store, store.indices, 20, TorchDecoder(), 0, audio=a) for a in ("wav", "other.wav")
+        evaluation_batches(store, store.indices, 20, TorchDecoder(), 0, audio=a)
+        for a in (OWN_SOUND, OTHER_SOUND)
     ]
     found: list[tuple[float, Scene]] = []
     for own, other in zip(*sounds, strict=True):
         for k, note in enumerate(own.annotations or []):
             frame = own.images[k].permute(1, 2, 0).numpy()
             pair = own.waveforms[k].numpy(), other.waveforms[k].numpy()
-            one, two = note.heard[0], note.heard_in("other.wav")[0]
+            one, two = note.heard[0], note.heard_in(OTHER_SOUND)[0]
             boxes = [box for source in (one, two) for box in source.boxes or ()]
             scores = upsample(finder.maps([frame, frame], list(pair)), SIDE, "bicubic")
             if all(has_peak(score, box) for score, box in zip(scores, boxes, strict=True)):

@@ -14,8 +14,8 @@ import numpy as np
 VERSION = 2
 SILENCE = "silence"
 """What reports call a clip in which nothing sounds."""
-OWN_SOUND = "wav"
-"""The member of a clip that holds its sound."""
+OWN_SOUND, OTHER_SOUND = "wav", "other.wav"
+"""The members of a clip that hold its sound, and that of an object which is silent in it."""
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 as shares (0..1) of the frame's width and height, from the upper left corner."""
 Array = np.ndarray[Any, Any]

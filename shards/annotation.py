@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from cacl.annotation import VERSION, Annotation, Array, Box, SoundSource
+from cacl.annotation import OTHER_SOUND, VERSION, Annotation, Array, Box, SoundSource
 from cacl.errors import UserError
 from shards.pictures import MASKS, UnreadablePicture, open_picture
 
 MASK_PIXELS = 2**28
 """Pixels of all masks of a clip; more are refused before anything is allocated for them."""
 _EVERY_CLIP = frozenset({"jpg", "wav", "json"})
-_OTHER = "other.wav"
 _MASK, _OTHER_MASK = "mask.png", "other.mask.png"
 
 
@@ -124,11 +123,11 @@ def _parse_version_2(note: Mapping[str, Any]) -> Noted:
 def _parse_version_1(note: Mapping[str, Any], members: Collection[str]) -> Noted:
     """Version 1 says what is heard in the note itself, and of a silent object under `other`."""
     named = [(note, _MASK, SoundSource())]
-    if "other" in note or {_OTHER, _OTHER_MASK} & set(members):
+    if "other" in note or {OTHER_SOUND, _OTHER_MASK} & set(members):
         other = note.get("other", {})
         if not isinstance(other, dict):
             raise BrokenAnnotation(f"other: expected an object, got {_short(other)}")
-        named.append((other, _OTHER_MASK, SoundSource(audible=False, audio=_OTHER)))
+        named.append((other, _OTHER_MASK, SoundSource(audible=False, audio=OTHER_SOUND)))
     elif not ({"class_name", "boxes"} & note.keys() or _MASK in members or note.get("sounding") is False):
         return Noted(_clip(note, "frame_seconds", None))
     sources = []

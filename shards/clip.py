@@ -47,6 +47,8 @@ class Storage:
 
 
 STORAGE = Storage()
+SCENE = Storage(frame_side=224, seconds=3.0)
+"""Of clips that are made, of just the length that a model hears."""
 
 
 @dataclass(frozen=True)

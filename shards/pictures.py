@@ -32,8 +32,7 @@ def open_picture(
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
     try:
-        Image.init()
-        image = Image.open(io.BytesIO(data), formats=[name for name in formats if name in Image.OPEN])
+        image = open_head(io.BytesIO(data), formats)
         if image.width * image.height > PIXEL_LIMIT:
             raise UnreadablePicture(f"too large: {image.width}×{image.height} pixels")
         image.load()
@@ -42,6 +41,12 @@ def open_picture(
     except Exception as error:  # decoders raise whatever they meet; the bytes are in memory
         raise UnreadablePicture(f"undecodable {what}: {_explain(error, formats)}") from None
     return image
+
+
+def open_head(file: Path | io.BytesIO, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """Return a picture of which the head alone is read. Raises what Pillow raises."""
+    Image.init()
+    return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
 
 
 def _explain(error: Exception, formats: tuple[str, ...]) -> str:

@@ -142,8 +142,7 @@ def write_noisy(data: Path, share: float, seed: int) -> str:
         true = LabelTable.load(data / "labels" / "true.parquet")
         random = np.random.default_rng(seed)
         wrong = random.random(len(true.label)) < share
-        others = (true.label + random.integers(1, true.header.classes, len(wrong))) % true.header.classes
-        label = np.where(wrong, others, true.label)
+        label = np.where(wrong, _by_chance(true, random), true.label)
         vectors = whiten(Features.load(data / "labels" / "features.npz").audio, DIMENSIONS["sound"])
         # Nobody is outvoted by all: labels stay, confidences come.
         _, confidence = relabel(vectors, label, np.ones(len(label), np.float32), NEIGHBORS, majority=1.0)
@@ -170,7 +169,7 @@ def write_wrong(data: Path, kind: str, share: float, seed: int) -> str:
         random = np.random.default_rng(seed)
         wrong = random.random(len(true.label)) < share
         if kind == "random":
-            instead = (true.label + random.integers(1, true.header.classes, len(wrong))) % true.header.classes
+            instead = _by_chance(true, random)
         else:
             codes = dict(zip(annotated_classes(data), true.label.tolist(), strict=True))
             seen = [_silent_classes(store.annotation(int(index))) for index in store.indices]
@@ -179,6 +178,12 @@ def write_wrong(data: Path, kind: str, share: float, seed: int) -> str:
         confidence = np.ones(len(wrong), np.float32)
         LabelTable(true.index, np.where(wrong, instead, true.label), confidence, header).write(out)
     return name
+
+
+def _by_chance(true: LabelTable, random: np.random.Generator) -> np.ndarray:
+    """Return another class for every clip."""
+    classes = true.header.classes
+    return (true.label + random.integers(1, classes, len(true.label))) % classes
 
 
 def _silent_classes(note: Annotation) -> list[str]:

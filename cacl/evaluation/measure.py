@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.annotation import Annotation, SoundSource
+from cacl.annotation import OTHER_SOUND, Annotation, SoundSource
 from cacl.errors import UserError
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols.base import Protocol, Truths
-from cacl.evaluation.protocols.other_audio import OTHER
 from cacl.evaluation.systems import System, measure_maps
 from cacl.resumable import Arrays, resumable_map
 from cacl.types import Batch
@@ -103,7 +102,7 @@ def stack_truths(notes: Sequence[Annotation], protocol: Protocol, device: torch.
     return {name: torch.stack([one[name] for one in maps])[: len(notes)].to(device) for name in maps[0]}
 
 
-_NOBODY = Annotation("", sources=(SoundSource(boxes=(), audio=OTHER, visible=False),))
+_NOBODY = Annotation("", sources=(SoundSource(boxes=(), audio=OTHER_SOUND, visible=False),))
 """A silent clip, which says what maps a protocol compares with if there is no other."""
 
 

@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cacl.annotation import OWN_SOUND, join_boxes
+from cacl.annotation import OTHER_SOUND, OWN_SOUND, join_boxes
 from cacl.errors import UserError
 from cacl.evaluation import results
 from cacl.evaluation.protocols import Protocol
-from cacl.evaluation.protocols.other_audio import OTHER
 from cacl.evaluation.summary import compare
 from cacl.evaluation.systems import Maps, maps_of
 from cacl.files import read_json
@@ -23,7 +22,7 @@ from cacl.viewing.report import Evaluation, Page, Rival, write_report
 from launch.jobs.compare import check_same, read_alike
 from launch.jobs.measuring import AnnotatedClips, open_test
 
-SOUNDS = {OWN_SOUND: "own sound", OTHER: "other sound"}
+SOUNDS = {OWN_SOUND: "own sound", OTHER_SOUND: "other sound"}
 
 
 def report(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from shards.scenes.collections import Instance
 from shards.scenes.world import Material
 
 Random = np.random.Generator
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ def draw_cast(random: Random, material: Material, wish: Wish) -> Cast:
     count = int(random.integers(wish.fewest, wish.most + 1))
     chosen = [material.classes[k] for k in random.permutation(len(material.classes))[: count + 1]]
     roles = tuple(
-        Role(_one(random, material.pictures[name]), _one(random, material.recordings[name]))
+        Role(draw_one(random, material.pictures[name]), draw_one(random, material.recordings[name]))
         for name in chosen[:count]
     )
-    background = _one(random, material.backgrounds)
+    background = draw_one(random, material.backgrounds)
     if absent:
-        return Cast(background, roles, ((),), _one(random, material.recordings[chosen[count]]))
+        return Cast(background, roles, ((),), draw_one(random, material.recordings[chosen[count]]))
     if kind < wish.silence:
         heard: tuple[tuple[int, ...], ...] = ((),)
     elif wish.clip_per_object:
@@ -96,5 +97,6 @@ def check_wish(wish: Wish, material: Material) -> None:
         raise UserError("--backgrounds: this split has no photograph; add some")
 
 
-def _one(random: Random, instances: Sequence[Instance]) -> Instance:
-    return instances[int(random.integers(len(instances)))]
+def draw_one(random: Random, things: Sequence[T]) -> T:
+    """Draw one of several."""
+    return things[int(random.integers(len(things)))]

@@ -13,6 +13,7 @@ from scipy.ndimage import shift
 
 from cacl.annotation import Box
 from shards.clip import Array
+from shards.scenes.cast import draw_one
 from shards.scenes.paint import SIZES, resize, tight_box
 from shards.scenes.paste import NATURAL, blend, fit
 from shards.scenes.place import scale
@@ -52,7 +53,7 @@ def draw_turns(random: Random, objects: int, seconds: float, silence: float) -> 
     while start < seconds:
         end = min(seconds, start + random.uniform(*_TURN))
         others = [k for k in range(objects) if k != last]
-        who = None if not others or random.random() < silence else others[int(random.integers(len(others)))]
+        who = None if not others or random.random() < silence else draw_one(random, others)
         turns.append(Turn(start, end, who))
         start, last = end, who
     return turns

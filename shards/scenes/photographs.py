@@ -17,12 +17,12 @@ from PIL import Image
 
 from cacl.annotation import SoundSource
 from cacl.errors import UserError
-from shards.clip import Array, Clip, Rejection, Storage
+from shards.clip import SCENE, Array, Clip, Rejection, Storage
+from shards.scenes.cast import draw_one
 from shards.scenes.classes import class_table
 from shards.scenes.coco import Coco
 from shards.scenes.collections import Instance, Sounds
 from shards.scenes.sound import mix, voice
-from shards.scenes.source import SCENE
 from shards.scenes.specs import NOTHING, open_backgrounds, open_photographs, open_pictures, open_sounds
 from shards.scenes.split import SPLITS, divide
 from shards.sources import media
@@ -83,8 +83,7 @@ class Photographs(Source):
         source, image, class_name = plan.pairs[id]
         digest = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8])
         random = np.random.default_rng([VERSION, self.seed, digest])
-        choices = plan.recordings[class_name]
-        recording = choices[int(random.integers(len(choices)))]
+        recording = draw_one(random, plan.recordings[class_name])
         try:
             samples = plan.sounds.read(recording, self.storage.sample_rate)
             with media.blame(source.index.files[image]):

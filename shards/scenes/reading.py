@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from shards.clip import Array, Storage
-from shards.pictures import FORMATS, UnreadablePicture, open_picture
+from shards.pictures import UnreadablePicture, open_head, open_picture
 from shards.sources import media
 
 PICTURES = (".png", ".webp", ".gif", ".tif", ".tiff", ".avif")
@@ -36,7 +36,7 @@ _QUIET = 10 ** (-50 / 20)
 def has_alpha(path: Path) -> bool | None:
     """Say whether a picture's head names an alpha channel; None where it has no readable head."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_head(path) as image:
             return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
     except Exception:  # Pillow raises whatever it meets in a broken file; reading it will say what it is
         return None

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from cacl.annotation import SoundSource
+from cacl.annotation import OTHER_SOUND, SoundSource
 from cacl.errors import UserError
-from shards.clip import Array, Clip, Rejection, Storage
-from shards.scenes.cast import Cast, Wish, check_wish, draw_cast
+from shards.clip import SCENE, Array, Clip, Rejection, Storage
+from shards.scenes.cast import Cast, Wish, check_wish, draw_cast, draw_one
 from shards.scenes.collections import Instance, Split
 from shards.scenes.paint import Stuff, paint, tight_box
 from shards.scenes.paste import NATURAL, PLAIN
@@ -21,9 +21,6 @@ from shards.sources.media import BrokenMedia
 
 VERSION = 1
 """Raised whenever the same options would give other scenes."""
-SCENE = Storage(frame_side=224, seconds=3.0)
-OTHER = "other.wav"
-"""The member of a test clip that plays a silent object instead."""
 _STREAMS: dict[Split, int] = {"train": 0, "test": 1, "validation": 2}
 _DEFAULT_CLIPS: dict[Split, int] = {"train": 3000, "test": 400, "validation": 240}
 _CAST, _FRAME, _SOUND = 0, 1, 2
@@ -123,7 +120,7 @@ class Scenes(Wish, Collections):
             frame, masks = self._frame(number, cast)
             audio = self._sound(number, clip, [*_voices(cast, heard), *filter(None, [cast.off_screen])])
             other = self._other(cast, heard)
-            sounds = {} if other is None else {OTHER: self._sound(number, -1, _voices(cast, (other,)))}
+            sounds = {} if other is None else {OTHER_SOUND: self._sound(number, -1, _voices(cast, (other,)))}
         except BrokenMedia as error:
             return Rejection(id, str(error), error.file)
         image = self.group(id) if self.clip_per_object else None
@@ -140,9 +137,9 @@ class Scenes(Wish, Collections):
         material = self.material
         pieces = []
         for _ in range(int(random.integers((self.clutter + 1) // 2, self.clutter + 1))):
-            photograph = material.backgrounds[int(random.integers(len(material.backgrounds)))]
-            name = material.classes[int(random.integers(len(material.classes)))]
-            shape = material.pictures[name][int(random.integers(len(material.pictures[name])))]
+            photograph = draw_one(random, material.backgrounds)
+            name = draw_one(random, material.classes)
+            shape = draw_one(random, material.pictures[name])
             pieces.append((world.photograph(photograph), world.picture(shape)))
         pictures = [world.picture(role.picture) for role in cast.roles]
         stuff = Stuff(world.photograph(cast.background), pictures, pieces)
@@ -155,7 +152,7 @@ class Scenes(Wish, Collections):
         ambience = self.material.ambience
         bed = None
         if ambience and random.random() < 0.5:
-            bed = world.recording(ambience[int(random.integers(len(ambience)))], self.storage.sample_rate)
+            bed = world.recording(draw_one(random, ambience), self.storage.sample_rate)
         return mix(random, voices, bed, samples)
 
     def random(self, number: int, draw: int) -> np.random.Generator:
@@ -176,7 +173,7 @@ def _sources(
             () if (box := tight_box(mask)) is None else (box,),
             mask.astype(np.uint8) * 255,
             audible=k in heard,
-            audio=OTHER if k == other else "",
+            audio=OTHER_SOUND if k == other else "",
             picture=role.picture.name,
             recording=role.recording.name,
         )

@@ -47,11 +47,12 @@ class World:
         """
         side = self._sides[split]
         pictures, recordings = _by_class(side.pictures, most), _by_class(side.sounds, most)
-        enough = _with_originals(self._pictures.instances, least)
-        enough &= _with_originals(self._sounds.instances, least)
+        enough = pictures.keys() & recordings.keys()
+        if least > 1:  # public sets have hundreds of thousands of instances to look through
+            enough &= _with_originals(self._pictures.instances, least)
+            enough &= _with_originals(self._sounds.instances, least)
         ambience = [one for one in side.sounds if one.class_name.startswith("_")]
-        classes = tuple(sorted(pictures.keys() & recordings.keys() & enough))
-        return Material(classes, pictures, recordings, ambience, side.backgrounds)
+        return Material(tuple(sorted(enough)), pictures, recordings, ambience, side.backgrounds)
 
     def identity(self) -> dict[str, Any]:
         """Return what the collections are, for the manifest: no paths."""

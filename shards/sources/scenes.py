@@ -15,19 +15,17 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from cacl.annotation import Box, SoundSource
+from cacl.annotation import OTHER_SOUND, SoundSource
 from cacl.errors import UserError
-from shards.clip import Array, Clip, Storage
+from shards.clip import SCENE, Array, Clip, Storage
+from shards.scenes.paint import tight_box
 from shards.scenes.place import place
 from shards.sources.base import Source
 
 VERSION = 1
 """Raised whenever the same options would give other scenes."""
 
-OTHER = "other.wav"
-"""The member of test clips that plays the silent object."""
 Random = np.random.Generator
-SCENE = Storage(frame_side=224, seconds=3.0)
 Split = Literal["train", "test"]
 
 
@@ -107,17 +105,11 @@ class PaintedObject(NamedTuple):
     mask: Array
     """[S, S] bool."""
 
-    @property
-    def box(self) -> Box:
-        """The mask's tight box."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / len(self.mask)
-        x0, y0, x1, y1 = edges.tolist()
-        return x0, y0, x1, y1
-
     def source(self, audible: bool = True, audio: str = "") -> SoundSource:
         """Return what is known of it; `audio` is the member that plays it alone."""
-        return SoundSource(self.object.class_name, (self.box,), self.mask, audible=audible, audio=audio)
+        box = tight_box(self.mask)
+        assert box is not None  # an object has eight pixels at least a side
+        return SoundSource(self.object.class_name, (box,), self.mask, audible=audible, audio=audio)
 
 
 @dataclass(frozen=True)
@@ -175,8 +167,8 @@ class Scenes(SceneOptions):
             return Clip(id, frame, audio, (first.source(), *silent))
         audio = mix(random, first.object.audio, self.storage.samples)
         other = painted[1]
-        sounds = {OTHER: mix(random, other.object.audio, self.storage.samples)}
-        return Clip(id, frame, audio, (first.source(), other.source(False, OTHER)), sounds)
+        sounds = {OTHER_SOUND: mix(random, other.object.audio, self.storage.samples)}
+        return Clip(id, frame, audio, (first.source(), other.source(False, OTHER_SOUND)), sounds)
 
 
 def _cast(random: Random, bank: list[Object], split: Split, level: Level) -> tuple[list[Object], Array]:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cacl.annotation import OTHER_SOUND
 from cacl.errors import UserError
 from launch.jobs.pack import pack
 from shards.clip import Rejection, Storage
 from shards.scenes.paint import tight_box
 from shards.scenes.paste import NATURAL, PLAIN, blend, fit
-from shards.scenes.source import OTHER, Scenes
+from shards.scenes.source import Scenes
 from tests.shards.collected import RATE, cut_outs, photographs, recordings
 
 CLASSES = ("bell", "drum", "horn", "whistle")
@@ -135,8 +136,8 @@ def test_several_objects_can_be_heard_at_once(scenes):
 def test_a_test_clip_brings_the_sound_of_a_silent_object(scenes):
     for clip in clips_of(scenes, split="test", fewest=2):
         (other,) = (source for source in clip.sources if source.audio)
-        assert other.audio == OTHER and not other.audible
-        assert abs(loudest(clip.sounds[OTHER]) - TONES[other.class_name] - 15) < 25
+        assert other.audio == OTHER_SOUND and not other.audible
+        assert abs(loudest(clip.sounds[OTHER_SOUND]) - TONES[other.class_name] - 15) < 25
 
 
 @pytest.mark.parametrize(

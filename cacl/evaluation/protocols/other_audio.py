@@ -10,14 +10,11 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from cacl.annotation import join_boxes
+from cacl.annotation import OTHER_SOUND, join_boxes
 from cacl.evaluation import metrics
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.ground_truth import pixel_boxes, union_map
 from cacl.evaluation.protocols.base import Annotation, Numbers, Protocol, Truths, describe, known, required
-
-OTHER = "other.wav"
-"""The member that plays the silent object."""
 
 
 def other_sound_protocol(name: str, version: int) -> Protocol:
@@ -29,16 +26,19 @@ def other_sound_protocol(name: str, version: int) -> Protocol:
         measure=measure,
         per_clip=per_clip,
         summarize=summarize,
-        audio=OTHER,
+        audio=OTHER_SOUND,
         has_detection=False,
     )
 
 
 def truth(annotation: Annotation, size: int) -> Truths:
     """Return, bool, the boxes of the object that sounds now (`sounding`) and of the one before (`first`)."""
-    playing = annotation.heard_in(OTHER)
+    playing = annotation.heard_in(OTHER_SOUND)
     boxes = join_boxes(playing) if playing else None
-    both = {"sounding": known(annotation, f"boxes of {OTHER}", boxes), "first": required(annotation, "boxes")}
+    both = {
+        "sounding": known(annotation, f"boxes of {OTHER_SOUND}", boxes),
+        "first": required(annotation, "boxes"),
+    }
     return {name: union_map(pixel_boxes(boxes, size, annotation.id), size) for name, boxes in both.items()}
 
 
