@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help demo demo-sweep test test-gpu test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-device test-ray test-container \
+.PHONY: help demo demo-sweep test fuzz soak test-gpu test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-device test-ray test-container \
 	reproduce reproduce-labels reproduce-varied bench bench-pack docs docs-links \
 	test-lowest test-debian13 constraints setup lint clean named-python
 
@@ -47,6 +47,12 @@ test-slow: $(VENV)/.all ## the tests that take minutes
 
 test-faults: $(VENV)/.all ## kills, hangs, full disks and a soak under random kills
 	@$(BIN)/python -m pytest -m faults
+
+fuzz: $(VENV)/.all ## ten thousand changed files of each format: writes docs/reliability.md
+	@$(BIN)/python -m tests.fuzz --write docs/reliability.md
+
+soak: $(VENV)/.all ## work under kills, signals and full disks, in pieces: writes docs/reliability.md (root)
+	@$(BIN)/python -m tests.soak --write docs/reliability.md
 
 test-network: $(VENV)/.all ## two network namespaces as two nodes, the link cut in a step (root)
 	@$(call apt,ip,iproute2)

@@ -5,8 +5,9 @@
 
 Fixed before any result was seen: levels, arms, metric, recipe, seeds and the test draw, which is measured
 once a training. Recipe (launch/recipes/miniature.yaml), clips and epochs are those of the other studies; a
-trial on draws 10 (training) and 11 (test) with one seed showed no reason for others. The metric is `peak_in_box`: the share of
-test clips whose map's peak lies in the box of the object that is heard. Intervals resample seeds and clips.
+trial on draws 10 (training) and 11 (test) with one seed showed no reason for others. The metric is
+`peak_in_box`: the share of test clips whose map's peak lies in the box of the object that is heard. Intervals
+resample seeds and clips.
 
 1. Level `varied`: scenes of classes that have two originals or more, both of pictures and of recordings. Test
 clips show and play originals that no training clip has. Arms are labels: none (own clip alone), image labels

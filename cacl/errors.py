@@ -5,14 +5,20 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
+LONGEST = 2000
+"""Characters of a sentence, whatever the file holds that it is about."""
+
 
 class UserError(Exception):
     """Bad input. Its message is one clear sentence that names the file, the field and the fix.
 
-    `launch.main` prints it without a traceback and exits with `exit_code`.
+    `launch.main` prints it without a traceback and exits with `exit_code`. Of a long one the middle is left
+    out: file and fix stand at its ends.
     """
 
     def __init__(self, message: str, exit_code: int = 2) -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} … {message[3 - LONGEST // 2 :]}"
         super().__init__(message)
         self.exit_code = exit_code
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cacl.annotation import OTHER_SOUND, VERSION, Annotation, Array, Box, SoundSource
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from shards.pictures import MASKS, UnreadablePicture, open_picture
 
 MASK_PIXELS = 2**28
@@ -74,7 +74,9 @@ def read_annotation(members: Mapping[str, bytes], size: tuple[int, int]) -> Anno
     """
     noted = parse_annotation(members.get("json", b""), members.keys())
     if absent := noted.members - members.keys():
-        raise BrokenAnnotation(f"the annotation names a member that the clip does not have: {min(absent)}")
+        raise BrokenAnnotation(
+            f"the annotation names a member that the clip does not have: {shorten(min(absent))}"
+        )
     if np.prod(size) * sum(map(bool, noted.masks)) > MASK_PIXELS:
         raise BrokenAnnotation(f"the annotation has masks of more than {MASK_PIXELS} pixels")
     sources = noted.annotation.sources
@@ -165,7 +167,7 @@ def parse_source(entry: Any, where: str) -> tuple[SoundSource, str]:
         raise BrokenAnnotation(f"{where}: expected an object, got {_short(entry)}")
     kinds = {field.name: type(field.default) for field in fields(SoundSource) if field.default is not MISSING}
     if unknown := entry.keys() - kinds.keys():
-        raise BrokenAnnotation(f"{where}: has no {min(unknown)!r}; its fields are {', '.join(kinds)}")
+        raise BrokenAnnotation(f"{where}: has no {_short(min(unknown))}; its fields are {', '.join(kinds)}")
     found: dict[str, Any] = {"boxes": _boxes(entry, where)}
     for name, kind in kinds.items():
         if kind is str:

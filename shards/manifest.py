@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cacl.errors import UserError, brief
+from cacl.errors import UserError, brief, shorten
 from cacl.files import regular
 from shards.clip import Array
 
@@ -92,7 +92,9 @@ class Manifest:
             values = json.loads(text)
             version = values["format_version"]
         except _NO_SUCH_VALUES as error:
-            raise UserError(f"{where}: is not a manifest of packed shards ({error!r}); pack again") from None
+            raise UserError(
+                f"{where}: is not a manifest of packed shards ({shorten(repr(error))}); pack again"
+            ) from None
         if version != FORMAT_VERSION:
             raise UserError(
                 f"{where}: format_version is {version!r} and this release reads {FORMAT_VERSION}; "
@@ -108,7 +110,9 @@ class Manifest:
             if manifest.fingerprint != values["fingerprint"]:
                 raise ValueError("its fingerprint does not fit its content")
         except _NO_SUCH_VALUES as error:
-            raise UserError(f"{where}: is damaged ({error!r}); copy it again or pack again") from None
+            raise UserError(
+                f"{where}: is damaged ({shorten(repr(error))}); copy it again or pack again"
+            ) from None
         return manifest
 
     def _check(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from cacl.annotation import Annotation
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.files import regular
 from shards import manifest as manifests
 from shards.annotation import BrokenAnnotation, parse_annotation
@@ -177,7 +177,9 @@ def read_index(path: Path, filesize: int) -> Places:
                     raise ValueError(f"{name} lies out of the tar or is over {MEMBER_LIMIT} bytes")
                 places.setdefault(key, {})[extension] = place
     except (ValueError, IndexError) as error:
-        raise UserError(f"{path}: is no index of a shard ({error}); copy it again or pack again") from None
+        raise UserError(
+            f"{path}: is no index of a shard ({shorten(error)}); copy it again or pack again"
+        ) from None
     return places
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.files import cache_folder, locked, sha256_file
 from shards.clip import Array
 from shards.pictures import PIXEL_LIMIT
@@ -147,7 +147,8 @@ def _parse(path: Path, option: str) -> CocoIndex:
                 outlines.append(_Outline(*head, form[0], id, *form[1:]))
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
-            f"{option}: {path} is not an annotation file of COCO (images, annotations, categories): {error!r}"
+            f"{option}: {path} is not an annotation file of COCO (images, annotations, categories): "
+            f"{shorten(repr(error))}"
         ) from None
     if len({one.id for one in outlines}) != len(outlines):
         raise UserError(f"{option}: {path}: two annotations have one id")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.files import sha256_file
 from shards.clip import Array
 from shards.manifest import digest
@@ -183,5 +183,7 @@ def _manifest_origins(path: Path) -> dict[Path, str]:
             return {}
         named = [(str(row["file"]), row.get("picture") or row.get("recording")) for row in rows]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: is not a list of file and picture or recording ({error!r})") from None
+        raise UserError(
+            f"{path}: is not a list of file and picture or recording ({shorten(repr(error))})"
+        ) from None
     return {path.parent / file: str(origin) for file, origin in named if origin}

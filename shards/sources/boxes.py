@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from cacl.annotation import Box, SoundSource
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from shards.annotation import BrokenAnnotation, parse_source
 from shards.sources.lists import is_name
 from shards.sources.media import BrokenMedia, blame, read_mask
@@ -40,7 +40,7 @@ def read_boxes(path: Path) -> dict[str, Entry]:
         raise UserError(f"{path}: there is no such file; name the annotations with --boxes") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{path}: is not a list of file, class and bbox, or of file and sources ({error!r})"
+            f"{path}: is not a list of file, class and bbox, or of file and sources ({shorten(repr(error))})"
         ) from None
     if len(found) != len(entries) or not all(isinstance(name, str) and is_name(name) for name in found):
         raise UserError(f"{path}: a file stands there twice or is no name")
