@@ -71,13 +71,16 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return values
 
 
-def regular(path: Path, remedy: str) -> Path:
+def regular(path: Path, remedy: str, most: int | None = None) -> Path:
     """Return `path`; reading a FIFO or a device in place of a file would wait, or go on, for ever.
 
-    Raises UserError, which ends with `remedy`, for one. What is not there is the caller's to say.
+    Raises UserError, which ends with `remedy`, for one, and for a file of more than `most` bytes. What is
+    not there is the caller's to say.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UserError(f"{path}: is no file but a pipe, socket or device; {remedy}")
+    if most is not None and path.is_file() and (size := path.stat().st_size) > most:
+        raise UserError(f"{path}: has {size} bytes, and at most {most} are read; {remedy}")
     return path
 
 
@@ -97,17 +100,18 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+def locked(path: Path, wait: bool = True, shared: bool = False) -> Iterator[bool]:
     """Hold the lock file `path` among processes and threads; yield False if it is held and `wait` is False.
 
-    The kernel frees it if the process dies. A file system without locks is said once and counts as locked.
+    Any number may hold it `shared` while nobody holds it alone. The kernel frees it if the process dies. A
+    file system without locks is said once and counts as locked.
     """
     import fcntl  # not on every system, and needed here only
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return

@@ -22,6 +22,8 @@ NAME = "manifest.json"
 FORMAT_VERSION = 1
 LARGEST_SHARD, MOST_IDS = 10**6, 10**9
 """Most clips of a shard, and of a data set: a key has nine digits. What claims more is refused uncounted."""
+LARGEST_TEXT = 2**27
+"""Bytes of a manifest, and of a shard's index: about 400,000 shards, and a million clips of one."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"shard-\d{6,9}\.tar")
 
@@ -133,6 +135,8 @@ class Manifest:
         for number, shard in enumerate(self.shards):
             if min(shard.filesize, shard.index_filesize) < 0:
                 raise ValueError(f"{shard.url}: has a negative size")
+            if shard.index_filesize > LARGEST_TEXT:
+                raise ValueError(f"{shard.url}: its index has more than {LARGEST_TEXT} bytes")
             if not _SHARD.fullmatch(shard.url) or shard.url != shard_name(number):
                 raise ValueError(f"shard {number} is named {shard.url!r}")
             if len(self.shard_indices(number)) != shard.nsamples:
@@ -147,7 +151,8 @@ def load(folder: Path) -> Manifest:
     """Read the manifest in `folder`. Raises UserError when there is none."""
     path = folder / NAME
     try:
-        return Manifest.from_json(regular(path, "copy it again or pack again").read_bytes(), str(path))
+        text = regular(path, "copy it again or pack again", LARGEST_TEXT).read_bytes()
+        return Manifest.from_json(text, str(path))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(
             f"{path}: there is no manifest; pack first: cacl pack SOURCE --out {folder}"

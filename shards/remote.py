@@ -2,7 +2,7 @@
 
 A shard is fetched once a machine, in ranges; a range that fails is asked for again, after pauses that double.
 Only bytes with the manifest's sha256 get into the cache. The loader says which clips come next, and threads
-fetch their shards ahead.
+fetch their shards ahead, or read those that are there already once a process, to see that they are sound.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import fsspec
 
 from cacl.errors import UserError, shorten
 from cacl.files import cache_folder, sha256_file
+from shards.ask import ask
 from shards.cache import Cache
+from shards.manifest import LARGEST_TEXT
 
 ATTEMPTS = 8
 """Failures in a row after which a file is given up: two minutes with the pauses below."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _PATIENCE = 150.0
 """Seconds of failures in a row after which a file is given up, however few attempts they were."""
-_CONNECT_SECONDS, _SILENT_SECONDS, _ANSWER_SECONDS = 10, 20, 60
-"""How long a connection may take, a server may say nothing, and the whole answer to one question may last."""
 _REFUSED = (401, 403)
 """What a server answers that will not answer otherwise when it is asked again."""
 _LARGEST_RANGE, _SMALLEST_RANGE = 16 * 2**20, 2**18
@@ -73,22 +73,31 @@ class RemoteFiles:
         self.first_pause = first_pause
         self._wanted: queue.SimpleQueue[tuple[str, str, int]] | None = None
         self._announced: set[str] = set()
+        self._compared: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_wanted": None, "_announced": set()}
+        return {**vars(self), "_wanted": None, "_announced": set(), "_compared": set()}
 
     def read(self, name: str) -> bytes:
-        """Return a small file. Raises UserError when it is missing, UnreachableError after all attempts."""
-        return self._persistently(name, lambda: self._ask(name, None, None))
+        """Return a file of at most `LARGEST_TEXT` bytes.
 
-    def local(self, name: str, sha256: str, size: int) -> Path:
+        Raises UserError when it is missing or longer, UnreachableError after all attempts.
+        """
+        return self._persistently(name, lambda: ask(self.location, name, LARGEST_TEXT))
+
+    def local(self, name: str, sha256: str, size: int, compare: bool = False) -> Path:
         """Return a path on this machine of the file `name`, which has `size` bytes and that sha256.
 
+        What the cache holds is compared with the sha256 if somebody wrote to it since, or with `compare`.
         Raises UserError when it is missing or twice of another content, UnreachableError after all
         attempts.
         """
         return self.cache.get(
-            f"{sha256[:16]}-{name}", size, lambda part: self._fetch(name, sha256, size, part)
+            f"{sha256[:16]}-{name}",
+            size,
+            lambda part: self._fetch(name, sha256, size, part),
+            lambda path: sha256_file(path) == sha256,
+            compare,
         )
 
     def prefetch(self, files: Sequence[tuple[str, str, int]]) -> None:
@@ -106,14 +115,9 @@ class RemoteFiles:
         while True:
             file = wanted.get()
             with suppress(UserError, OSError):  # the reader of the file tries again and reports it
-                self.local(*file)
+                self.local(*file, compare=file[1] not in self._compared)
+                self._compared.add(file[1])
             self._announced.discard(file[0])  # it may be evicted and wanted again
-
-    def _ask(self, name: str, start: int | None, end: int | None) -> bytes:
-        # Looked up each time: fsspec keeps one file system a process, and a fork needs its own.
-        system, root = fsspec.url_to_fs(self.location, **_patience(self.location))
-        data: bytes = system.cat_file(f"{root}/{name}", start=start, end=end)
-        return data
 
     def _fetch(self, name: str, sha256: str, size: int, part: Path) -> None:
         """Complete `part`, twice at most: bytes left by a killed process may be bad."""
@@ -136,9 +140,7 @@ class RemoteFiles:
             start = part.stat().st_size
             end = min(start + length, size)
             length = max(length // 2, _SMALLEST_RANGE)
-            data = self._ask(name, start, end)
-            if len(data) == size:  # a server that knows no ranges
-                data = data[start:end]
+            data = ask(self.location, name, size, (start, end))
             if len(data) != end - start:
                 raise OSError(f"{len(data)} bytes came instead of {end - start}")
             with part.open("ab") as file:
@@ -157,6 +159,8 @@ class RemoteFiles:
                 return action()
             except FileNotFoundError:
                 raise UserError(f"{self.location}/{name}: is missing; upload it again") from None
+            except UserError:
+                raise
             except PermissionError as error:
                 raise UserError(f"{self.location}/{name}: may not be read ({error})") from None
             except Exception as error:  # every protocol has exceptions of its own for a lost connection
@@ -172,16 +176,3 @@ class RemoteFiles:
             f"{self.location}/{name}: could not be read in {attempts} attempts ({shorten(repr(reason))}); "
             "see whether its server answers, then run again"
         ) from reason
-
-
-def _patience(location: str) -> dict[str, Any]:
-    """Return what keeps a connection of this protocol from waiting for ever, as its file system takes it."""
-    protocol = fsspec.utils.get_protocol(location)
-    if protocol in ("http", "https"):
-        from aiohttp import ClientTimeout
-
-        limits = ClientTimeout(_ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
-        return {"client_kwargs": {"timeout": limits}}
-    if protocol in ("s3", "s3a"):
-        return {"config_kwargs": {"connect_timeout": _CONNECT_SECONDS, "read_timeout": _SILENT_SECONDS}}
-    return {}

@@ -8,6 +8,7 @@ import http.server
 import re
 import threading
 import time
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -30,6 +31,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.hold_from: int | None = None
         self.held, self.release = threading.Event(), threading.Event()
         self.ranges = True
+        self.instead: Iterable[bytes] | None = None
+        self.headers: dict[str, str] = {}
+        self.sent = 0
         # By default its end would be noticed only half a second later.
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
@@ -59,6 +63,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         start, end = (int(found[1]), int(found[2]) + 1) if found and self.server.ranges else (0, len(data))
         self.server.requests.append((self.path.lstrip("/"), start))
+        if self.server.instead is not None:
+            return self.send(self.server.instead)
         body = data[start:end]
         self.send_response(206 if found and self.server.ranges else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -76,6 +82,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(self.server.pause)
         with contextlib.suppress(ConnectionError):
             self.wfile.write(body)
+
+    def send(self, chunks: Iterable[bytes]) -> None:
+        """Answer with chunks of no announced length until there is none or nobody reads."""
+        self.send_response(200)
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            for chunk in chunks:
+                self.wfile.write(chunk)
+                self.server.sent += len(chunk)
 
     def log_message(self, *arguments) -> None:
         pass

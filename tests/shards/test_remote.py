@@ -270,7 +270,7 @@ def test_a_cached_file_that_was_cut_is_fetched_again_and_a_foreign_part_is_no_ob
 
 def test_a_server_that_never_answers_is_one_sentence_in_time(server, files, monkeypatch):
     """It takes the connection and is silent: each question and all of them together have an end."""
-    monkeypatch.setattr("shards.remote._SILENT_SECONDS", 0.6)  # another than in other tests: fsspec keeps one
+    monkeypatch.setattr("shards.ask._SILENT_SECONDS", 0.6)  # another than in other tests: fsspec keeps one
     monkeypatch.setattr("shards.remote._PATIENCE", 1.0)
     server.hold_from = 1
     wanted = server.put("shard-000000.tar", 1000)
