@@ -108,23 +108,28 @@ def locked(path: Path, wait: bool = True, shared: bool = False) -> Iterator[bool
     """
     import fcntl  # not on every system, and needed here only
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
+    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, how)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                _say_without_locks(path.parent)
+                yield True
+                return
+            if os.fstat(file.fileno()).st_nlink == 0:  # who held it removed it at the end
+                continue
+            try:
+                yield True
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
             return
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            _say_without_locks(path.parent)
-            yield True
-            return
-        try:
-            yield True
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @functools.cache

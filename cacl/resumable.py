@@ -1,16 +1,19 @@
 """Work over every clip in fixed units, so that the number of ranks and a restart change no result.
 
 A unit is `UNIT` neighbors in the list of stored indices, whatever rank it falls to, and leaves one file; a
-killed run goes on with the units that have none.
+killed run goes on with the units that have none. Two jobs that do the same at once may both write a unit's
+file, which is the same one; the last of them removes all.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cacl.errors import UserError, shorten
-from cacl.files import written
+from cacl.files import locked, written
 from cacl.processes import closing
 from cacl.threads import torch_threads
 from cacl.types import Batch
@@ -46,11 +49,13 @@ def resumable_map(
 
     `batches(some)` yields these clips in order, `UNIT` at a time. `work` returns arrays with a row a clip;
     clips that are not valid are left out, and the result's "index" names those that stay. `folder` keeps
-    what is done; another `identity` in it starts anew. `progress(clips)` is called as clips are done.
+    what is done, each `identity` in a folder of its own. `progress(clips)` is called as clips are done.
     """
     units = [indices[start : start + UNIT] for start in range(0, len(indices), UNIT)]
+    text = json.dumps({"unit": UNIT, "clips": len(indices), **identity}, sort_keys=True)
+    folder = world.broadcast_object(folder / hashlib.sha256(text.encode()).hexdigest()[:16])
     if world.is_main:
-        _open_folder(folder, {"unit": UNIT, "clips": len(indices), **identity})
+        folder.mkdir(parents=True, exist_ok=True)
     # What is left is dealt anew, lest one rank of a resumed run has all of it.
     left = world.broadcast_object([k for k in range(len(units)) if not _file(folder, k).exists()])
     todo = left[world.rank :: world.size]
@@ -86,18 +91,22 @@ def require_finite(arrays: Arrays, batch: Batch, maker: str) -> None:
             )
 
 
-def discard(folder: Path) -> None:
-    """Remove what `resumable_map` kept, once its result is written."""
-    shutil.rmtree(folder, ignore_errors=True)
+@contextmanager
+def kept(folder: Path, world: World) -> Iterator[None]:
+    """Have `resumable_map` keep what it does below `folder` until this ends well, its result written.
 
-
-def _open_folder(folder: Path, identity: Mapping[str, Any]) -> None:
-    text = json.dumps(identity, sort_keys=True)
-    mark = folder / "identity.json"
-    if not mark.exists() or mark.read_bytes() != text.encode():
-        discard(folder)
-        folder.mkdir(parents=True)
-        mark.write_text(text)
+    Then the folder is removed, unless another job is within this too: the last one removes it.
+    """
+    if not world.is_main:
+        yield
+        return
+    lock = folder.with_name(f"{folder.name}.lock")
+    with locked(lock, shared=True):
+        yield
+    with locked(lock, wait=False) as alone:
+        if alone:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def _file(folder: Path, number: int) -> Path:

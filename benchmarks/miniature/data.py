@@ -21,7 +21,7 @@ from cacl.labels.relabel import relabel
 from cacl.labels.table import LabelHeader, LabelTable
 from cacl.types import Batch
 from cacl.world import World
-from launch.jobs.clips import discard_parts, map_clips
+from launch.jobs.clips import kept_parts, map_clips
 from launch.jobs.tables import true_classes
 from shards.store import open_store
 
@@ -112,13 +112,13 @@ def write_weak(data: Path, out: Path) -> None:
         return classify(replace(batch, images=blurred.byte()))
 
     identity = {"fingerprint": store.fingerprint, "side": WEAK_SIDE}
-    arrays = map_clips(store, work, out, identity, world=World(), workers=2, description="weak labels")
-    assert arrays is not None  # one process
-    header = LabelHeader(
-        f"{STRONG} on {WEAK_SIDE} pixels", classifier.weights, store.fingerprint, classifier.classes
-    )
-    LabelTable(arrays["index"], arrays["label"], arrays["confidence"], header).write(out)
-    discard_parts(out)
+    with kept_parts(out, World()):
+        arrays = map_clips(store, work, out, identity, world=World(), workers=2, description="weak labels")
+        assert arrays is not None  # one process
+        header = LabelHeader(
+            f"{STRONG} on {WEAK_SIDE} pixels", classifier.weights, store.fingerprint, classifier.classes
+        )
+        LabelTable(arrays["index"], arrays["label"], arrays["confidence"], header).write(out)
 
 
 def write_true(data: Path, out: Path) -> None:

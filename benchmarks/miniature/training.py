@@ -30,7 +30,7 @@ from cacl.files import write_json
 from cacl.loss import LossOptions
 from cacl.model.localizer import ModelOptions
 from cacl.options import parse, plain
-from cacl.resumable import discard
+from cacl.resumable import kept
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
 from cacl.training.engines.base import MODEL_FILE
@@ -155,18 +155,18 @@ def measure(recipe: Recipe, step: Path, protocol: Protocol, model: PreparedLocal
     store, system = open_store(data), {"model": system_of(maps_of(model))}
     parts = run / "evaluation" / f".{protocol.name}.parts"
     measured = {}
-    for name, rules in {"model": protocol, **CONTROLS.get(protocol.name, {})}.items():
-        clips = test_batches(data, json.dumps(plain(recipe.model)), rules.audio, folder / "cache")
-        identity = {"data": store.fingerprint, "checkpoint": step.name}
+    with kept(parts, World()):
+        for name, rules in {"model": protocol, **CONTROLS.get(protocol.name, {})}.items():
+            clips = test_batches(data, json.dumps(plain(recipe.model)), rules.audio, folder / "cache")
+            identity = {"data": store.fingerprint, "checkpoint": step.name}
 
-        def batches(some: np.ndarray, clips: list[Batch] = clips) -> Iterator[Batch]:
-            return (batch for batch in clips if batch.index[0].item() in some)
+            def batches(some: np.ndarray, clips: list[Batch] = clips) -> Iterator[Batch]:
+                return (batch for batch in clips if batch.index[0].item() in some)
 
-        found = measure_clips(system, rules, store.indices, batches, parts / name, identity, World())
-        measured[name] = found["model"]
-    subject = results.Subject(protocol, store.fingerprint, step.name, missing=[])
-    results.write(run, results.summarize(subject, measured), measured)
-    discard(parts)
+            found = measure_clips(system, rules, store.indices, batches, parts / name, identity, World())
+            measured[name] = found["model"]
+        subject = results.Subject(protocol, store.fingerprint, step.name, missing=[])
+        results.write(run, results.summarize(subject, measured), measured)
 
 
 @lru_cache(maxsize=4)

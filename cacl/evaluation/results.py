@@ -27,7 +27,7 @@ from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.detection import detections
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS, Protocol
 from cacl.evaluation.summary import breakdown, statistics
-from cacl.files import read_json, write_json, written
+from cacl.files import locked, read_json, write_json, written
 
 FORMAT_VERSION = 1
 _AGAIN = "delete it and evaluate again"
@@ -105,10 +105,12 @@ def write(run: Path, record: Mapping[str, Any], systems: Mapping[str, ClipResult
     with written(folder / "clips.parquet") as partial:
         pq.write_table(_table(record, systems), partial, write_page_checksum=True)
     write_json(folder / "metrics.json", record)
-    summary_file = run / "metrics.json"
-    summary = read_json(summary_file, _AGAIN) if summary_file.exists() else {}
-    known = summary.get("evaluations") or {}
-    write_json(summary_file, {**record, "evaluations": {**known, record["name"]: record}})
+    summary_file, lock = run / "metrics.json", run / "evaluation" / ".metrics.lock"
+    with locked(lock):  # another evaluation of this run may end now
+        summary = read_json(summary_file, _AGAIN) if summary_file.exists() else {}
+        known = summary.get("evaluations") or {}
+        write_json(summary_file, {**record, "evaluations": {**known, record["name"]: record}})
+        lock.unlink(missing_ok=True)
 
 
 def find_evaluation(run: Path, wanted: str) -> str:

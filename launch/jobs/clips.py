@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cacl.options import parse
-from cacl.resumable import UNIT, Arrays, discard, resumable_map
+from cacl.resumable import UNIT, Arrays, kept, resumable_map
 from cacl.types import Batch
 from cacl.world import World
 from shards.decoders.augmentation import Augmentation
@@ -33,7 +34,8 @@ def map_clips(
 ) -> Arrays | None:
     """Return what `work` makes of every stored clip in order, on rank 0 (None on others); shows progress.
 
-    What is done is kept next to `out`, so that a killed run continues; `identity` is what decides the result.
+    What is done lies next to `out`, so that a killed run continues; `identity` is what decides the result.
+    Call it within `kept_parts(out, world)`.
     """
     view = whole_view(store)
 
@@ -47,9 +49,9 @@ def map_clips(
         return resumable_map(store.indices, batches, work, _parts(out), identity, world, bar.update)
 
 
-def discard_parts(out: Path) -> None:
-    """Remove what `map_clips` kept, once the file `out` is written."""
-    discard(_parts(out))
+def kept_parts(out: Path, world: World) -> AbstractContextManager[None]:
+    """Keep what `map_clips` has done until this ends well, with the file `out` written."""
+    return kept(_parts(out), world)
 
 
 def whole_view(store: Store) -> Augmentation:

@@ -15,7 +15,7 @@ from cacl.labels.table import LabelHeader
 from cacl.resumable import Arrays
 from cacl.types import Batch
 from cacl.world import World
-from launch.jobs.clips import IMAGE_SIZE, discard_parts, map_clips, whole_view
+from launch.jobs.clips import IMAGE_SIZE, kept_parts, map_clips, whole_view
 from launch.jobs.encoders import load_localizer, load_user_tagger
 from launch.jobs.tables import TableFile, table_path
 from shards.store import Store, open_store
@@ -79,12 +79,14 @@ def find_features(
     header: dict[str, Any] = {"fingerprint": store.fingerprint, "image_size": IMAGE_SIZE, **encoders}
     if path.exists() and (stored := Features.load(path)).header == header:
         return stored if world.is_main else None
-    arrays = map_clips(store, work, path, header, world=world, workers=workers, description="look and listen")
-    if arrays is None:
-        return None
-    features = Features(arrays["index"], arrays["image"], arrays["sound"], header)
-    features.write(path)
-    discard_parts(path)
+    with kept_parts(path, world):
+        arrays = map_clips(
+            store, work, path, header, world=world, workers=workers, description="look and listen"
+        )
+        if arrays is None:
+            return None
+        features = Features(arrays["index"], arrays["image"], arrays["sound"], header)
+        features.write(path)
     return features
 
 

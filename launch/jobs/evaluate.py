@@ -13,7 +13,7 @@ from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols import CONTROLS, Protocol
 from cacl.evaluation.systems import Maps, centered_box, system_of
 from cacl.evaluation.upsampling import Upsampling
-from cacl.resumable import discard
+from cacl.resumable import kept
 from cacl.runs.directory import Run
 from cacl.runs.load import find_checkpoint, measured_weights
 from cacl.world import World
@@ -67,14 +67,14 @@ def evaluate(
     identity = {"checkpoint": step, "weights": weights, "objects": object_weights}
     work = Measurement(clips, parts, identity, world)
     maps = trained_and_untrained(run, weights, checkpoint, world.device)
-    measured, said = measure_systems(maps, guidance, work, measured_by, say)
-    if not world.is_main:
-        return None
-    measured, missing = restrict_systems(measured, ids, clips.store)
-    subject = results.Subject(measured_by, clips.store.fingerprint, Path(step).name, missing, options)
-    record = results.summarize(subject, measured) | {"object_guidance": said}
-    results.write(Path(run), record, measured)
-    discard(parts)
+    with kept(parts, world):
+        measured, said = measure_systems(maps, guidance, work, measured_by, say)
+        if not world.is_main:
+            return None
+        measured, missing = restrict_systems(measured, ids, clips.store)
+        subject = results.Subject(measured_by, clips.store.fingerprint, Path(step).name, missing, options)
+        record = results.summarize(subject, measured) | {"object_guidance": said}
+        results.write(Path(run), record, measured)
     return record
 
 

@@ -11,7 +11,7 @@ from cacl.labels.regions import ModelRegion, Region, object_region
 from cacl.labels.table import LabelHeader, LabelTable
 from cacl.labels.tag import ClassifyAudio
 from cacl.world import World
-from launch.jobs.clips import IMAGE_SIZE, discard_parts, map_clips, whole_view
+from launch.jobs.clips import IMAGE_SIZE, kept_parts, map_clips, whole_view
 from launch.jobs.encoders import load_localizer, load_user_tagger
 from launch.jobs.tables import TableFile, table_path
 from shards.store import Store, open_store
@@ -50,12 +50,12 @@ def label(
     if is_labeled(out, header, len(store.indices), soft):
         return TableFile(out, LabelTable.load(out), is_new=False) if world.is_main else None
     identity = {**vars(header), "soft": soft}
-    arrays = map_clips(store, work, out, identity, world=world, workers=workers, description="label")
-    if arrays is None:
-        return None
-    table = LabelTable(header=header, **arrays)
-    table.write(out)
-    discard_parts(out)
+    with kept_parts(out, world):
+        arrays = map_clips(store, work, out, identity, world=world, workers=workers, description="label")
+        if arrays is None:
+            return None
+        table = LabelTable(header=header, **arrays)
+        table.write(out)
     return TableFile(out, table)
 
 

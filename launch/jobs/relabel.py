@@ -14,7 +14,7 @@ from cacl.labels.features import ModelFeatures
 from cacl.labels.relabel import changes, relabel_table
 from cacl.labels.table import LabelTable
 from cacl.world import World
-from launch.jobs.clips import discard_parts, map_clips
+from launch.jobs.clips import kept_parts, map_clips
 from launch.jobs.encoders import load_localizer
 from launch.jobs.tables import table_path, true_classes
 from shards.store import open_store
@@ -56,15 +56,15 @@ def relabel(
     model, weights = load_localizer(run, world.device)
     identity = {"run": weights, "fingerprint": store.fingerprint, "kind": "relabel"}
     work = ModelFeatures(model)
-    arrays = map_clips(store, work, out, identity, world=world, workers=workers, description="embed")
-    if arrays is None:
-        return None
-    vectors = np.concatenate([arrays["image"], arrays["sound"]], axis=1)
-    after = relabel_table(
-        before, arrays["index"], vectors, neighbors=neighbors, majority=majority, weights=weights
-    )
-    after.write(out)
-    discard_parts(out)
+    with kept_parts(out, world):
+        arrays = map_clips(store, work, out, identity, world=world, workers=workers, description="embed")
+        if arrays is None:
+            return None
+        vectors = np.concatenate([arrays["image"], arrays["sound"]], axis=1)
+        after = relabel_table(
+            before, arrays["index"], vectors, neighbors=neighbors, majority=majority, weights=weights
+        )
+        after.write(out)
     record = changes(before.lookup(after.index), after.label, true_classes(store, after.index))
     changes_path = out.with_suffix(".json")
     write_json(changes_path, record)

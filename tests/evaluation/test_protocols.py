@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
@@ -227,6 +228,25 @@ def test_evaluations_under_other_options_lie_side_by_side_and_none_changes_anoth
         assert len(results.read_clips(tmp_path, name)["model"]) == record["n"]
     assert results.read_record(tmp_path, "vggss")["name"] == "vggss", "the plain one, not the newest"
     assert results.read_record(tmp_path)["name"] == list(written)[-1]
+
+
+def write_several(folder, writer):
+    for k in range(8):
+        results.write(folder, *evaluation("vggss", 2, options={"alpha": f"{writer}.{k}"}))
+
+
+def test_evaluations_that_end_at_once_are_all_in_the_summary(tmp_path):
+    """Each reads the summary and writes it with its own numbers beside."""
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=write_several, args=(tmp_path, writer)) for writer in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * 4
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary["evaluations"].keys() == {path.name for path in (tmp_path / "evaluation").iterdir()}
+    assert len(summary["evaluations"]) == 32
 
 
 def test_a_protocol_names_its_only_evaluation_and_several_are_listed(tmp_path):

@@ -92,7 +92,8 @@ def killed_then_resumed(world, folder):
     if world.is_main:
         resumable_map(indices(), batches, work, Path(folder), {"a": 1}, World())
         for number in (0, 2):
-            (Path(folder) / f"unit-{number:07d}.npz").unlink()
+            (unit,) = Path(folder).rglob(f"unit-{number:07d}.npz")
+            unit.unlink()
     world.barrier()
     done = []
 

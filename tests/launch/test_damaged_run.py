@@ -216,7 +216,7 @@ def test_a_damaged_unit_of_what_a_killed_job_has_done_is_named(tmp_path):
 
     indices = np.arange(10)
     assert resumable_map(indices, batches, work, tmp_path / "parts", {}, World()) is not None
-    (unit,) = (tmp_path / "parts").glob("unit-*.npz")
+    (unit,) = (tmp_path / "parts").rglob("unit-*.npz")
     whole = bytearray(unit.read_bytes())
     whole[whole.find(indices.tobytes()) + 3] ^= 1
     for damage in (whole, whole[:50], b""):
