@@ -19,6 +19,8 @@ from cacl.annotation import OTHER_SOUND, VERSION, Annotation, Array, Box, SoundS
 from cacl.errors import UserError, shorten
 from shards.pictures import MASKS, UnreadablePicture, open_picture
 
+ANNOTATION_LIMIT = 2**20
+"""Bytes of a `json` member: ten thousand boxes and more."""
 MASK_PIXELS = 2**28
 """Pixels of all masks of a clip; more are refused before anything is allocated for them."""
 _EVERY_CLIP = frozenset({"jpg", "wav", "json"})
@@ -50,14 +52,23 @@ def mask_name(number: int) -> str:
 
 
 def write_annotation(annotation: Annotation) -> bytes:
-    """Return the `json` member; it names the masks by `mask_name`. What is not known is left out."""
+    """Return the `json` member; it names the masks by `mask_name`. What is not known is left out.
+
+    Raises UserError for one that would be too long to be read.
+    """
     note: dict[str, Any] = {"format_version": VERSION, "index": annotation.index, "id": annotation.id}
     for name in ("image", "film", "time", "seconds"):
         if (value := getattr(annotation, name)) is not None:
             note[name] = value
     if annotation.sources is not None:
         note["sources"] = [_described(source, number) for number, source in enumerate(annotation.sources)]
-    return json.dumps(note, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
+    data = json.dumps(note, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
+    if len(data) > ANNOTATION_LIMIT:
+        raise UserError(
+            f"{annotation.id}: its annotation has {len(data)} bytes and {ANNOTATION_LIMIT} are read; give it "
+            "fewer boxes or sources"
+        )
+    return data
 
 
 def _described(source: SoundSource, number: int) -> dict[str, Any]:
@@ -93,6 +104,8 @@ def parse_annotation(data: bytes, members: Collection[str] = ()) -> Noted:
 
     Raises BrokenAnnotation and UserError as `read_annotation` does.
     """
+    if len(data) > ANNOTATION_LIMIT:
+        raise BrokenAnnotation(f"the annotation has {len(data)} bytes; {ANNOTATION_LIMIT} are read")
     try:
         note = json.loads(data)
     except (ValueError, RecursionError):

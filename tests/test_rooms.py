@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GROUND = {
     "cacl.types", "cacl.errors", "cacl.options", "cacl.world", "cacl.clock", "cacl.threads", "cacl.files",
-    "cacl.processes", "cacl.resumable", "cacl.extras", "cacl.annotation",
+    "cacl.processes", "cacl.resumable", "cacl.extras", "cacl.annotation", "cacl.limits",
 }  # fmt: skip
 """Loose modules of cacl, which every room may import. Among each other they make no circle."""
 ALLOWED = {
@@ -31,6 +31,7 @@ ALLOWED = {
 GROUND_OF_SHARDS = {
     "cacl.errors",
     "cacl.options",
+    "cacl.limits",
     "cacl.types",
     "cacl.files",
     "cacl.processes",

@@ -16,9 +16,9 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from cacl.limits import Channels
 from cacl.loss.batch import wide
 from cacl.loss.checks import require
 from cacl.loss.objectives import Direction, Objective, SumsOfPairs
@@ -140,11 +140,11 @@ class Sspl(Objective):
     """
 
     name: Literal["sspl"] = "sspl"
-    hidden: PositiveInt = 2048
+    hidden: Channels = 2048
     """Channels of the projector's two hidden layers."""
-    projection: PositiveInt = 2048
+    projection: Channels = 2048
     """Channels of a projection, and of what predicts it."""
-    bottleneck: PositiveInt = 512
+    bottleneck: Channels = 512
     """Channels of the predictor's hidden layer."""
 
     heads: ClassVar[int | None] = 1

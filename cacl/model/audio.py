@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from cacl.errors import UserError
+from cacl.limits import Channels
 from cacl.model.blocks import convolution_blocks, resnet_body, run_body, vgg_layers
 from cacl.model.weights import load_state
 from cacl.options import Options
@@ -54,7 +55,7 @@ class SmallCnn(Options):
     """Four strided convolutions and the mean and maximum over what they leave."""
 
     name: Literal["small-cnn"] = "small-cnn"
-    channels: Annotated[int, Field(ge=8)] = 256
+    channels: Annotated[int, Field(ge=8, le=2048)] = 256
     """Channels of the last convolution; the vector of a clip has twice as many."""
     norm: Literal["group", "batch"] = "group"
     """How activations are normalized: `group` does not look at other clips, `batch` does."""
@@ -97,7 +98,7 @@ class Vggish(Options):
     name: Literal["vggish"] = "vggish"
     weights: str = "none"
     """"none" (random) or the file of torchvggish's weights, `vggish-10086976.pth`."""
-    hidden: PositiveInt = 512
+    hidden: Channels = 512
     """Channels of the layer that learns: a ReLU of a linear map of VGGish's 128."""
     hears: ClassVar[str] = "examples"
 

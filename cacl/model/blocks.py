@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cacl.errors import UserError
+
 
 def run_body(body: nn.Module, x: Tensor, recompute: bool) -> Tensor:
     """Return `body(x)`; `recompute` keeps only what goes from part to part, for backward to compute the rest.
@@ -44,6 +46,11 @@ def flatten(body: nn.Sequential) -> Iterator[nn.Module]:
 def convolution_blocks(widths: list[int], norm: Literal["group", "batch"]) -> Iterator[nn.Module]:
     """Yield a 3×3 convolution of stride 2, a norm and a ReLU for every step of `widths`."""
     for before, after in pairwise(widths):
+        if norm == "group" and after % min(8, after):
+            raise UserError(
+                f"small-cnn: channels: {widths[-1]} make a layer of {after} channels, which cannot be "
+                "normalized in 8 groups; use a multiple of 64"
+            )
         yield nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
         yield nn.GroupNorm(min(8, after), after) if norm == "group" else nn.BatchNorm2d(after)
         yield nn.ReLU()

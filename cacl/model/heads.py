@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import nn
 
 from cacl.errors import UserError
+from cacl.limits import Channels
 from cacl.options import Options
 
 
@@ -49,7 +50,7 @@ class MlpHead(Options):
     """Two 1×1 convolutions with a ReLU between them."""
 
     name: Literal["mlp"] = "mlp"
-    hidden: PositiveInt = 256
+    hidden: Channels = 256
     """Channels between the two convolutions."""
     scale = 1
 
@@ -65,7 +66,7 @@ class DecoderHead(Options):
     """A light decoder for finer maps: every step doubles the resolution and sharpens by a depthwise 3×3."""
 
     name: Literal["decoder"] = "decoder"
-    hidden: PositiveInt = 128
+    hidden: Channels = 128
     """Channels of the decoder."""
     scale: Literal[2, 4] = 2
     """How many times finer than the trunk's map."""

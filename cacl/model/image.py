@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from cacl.errors import UserError
@@ -207,7 +207,7 @@ class SmallCnn(Options):
     """Four small strided convolutions, untrained: for tests and for shapes that are easy to see."""
 
     name: Literal["small-cnn"] = "small-cnn"
-    channels: PositiveInt = 64
+    channels: Annotated[int, Field(gt=0, le=2048)] = 64
     """Channels of the last two convolutions."""
     norm: Literal["group", "batch"] = "group"
     """How activations are normalized: `group` does not look at other clips, `batch` does."""

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cacl.errors import UserError
+from cacl.limits import MOST_VALUES, Channels, Heads
 from cacl.model.audio import AudioEncoder, SmallCnn
 from cacl.model.dropout import ClipDropout
 from cacl.model.heads import ImageHead, LinearHead
@@ -34,9 +34,9 @@ class ModelOptions(Options):
     audio: AudioEncoder = field(default_factory=SmallCnn)
     features: AudioFeatures = field(default_factory=LogMel)
     head: ImageHead = field(default_factory=LinearHead)
-    dimension: PositiveInt = 128
+    dimension: Channels = 128
     """Channels D of an embedding."""
-    heads: PositiveInt = 1
+    heads: Heads = 1
     """Pairs of an image head and a sound head; SLAVC has two."""
     image_dropout: float = 0.0
     """Share of the trunk's image features that training sets to 0 before the heads (SLAVC: 0.9)."""
@@ -46,6 +46,11 @@ class ModelOptions(Options):
     def __post_init__(self) -> None:
         if not 0 <= self.image_dropout < 1:
             raise UserError(f"model.image_dropout: {self.image_dropout} must lie in 0 <= p < 1")
+        widest = max(self.dimension, getattr(self.head, "hidden", 0))
+        if self.heads * widest > MOST_VALUES:
+            raise UserError(
+                f"model.heads: {self.heads} of {widest} channels are more than {MOST_VALUES}; use fewer"
+            )
         heard, made = (
             getattr(part, key, "spectrogram")
             for part, key in ((self.audio, "hears"), (self.features, "makes"))

@@ -12,10 +12,11 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import scipy.signal
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from cacl.errors import UserError
+from cacl.limits import Hertz
 from cacl.options import Options
 
 _SEGMENT, _OVERLAP = 512, 274
@@ -60,12 +61,16 @@ class LogMel(Options):
     """Log-mel bands, every clip with mean 0 and deviation 1, so that gain is gone."""
 
     name: Literal["log-mel"] = "log-mel"
-    bands: PositiveInt = 64
+    bands: Annotated[int, Field(gt=0, le=1024)] = 64
     """Mel bands, the height of the spectrogram."""
-    rate: PositiveInt = 16000
+    rate: Hertz = 16000
     """Hz of the waveforms that the loader delivers."""
-    hop: PositiveFloat = 0.01
+    hop: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Seconds from one frame to the next."""
+
+    def __post_init__(self) -> None:
+        if self.hop * self.rate < 1:
+            raise UserError(f"model.features.hop: {self.hop:g} s hold no sample at {self.rate} Hz; use more")
 
     def __call__(self, waveforms: Tensor) -> Tensor:
         """Return sounds [n, 1, bands, t] of waveforms [n, T]."""
@@ -80,7 +85,7 @@ class LogSpectrogram(Options):
     """The field's log spectrogram."""
 
     name: Literal["log-spectrogram"] = "log-spectrogram"
-    rate: PositiveInt = 16000
+    rate: Hertz = 16000
     """Hz of the waveforms that the loader delivers."""
 
     def __call__(self, waveforms: Tensor) -> Tensor:

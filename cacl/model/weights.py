@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cacl.errors import UserError, shorten
+from cacl.limits import MOST_PARAMETERS
 
 TORCHVISION = {
     "resnet18": "ResNet18_Weights",
@@ -91,6 +92,12 @@ def timm_network(name: str, weights: str) -> nn.Module:
         near = ", ".join(timm.list_models(f"*{name}*")[:5])
         raise UserError(
             f"timm: model: timm knows no {name!r}" + (f"; did you mean one of {near}?" if near else "")
+        )
+    with torch.device("meta"):  # counted before anything is allocated
+        size = sum(parameter.numel() for parameter in timm.create_model(name).parameters())
+    if size > MOST_PARAMETERS:
+        raise UserError(
+            f"timm: model: {name} has {size} parameters; at most {MOST_PARAMETERS} are built, choose another"
         )
     network: nn.Module = timm.create_model(name)
     if weights != "none":

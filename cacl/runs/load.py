@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from cacl.errors import UserError, brief
+from cacl.limits import Hertz, Pixels, Seconds
 from cacl.loss import LossOptions
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import Options, parse
@@ -37,9 +37,9 @@ def measured_weights(run: Run) -> Literal["model", "ema"]:
 class Heard(Options):
     """What a model sees and hears at once, as its recipe's data.augmentation says."""
 
-    size: PositiveInt
-    sample_rate: PositiveInt
-    duration: PositiveFloat
+    size: Pixels
+    sample_rate: Hertz
+    duration: Seconds
 
 
 def heard_by(recipe: dict[str, Any], source: str) -> Heard:

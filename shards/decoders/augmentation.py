@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cacl.errors import UserError
+from cacl.limits import MOST_SAMPLES, Hertz, Pixels, Seconds
 from cacl.options import Options
 from shards.order import VIEWS, random_words
 
@@ -14,9 +15,9 @@ from shards.order import VIEWS, random_words
 class Augmentation(Options):
     """The field's crops: short side to 246, crop of 224, flip; in evaluation the whole frame at 224×224."""
 
-    size: int = 224
+    size: Pixels = 224
     """Pixels of a delivered image's side, S."""
-    short_side: int = 246
+    short_side: Pixels = 246
     """Pixels of the short side that a training frame is resized to before the crop."""
     square: bool = False
     """Resize both sides to that, whatever the frame's shape, as SSPL does; evaluation always does so."""
@@ -24,11 +25,11 @@ class Augmentation(Options):
     """Share of training clips that are mirrored."""
     views: Literal[1, 2] = 1
     """Crops and flips of each training frame: 2 for a loss that compares them, such as sspl."""
-    duration: float = 3.0
+    duration: Seconds = 3.0
     """Seconds of sound that are delivered."""
     window: Literal["random", "middle"] = "random"
     """Where they lie in a longer sound in training; in evaluation it is the middle."""
-    sample_rate: int = 16000
+    sample_rate: Hertz = 16000
     """Hz; the stored sound must have it."""
 
     def __post_init__(self) -> None:
@@ -39,6 +40,11 @@ class Augmentation(Options):
             )
         if self.samples < 1:
             raise UserError("augmentation.duration: must hold at least one sample of sound")
+        if self.samples > MOST_SAMPLES:
+            raise UserError(
+                f"augmentation.duration: {self.samples} samples of sound are more than {MOST_SAMPLES}; "
+                "use less"
+            )
         if not 0 <= self.flip <= 1:
             raise UserError(f"augmentation.flip: {self.flip} is no probability; use 0 to 1")
 
