@@ -9,11 +9,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-Heads = Annotated[int, Field(gt=0, le=64)]
 Channels = Annotated[int, Field(gt=0, le=4096)]
 """Of an embedding or of a layer between trunk and embedding."""
 MOST_VALUES = 2**14
-"""Heads × channels of a layer."""
+"""Heads × channels of a layer: SLAVC has two of 512."""
 MOST_PARAMETERS = 2**30
 """Of a network that is named: 4 GiB in float32."""
 Pixels = Annotated[int, Field(gt=0, le=2048)]

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cacl.errors import UserError
-from cacl.limits import MOST_VALUES, Channels, Heads
+from cacl.limits import MOST_VALUES, Channels
 from cacl.model.audio import AudioEncoder, SmallCnn
 from cacl.model.dropout import ClipDropout
 from cacl.model.heads import ImageHead, LinearHead
@@ -36,7 +37,7 @@ class ModelOptions(Options):
     head: ImageHead = field(default_factory=LinearHead)
     dimension: Channels = 128
     """Channels D of an embedding."""
-    heads: Heads = 1
+    heads: PositiveInt = 1
     """Pairs of an image head and a sound head; SLAVC has two."""
     image_dropout: float = 0.0
     """Share of the trunk's image features that training sets to 0 before the heads (SLAVC: 0.9)."""
