@@ -115,6 +115,14 @@ class Run:
         """Return the lines of train.jsonl that are whole."""
         return log.read(self.log_file)
 
+    def stream(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of train.jsonl that are whole, one after the other."""
+        return log.stream(self.log_file)
+
+    def newest_first(self, key: str) -> Iterator[dict[str, Any]]:
+        """Yield the lines of train.jsonl that have `key`, from the last to the first."""
+        return log.newest_first(self.log_file, key)
+
     def leave_requeue(self) -> None:
         """Ask to be started again, where there may be no run directory yet."""
         with self._writing():

@@ -1,18 +1,23 @@
 """The log of a training, train.jsonl: a line a step (with `loss`), a validation or a remark.
 
-Needs no torch.
+A log may have millions of lines: nothing but `read` holds more than one of them. Needs no torch.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cacl.errors import Remark
-from cacl.files import write_text
+from cacl.files import written
+
+_BLOCK = 2**16
+"""Bytes that are read at once from the end."""
 
 
 def append(file: Path, record: dict[str, Any]) -> None:
@@ -22,43 +27,128 @@ def append(file: Path, record: dict[str, Any]) -> None:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """Return the lines that are whole; none if there is no file.
+    """Return the lines that are whole; none if there is no file. Warns as `stream` does."""
+    return list(stream(file))
 
-    Warns of damaged ones, but for the last: it is torn where a training was killed.
+
+def stream(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines that are whole, one after the other; none if there is no file.
+
+    Warns at the end of damaged ones, but for the last: it is torn where a training was killed.
     """
-    records, damaged = _read(file)
+    damaged: list[int] = []
+    if file.exists():
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                record = _record(line)
+                if record is not None:
+                    yield record
+                elif _is_damaged(line):
+                    damaged.append(number)
     if damaged:
         numbers = ", ".join(map(str, damaged[:5])) + (" …" if len(damaged) > 5 else "")
         warnings.warn(f"{file}: damaged lines are passed over: {numbers}", Remark, 2)
-    return records
+
+
+def newest_first(file: Path, key: str) -> Iterator[dict[str, Any]]:
+    """Yield the whole lines that have `key` from the last to the first; none if there is no file.
+
+    What is not asked for is not read. Damaged lines are passed over.
+    """
+    quoted = json.dumps(key).encode()
+    for line in _backward(file):
+        record = _record(line) if quoted in line else None  # most lines need no parser
+        if record is not None and key in record:
+            yield record
+
+
+class Follower:
+    """Reads what a log has got since the last look.
+
+    A training that is resumed drops lines and takes their steps again: the log is read from its beginning
+    then, so that steps may be seen twice.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._end = 0
+        self._last = b""
+
+    def look(self) -> Iterator[dict[str, Any]]:
+        """Yield the whole lines that are new; none if there is no file."""
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as lines:
+            lines.seek(self._end - len(self._last))
+            if lines.read(len(self._last)) != self._last:
+                self._end, self._last = 0, b""
+                lines.seek(0)
+            for line in lines:
+                if not line.endswith(b"\n"):  # still being written
+                    return
+                self._end, self._last = self._end + len(line), line
+                record = _record(line)
+                if record is not None:
+                    yield record
 
 
 def truncate(file: Path, step: int) -> None:
-    """Drop the lines of steps after `step`, and a torn last line; keep a damaged file as it was beside it."""
+    """Drop the lines of steps after `step`, and a torn last line; keep a damaged file as it was beside it.
+
+    The file is written anew only where lines are dropped before others that stay.
+    """
     if not file.exists():
         return
-    records, damaged = _read(file)
-    if damaged:
-        kept = file.with_name(f"{file.name}.damaged")
-        shutil.copyfile(file, kept)
-        warnings.warn(f"{file}: line {damaged[0]} is damaged; the file as it was is now {kept}", Remark, 2)
-    write_text(file, "".join(json.dumps(line) + "\n" for line in records if line["step"] <= step))
-
-
-def _read(file: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """Return whole lines, and the numbers of the others, from 1, less that of a torn last line."""
-    records: list[dict[str, Any]] = []
-    damaged: list[int] = []
-    if not file.exists():
-        return records, damaged
+    damaged, place, end, cut_is_enough = 0, 0, 0, True
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             record = _record(line)
-            if record is not None:
-                records.append(record)
-            elif line.strip() and line.endswith(b"\n"):
-                damaged.append(number)
-    return records, damaged
+            if record is None:
+                damaged = damaged or number * _is_damaged(line)
+            elif record["step"] <= step:
+                cut_is_enough &= place == end and line.endswith(b"\n")
+                end += len(line)
+            place += len(line)
+    if damaged:
+        kept = file.with_name(f"{file.name}.damaged")
+        shutil.copyfile(file, kept)
+        warnings.warn(f"{file}: line {damaged} is damaged; the file as it was is now {kept}", Remark, 2)
+    if not cut_is_enough:
+        with written(file) as partial, partial.open("wb") as anew, file.open("rb") as lines:
+            anew.writelines(line.rstrip(b"\n") + b"\n" for line in lines if _is_kept(line, step))
+    elif end < place:
+        with file.open("r+b") as lines:
+            lines.truncate(end)
+            os.fsync(lines.fileno())
+
+
+def _backward(file: Path) -> Iterator[bytes]:
+    """Yield lines without their ends, from the last to the first."""
+    if not file.exists():
+        return
+    with file.open("rb") as stream:
+        place = stream.seek(0, os.SEEK_END)
+        pieces: list[bytes] = []  # of the line whose beginning is not read yet, the last piece first
+        while place > 0:
+            size = min(_BLOCK, place)
+            place = stream.seek(place - size)
+            first, *others = stream.read(size).split(b"\n")
+            if others:
+                yield others.pop() + b"".join(reversed(pieces))
+                yield from reversed(others)
+                pieces = []
+            pieces.append(first)
+        yield b"".join(reversed(pieces))
+
+
+def _is_kept(line: bytes, step: int) -> bool:
+    record = _record(line)
+    return record is not None and record["step"] <= step
+
+
+def _is_damaged(line: bytes) -> bool:
+    """Say of a line that is no record whether that is damage: not a torn last line, nor an empty one."""
+    return bool(line.strip()) and line.endswith(b"\n")
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -104,8 +104,7 @@ def status() -> list[list[str]]:
     rows = []
     for number, name, state, time, nodes, where, folder in slurm.queue():
         if name.startswith("cacl-"):
-            records = reversed(Run(folder).records())
-            last: dict[str, Any] = next((line for line in records if "loss" in line), {})
+            last: dict[str, Any] = next(Run(folder).newest_first("loss"), {})
             loss = f"{last['loss']:.4f}" if last else ""
             rows.append([number, name, state, time, nodes, where, str(last.get("step", "")), loss, folder])
     return rows

@@ -32,9 +32,8 @@ def lay_side_by_side(folders: Sequence[str | Path]) -> dict[str, dict[str, Any]]
 
 def outcome(run: Run) -> dict[str, Any]:
     """Return what a run has come to: last step, loss, speed, and if it has them validation and evaluation."""
-    records = run.records()[::-1]
-    last: dict[str, Any] = next((line for line in records if "loss" in line), {})
-    measured: dict[str, Any] = next((line["validation"] for line in records if "validation" in line), {})
+    last: dict[str, Any] = next(run.newest_first("loss"), {})
+    measured: dict[str, Any] = next(run.newest_first("validation"), {}).get("validation", {})
     result = {name: last.get(name) for name in ("step", "loss", "world_size", "clips_per_second")}
     result["state"] = "to be resumed" if run.requeue_file.exists() else ""
     result |= {f"validation.{name}": value for name, value in measured.items() if name != "clips"}

@@ -89,9 +89,9 @@ def write_report(out: Path, space: Space, rows: list[SettingResult], recipe: str
 
 
 def _read_trial(folder: Path, seed: int, space: Space) -> TrialResult:
-    lines = [(line["step"], space.objective.read(line)) for line in Run(folder).records()]
-    values = [(step, value) for step, value in lines if value is not None]
-    step, value = values[-1] if values else (0, None)
+    lines = Run(folder).newest_first(space.objective.key.partition(".")[0])
+    values = ((line["step"], space.objective.read(line)) for line in lines)
+    step, value = next((pair for pair in values if pair[1] is not None), (0, None))
     if (folder / STOPPED).exists():
         return TrialResult(seed, step, value, "stopped")
     return TrialResult(seed, step, value, "finished" if (folder / FINISHED).exists() else "unfinished")

@@ -34,11 +34,11 @@ def run_trial(config: dict[str, Any]) -> None:
     run = Path(trial["run_dir"])
     run.mkdir(parents=True, exist_ok=True)
     objective = SweepObjective(**trial["objective"])
-    reported = 0
+    lines, reported = log.Follower(run / "train.jsonl"), 0
 
     def report() -> None:
         nonlocal reported
-        for line in log.read(run / "train.jsonl"):
+        for line in lines.look():
             value = objective.read(line)
             if value is not None and line["step"] > reported:
                 reported = line["step"]
