@@ -88,6 +88,13 @@ class ClipResults:
         return cls(**{name: values.pop(name) for name in _FACTS}, columns=values)
 
 
+def by_name(names: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the `values` [N] of each of the `names` [N] str, by names in order; values keep theirs."""
+    found, kind, counts = np.unique(names, return_inverse=True, return_counts=True)
+    parts = np.split(values[np.argsort(kind, kind="stable")], np.cumsum(counts)[:-1])
+    return dict(zip(found.tolist(), parts, strict=False))
+
+
 def _repeated(ids: Sequence[str]) -> str | None:
     return next((clip for clip, count in Counter(ids).items() if count > 1), None)
 

@@ -11,10 +11,11 @@ Axes: `N` clips of the test set, `T` thresholds, `k` resamples. `correct` and `s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.clip_results import ClipResults, by_name
 
 
 @dataclass(frozen=True)
@@ -41,31 +42,52 @@ class Counts:
         return np.divide(self.hits, wanted, out=np.ones(self.hits.shape), where=wanted > 0)
 
 
-def count(
-    correct: np.ndarray,
-    sounding: np.ndarray,
-    confidence: np.ndarray,
-    thresholds: np.ndarray,
-    weights: np.ndarray | None = None,
-) -> Counts:
-    """Return the counts at `thresholds` [T]; with `weights` [k, N] clips count as often as these say."""
+@dataclass(frozen=True)
+class Ranking:
+    """Clips from the surest down, to be counted at T thresholds under one weighting after another."""
+
+    order: np.ndarray
+    """[N], the clips in their order."""
+    correct: np.ndarray
+    """[N] bool, so ordered; never in a silent clip."""
+    sounding: np.ndarray
+    """[N] bool, so ordered."""
+    last: np.ndarray
+    """[T], how many of them are detected."""
+
+    def count(self, weights: np.ndarray) -> Counts:
+        """Return the counts where clips count as often as `weights` [N] or [k, N] say."""
+        each = np.take(weights, self.order, axis=-1)
+        detected = each.cumsum(-1)
+        hits = np.cumsum(each * self.correct, axis=-1)
+        heard = detected if self.sounding.all() else np.cumsum(each * self.sounding, axis=-1)
+        heard_at = self._at_thresholds(heard)
+        missed = heard[..., -1:] - heard_at
+        return Counts(self._at_thresholds(detected), self._at_thresholds(hits), heard_at, missed)
+
+    def _at_thresholds(self, sums: np.ndarray) -> np.ndarray:
+        """Return those of the cumulative `sums` [..., N] that end at a threshold, [..., T]."""
+        found = np.take(sums, self.last - 1, axis=-1)
+        return found if self.last.all() else found * (self.last > 0)
+
+
+def rank(
+    correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray, thresholds: np.ndarray
+) -> Ranking:
+    """Rank clips by confidence, for counts at `thresholds` [T]."""
     confidence = np.asarray(confidence)
     order = (-confidence).argsort()
     ranked = confidence[order]
     last = np.searchsorted(-ranked, -np.asarray(thresholds).astype(ranked.dtype), side="right")
     sounding = np.asarray(sounding)[order]
-    correct = np.asarray(correct)[order] & sounding
-    each = np.ones(len(order)) if weights is None else weights[:, order]
-    detected, hits, heard = ((each * rows).cumsum(-1) for rows in (np.ones(len(order)), correct, sounding))
-    detected_at, hits_at, heard_at = (sums[..., last - 1] * (last > 0) for sums in (detected, hits, heard))
-    return Counts(detected_at, hits_at, heard_at, missed=heard[..., -1:] - heard_at)
+    return Ranking(order, np.asarray(correct)[order] & sounding, sounding, last)
 
 
 def precision_recall(
     correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray, thresholds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return precision and recall [T] at `thresholds` [T]; each is 1 where nothing is counted."""
-    counts = count(correct, sounding, confidence, thresholds)
+    counts = rank(correct, sounding, confidence, thresholds).count(np.ones(len(confidence)))
     return counts.precision, counts.recall
 
 
@@ -121,8 +143,7 @@ class Detections:
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return the same numbers [k] of resamples in which clips count as often as `weights` [k, N] say."""
-        thresholds = np.unique(self.confidence)[::-1]
-        counts = count(self.correct, self.sounding, self.confidence, thresholds, weights)
+        counts = self._ranking.count(weights)
         precision = counts.precision
         # Thresholds above the first clip that was drawn make no point of the curve.
         recall = counts.recall * (counts.detected > 0)
@@ -137,6 +158,10 @@ class Detections:
             numbers["silent_false_positives"] = taken / np.maximum(silent[:, -1], 1)
         return numbers
 
+    @cached_property
+    def _ranking(self) -> Ranking:
+        return rank(self.correct, self.sounding, self.confidence, np.unique(self.confidence)[::-1])
+
     @property
     def taken(self) -> np.ndarray:
         """[N] bool, the clips that are detected at the threshold of the highest F1."""
@@ -144,11 +169,10 @@ class Detections:
 
     def silent(self, heard: np.ndarray) -> dict[str, dict[str, float]]:
         """Return for every kind of silent clip, by what is `heard` [N] str, how many are detected."""
-        silent, taken = ~self.sounding, self.taken
-        kinds = {str(name): silent & (heard == name) for name in np.unique(heard[silent])}
+        silent = ~self.sounding
         return {
-            name: {"n": int(rows.sum()), "false_positives": float(taken[rows].mean())}
-            for name, rows in kinds.items()
+            name: {"n": len(taken), "false_positives": float(taken.mean())}
+            for name, taken in by_name(heard[silent], self.taken[silent]).items()
         }
 
     def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from cacl.errors import UserError, shorten
 from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.compare import intervals
 from cacl.evaluation.detection import detections
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS, Protocol
 from cacl.evaluation.summary import breakdown, statistics
@@ -178,7 +179,7 @@ def _table(record: Mapping[str, Any], systems: Mapping[str, ClipResults]) -> pa.
 
 def _intervals(protocol: Protocol, results: ClipResults) -> dict[str, list[float]]:
     """Return the ends of the 95 % interval over clips of the model's numbers."""
-    found = {name: one.interval() for name, one in statistics([results], protocol).items()}
+    found = intervals(statistics([results], protocol))
     return {name: [estimate.low, estimate.high] for name, estimate in found.items()}
 
 

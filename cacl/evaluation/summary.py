@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 
 from cacl.evaluation import metrics
-from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.clip_results import ClipResults, by_name
 from cacl.evaluation.compare import (
     Estimate,
     McNemar,
     Statistic,
+    Weighted,
     curve_number,
+    intervals,
     mcnemar,
     mean_over_clips,
+    once,
     verdict,
 )
-from cacl.evaluation.detection import Detections, detections
+from cacl.evaluation.detection import detections
 from cacl.evaluation.protocols.base import Protocol
 
 
@@ -34,12 +37,13 @@ def statistics(seeds: Sequence[ClipResults], protocol: Protocol) -> dict[str, St
     if not protocol.has_detection:
         return means
     found = [detections(results, protocol.judged_by) for results in seeds]
+    curves = [once(one.resampled) for one in found]
 
-    def number(one: Detections, name: str) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda weights: one.resampled(weights)[name]
+    def number(curve: Callable[[np.ndarray], dict[str, np.ndarray]], name: str) -> Weighted:
+        return lambda weights: curve(weights)[name]
 
     names, clips = found[0].numbers(), len(seeds[0])
-    return means | {name: curve_number([number(one, name) for one in found], clips) for name in names}
+    return means | {name: curve_number([number(one, name) for one in curves], clips) for name in names}
 
 
 def breakdown(results: ClipResults, protocol: Protocol) -> dict[str, Any]:
@@ -56,10 +60,13 @@ def breakdown(results: ClipResults, protocol: Protocol) -> dict[str, Any]:
     sizes = {
         name: sounding & (area >= low) & (area < high) for name, (low, high) in metrics.SIZE_BINS.items()
     }
-    kinds = {str(name): sounding & (classes == name) for name in np.unique(classes[sounding]) if name}
     found: dict[str, Any] = {
         "by_size": {name: share(rows) for name, rows in sizes.items() if rows.any()},
-        "by_class": {name: share(rows) for name, rows in kinds.items()},
+        "by_class": {
+            name: {"n": len(right), "right": float(right.mean())}
+            for name, right in by_name(classes[sounding], good[sounding]).items()
+            if name
+        },
     }
     if not sounding.all():
         found["silent"] = detections(results, protocol.judged_by).silent(classes)
@@ -107,13 +114,18 @@ def compare(
             for metric, values in pair[0].items()
             if values.dtype == np.bool_
         }
+    asked: dict[tuple[str, str], Statistic] = {}
+    for metric, one in numbers[0].items():
+        two = numbers[1][metric]
+        asked |= {(metric, "first"): one, (metric, "second"): two, (metric, "difference"): two.less(one)}
+    found = intervals(asked)
     return {
         metric: Comparison(
             clips=one.clips,
             seeds=len(first),
-            first=one.interval(),
-            second=numbers[1][metric].interval(),
-            difference=numbers[1][metric].less(one).interval(),
+            first=found[metric, "first"],
+            second=found[metric, "second"],
+            difference=found[metric, "difference"],
             mcnemar=tests.get(metric),
         )
         for metric, one in numbers[0].items()

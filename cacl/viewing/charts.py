@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 14, 40
+COLUMNS = WIDTH - LEFT - RIGHT
+"""Across what lines are drawn on."""
 PALETTE = ("#b4441f", "#2b6a99", "#6a8f3c", "#7d5ba6", "#8a8577", "#c79a2e", "#3d8f8a")
-_MOST_POINTS = 500
-"""Of a line; more are thinned evenly."""
 
-Points = Sequence[tuple[float, float]]
+Points = Sequence[tuple[float, float]] | np.ndarray
+"""(x, y) one after the other, or [N, 2]."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,20 @@ def line_chart(
 ) -> str:
     """Return an SVG element with one line a series, a legend where there are several, and labeled axes.
 
-    Points that are not finite are left out. Without any point the chart says so.
+    Points that are not finite are left out. Without any point the chart says so; of a line that is thinned for
+    drawing it says so below.
     """
-    finite = {
-        name: _thinned([point for point in points if all(map(math.isfinite, point))])
-        for name, points in series.items()
-    }
-    every = [point for points in finite.values() for point in points]
+    whole = {name: _finite(points) for name, points in series.items()}
+    finite = {name: thinned(points, COLUMNS) for name, points in whole.items()}
+    every = [point for points in finite.values() for point in points.tolist()]
     if not every:
         return '<p class="quiet">Nothing was recorded.</p>'
+    cut = [len(points) for name, points in whole.items() if len(finite[name]) < len(points)]
     x_axis = _range([x for x, _ in every])
     y_axis = Range(*y_range) if y_range else _range([y for _, y in every])
     parts = [_grid(x_axis, y_axis, x_label, y_label)]
     for number, (name, points) in enumerate(finite.items()):
-        path = " ".join(f"{_x(x, x_axis):.1f},{_y(y, y_axis):.1f}" for x, y in points)
+        path = " ".join(f"{_x(x, x_axis):.1f},{_y(y, y_axis):.1f}" for x, y in points.tolist())
         color = PALETTE[number % len(PALETTE)]
         style = f'fill="none" stroke="{color}" stroke-width="1.8" stroke-linejoin="round"'
         parts.append(f'<polyline points="{path}" {style}/>')
@@ -63,6 +66,7 @@ def line_chart(
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}" class="chart">'
         + "".join(parts)
         + "</svg>"
+        + _note(max(cut, default=0))
     )
 
 
@@ -77,12 +81,39 @@ def smooth(values: Sequence[float], half_life: float) -> list[float]:
     return means
 
 
-def _thinned(points: Points) -> Points:
-    """Return at most `_MOST_POINTS` of the points, evenly, the first and the last among them."""
-    if len(points) <= _MOST_POINTS:
+def thinned(points: np.ndarray, columns: int) -> np.ndarray:
+    """Return those of a line's points [N, 2] without which it would look another, in their order.
+
+    Of successive points in one of `columns` equal parts of the x-axis the first, the lowest, the highest and
+    the last stay, so that nothing that stands out is lost (M4; Jugel et al., 2014). A line along x has at
+    most four points a column then; one of so few points stays as it is.
+    """
+    if len(points) <= 4 * columns:
         return points
-    share = (len(points) - 1) / (_MOST_POINTS - 1)
-    return [points[round(k * share)] for k in range(_MOST_POINTS)]
+    x, y = points.T
+    low, high = x.min(), x.max()
+    column = np.minimum((x - low) / max(high - low, np.finfo(float).tiny) * columns, columns - 1).astype(int)
+    first = np.flatnonzero(np.diff(column, prepend=-1))
+    last = np.append(first[1:], len(points)) - 1
+    run = np.repeat(np.arange(len(first)), last - first + 1)
+    by_height = np.lexsort((y, run))  # within each run from the lowest to the highest
+    return points[np.unique(np.concatenate([first, last, by_height[first], by_height[last]]))]
+
+
+def _finite(points: Points) -> np.ndarray:
+    """Return the points whose numbers are all finite, float64 [N, 2]."""
+    every = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    return every[np.isfinite(every).all(1)]
+
+
+def _note(points: int) -> str:
+    """Return what is said below a chart of a line with so many `points` that they are not all drawn."""
+    if not points:
+        return ""
+    return (
+        f'<p class="note">Of {points:,} points of a line each of {COLUMNS} columns shows the first, the '
+        "lowest, the highest and the last.</p>"
+    )
 
 
 def _range(values: Sequence[float]) -> Range:

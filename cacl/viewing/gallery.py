@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.clip_results import ClipResults, by_name
 from cacl.evaluation.metrics import peak
 from cacl.evaluation.protocols import Protocol
 from cacl.viewing.pictures import flac_url, frame_image, heat_image, jpeg_url, webp_url
@@ -91,7 +91,8 @@ def _of_each_class(classes: np.ndarray, quality: np.ndarray, rows: np.ndarray, c
     first: dict[str, int] = {}
     for row in rows.tolist():
         first.setdefault(str(classes[row]), row)
-    weakest = sorted(first, key=lambda name: (float(quality[classes == name].mean()), name))
+    means = {name: float(values.mean()) for name, values in by_name(classes, quality).items()}
+    weakest = sorted(first, key=lambda name: (means[name], name))
     return [first[name] for name in weakest if name][:count]
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.detection import detections
 from cacl.evaluation.protocols import CONTROLS, Protocol
@@ -48,8 +50,8 @@ class Rival:
 class Page:
     """What a report tells next to the evaluation."""
 
-    log: Sequence[Mapping[str, Any]]
-    """The lines of train.jsonl."""
+    losses: np.ndarray
+    """[N, 2], a training's steps and the loss of each."""
     gallery: Mapping[str, Sequence[Example]]
     """Examples by heading."""
     sample_rate: int
@@ -70,7 +72,7 @@ def write_report(path: Path, evaluation: Evaluation, protocol: Protocol, page: P
         controls=[(TITLES.get(key, key), record[key]) for key in CONTROLS.get(record["protocol"], {})],
         breakdown=record["breakdown"],
         charts=[
-            ("Loss", _training_chart(page.log)),
+            ("Loss", _training_chart(page.losses)),
             ("Share of clips whose CIoU is at least this", _success_chart(shown, evaluation, protocol)),
             ("Precision over recall", _precision_recall_chart(shown, protocol)),
             (
@@ -122,11 +124,10 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _training_chart(log: Sequence[Mapping[str, Any]]) -> str:
-    steps = [(line["step"], line["loss"]) for line in log if "loss" in line]
-    means = smooth([loss for _, loss in steps], half_life=max(1.0, len(steps) / 40))
-    trend = [(step, mean) for (step, _), mean in zip(steps, means, strict=True)]
-    return line_chart({"each step": steps, "running mean": trend}, "step", "loss")
+def _training_chart(losses: np.ndarray) -> str:
+    means = smooth(losses[:, 1].tolist(), half_life=max(1.0, len(losses) / 40))
+    trend = np.column_stack([losses[:, 0], means])
+    return line_chart({"each step": losses, "running mean": trend}, "step", "loss")
 
 
 def _success_chart(shown: Mapping[str, ClipResults], evaluation: Evaluation, protocol: Protocol) -> str:
@@ -148,14 +149,14 @@ def _precision_recall_chart(shown: Mapping[str, ClipResults], protocol: Protocol
     for title, results in shown.items():
         if title != TITLES["centered_box"]:  # its confidence is the same for every clip
             _, precision, recall = detections(results, protocol.judged_by).curve()
-            lines[title] = list(zip(recall.tolist(), precision.tolist(), strict=True))
+            lines[title] = np.column_stack([recall, precision])
     return line_chart(lines, "recall", "precision", (0, 1))
 
 
 def _threshold_chart(evaluation: Evaluation, protocol: Protocol) -> str:
     thresholds, precision, recall = detections(evaluation.systems["model"], protocol.judged_by).curve()
     lines = {
-        name: list(zip(thresholds.tolist(), values.tolist(), strict=True))
+        name: np.column_stack([thresholds, values])
         for name, values in (("precision", precision), ("recall", recall))
     }
     return line_chart(lines, "confidence", "share", (0, 1))

@@ -50,7 +50,7 @@ def report(
     models = {folder.name: maps_of(open_model(folder, weights)[0]) for folder in folders}
     chosen = choose(evaluation.systems["model"], measured_by, clips, classes)
     page = Page(
-        log=directory.records(),
+        losses=losses(directory),
         gallery={
             heading: list(examples(models, test, indices, measured_by).values())
             for heading, indices in chosen.items()
@@ -62,6 +62,12 @@ def report(
     path = directory.folder / "report.html"
     write_report(path, evaluation, measured_by, page)
     return path
+
+
+def losses(run: Run) -> np.ndarray:
+    """Return a training's steps and the loss of each, float64 [N, 2]."""
+    lines = ((line["step"], line["loss"]) for line in run.stream() if "loss" in line)
+    return np.fromiter(lines, dtype=(np.float64, 2))
 
 
 def read_evaluation(folder: Path, record: Mapping[str, Any]) -> Evaluation:

@@ -4,12 +4,16 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import norm
 
 from cacl.errors import UserError
 from cacl.evaluation import compare, results
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols import PROTOCOLS
+from cacl.evaluation.summary import compare as compare_results
+from cacl.evaluation.summary import statistics
 from launch.main import main
 
 
@@ -60,6 +64,68 @@ def test_seeds_widen_the_interval():
 def test_a_clip_without_a_value_in_one_seed_is_left_out_of_all():
     values = np.array([[1.0, np.nan, 0.0], [1.0, 1.0, 0.0]])
     assert bootstrap(values, resamples=50).value == 0.5
+
+
+def plain_interval(values, resamples, seed=0):
+    """The interval of the mean of `values` [R, N], drawn clip by clip and seed by seed."""
+    random, means = np.random.default_rng(seed), []
+    for start in range(0, resamples, 200):
+        clips = random.integers(values.shape[1], size=(min(200, resamples - start), values.shape[1]))
+        seeds = random.integers(len(values), size=(len(clips), len(values)))
+        means += [values[rows][:, columns].mean() for rows, columns in zip(seeds, clips, strict=True)]
+    return np.quantile(means, [0.025, 0.975])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "clips", "resamples"), [(1, 7, 450), (3, 7, 450), (1, 2000, 250), (2, 900, 400)]
+)
+def test_resamples_are_drawn_clip_by_clip_and_seed_by_seed_whatever_the_blocks_they_are_made_in(
+    seeds, clips, resamples
+):
+    values = np.random.default_rng(4).random((seeds, clips))
+    found = bootstrap(values, resamples)
+    # sums of as many numbers in another order
+    assert (found.low, found.high) == pytest.approx(plain_interval(values, resamples), rel=1e-12)
+    assert found.value == pytest.approx(values.mean(), rel=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    shapes=st.lists(
+        st.tuples(st.sampled_from([1, 3]), st.sampled_from([5, 40]), st.sampled_from([50, 400])), max_size=6
+    ),
+    seed=st.integers(0, 9),
+)
+def test_intervals_of_many_numbers_are_each_ones_own(shapes, seed):
+    random = np.random.default_rng(seed)
+    numbers = {
+        str(place): compare.mean_over_clips(random.random(shape[:2]), shape[2])
+        for place, shape in enumerate(shapes)
+    }
+    numbers |= {
+        f"{place} - {other}": numbers[str(place)].less(numbers[str(other)])
+        for place in range(len(shapes))
+        for other in range(place)
+        if shapes[place] == shapes[other]
+    }
+    assert compare.intervals(numbers, seed) == {
+        name: number.interval(seed) for name, number in numbers.items()
+    }
+
+
+def test_numbers_of_one_curve_in_two_models_are_each_curves_own(tmp_path):
+    """What two numbers share is computed once for each resample, never kept for the next."""
+    protocol = PROTOCOLS["vggss"]
+    both = []
+    for name, quality in (("weak", 0.3), ("strong", 0.6)):
+        evaluated(tmp_path / name, quality, clips=40, seed=len(name))
+        both.append(results.read_clips(tmp_path / name, "vggss")["model"])
+    found = compare_results([both[0]], [both[1]], protocol)
+    assert {"ap", "max_f1"} <= found.keys()
+    for metric, one in found.items():
+        alone = [statistics([clips], protocol)[metric] for clips in both]
+        assert (one.first, one.second) == (alone[0].interval(), alone[1].interval())
+        assert one.difference == alone[1].less(alone[0]).interval()
 
 
 def test_mcnemar_is_the_exact_binomial_test():

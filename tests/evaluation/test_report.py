@@ -5,10 +5,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols import PROTOCOLS
-from cacl.viewing import report
+from cacl.viewing import charts, report
 from cacl.viewing.gallery import Example, View, render_example
 
 
@@ -66,6 +68,46 @@ def points_of(svg):
         [tuple(map(float, point.split(","))) for point in line.split()]
         for line in re.findall(r'<polyline points="([^"]*)"', svg)
     ]
+
+
+LINES = st.lists(st.tuples(st.integers(0, 30), st.floats(-1, 1, width=16)), min_size=1, max_size=200).map(
+    lambda points: np.array(sorted(points, key=lambda point: point[0]), dtype=float)
+)
+
+
+@given(points=LINES, columns=st.integers(1, 40), falls=st.booleans())
+def test_a_thinned_line_keeps_the_ends_and_the_extremes_of_every_column(points, columns, falls):
+    points = points[::-1] if falls else points
+    found = charts.thinned(points, columns)
+    assert len(found) <= 4 * columns
+    if len(points) <= 4 * columns:
+        assert found is points
+        return
+    places = iter(points.tolist())
+    assert all(point in places for point in found.tolist()), "points of the line, in its order"
+    low, high = points[:, 0].min(), points[:, 0].max()
+    for column in range(columns):
+        parts = []
+        for line in (points, found):
+            share = (line[:, 0] - low) / max(high - low, 1e-300)
+            parts.append(line[np.minimum((share * columns).astype(int), columns - 1) == column])
+        every, kept = parts
+        assert len(every) == 0 or (
+            kept[0].tolist() == every[0].tolist()
+            and kept[-1].tolist() == every[-1].tolist()
+            and (kept[:, 1].min(), kept[:, 1].max()) == (every[:, 1].min(), every[:, 1].max())
+        )
+
+
+def test_one_step_that_stands_out_of_very_many_is_drawn_and_the_page_says_that_others_are_not():
+    losses = np.column_stack([np.arange(1.0, 100_001), np.ones(100_000)])
+    losses[77_777, 1] = 50.0
+    chart = report._training_chart(losses)
+    each_step, _ = points_of(chart)
+    assert min(y for _, y in each_step) == charts.TOP and len(each_step) <= 4 * charts.COLUMNS
+    assert "Of 100,000 points of a line" in chart
+    assert "points of a line" not in report._training_chart(losses[:1000])
+    assert "Nothing was recorded" in report._training_chart(np.empty((0, 2)))
 
 
 def test_lines_of_a_protocol_are_those_of_the_column_that_judges():

@@ -86,7 +86,8 @@ def test_who_follows_a_log_learns_of_each_new_step_as_if_all_were_read_at_each_l
 ):
     file.write_bytes(b"")
     follower, step, torn = log.Follower(file), 0, b""
-    followed, read = [], []
+    followed: list[int] = []
+    read: list[int] = []
     for number, (deed, value) in enumerate([*deeds, ("look", 0)]):
         if deed == "take steps":
             with file.open("ab") as stream:
