@@ -22,11 +22,11 @@ from typing import Any
 import torch
 
 from benchmarks.pages import put
-from benchmarks.tables import Rows, bytes_table, loss_table, machine_line, packing, plain_table
+from benchmarks.tables import Rows, bytes_table, growth_table, loss_table, machine_line, packing, plain_table
 
 DOCS = Path("docs")
 KEPT = DOCS / "benchmarks.json"
-NAMES = ("loss", "train", "step", "evaluate", "pack", "loader", "label")
+NAMES = ("loss", "train", "step", "evaluate", "pack", "loader", "label", "growth")
 OPTIONS = {"loss": ["--scores", "float32,bfloat16"]}
 
 
@@ -71,6 +71,7 @@ def write_pages(kept: dict[str, dict[str, Any]]) -> None:
         "evaluate": ("evaluation.md", plain_table),
         "pack": ("scale.md", packing),
         "loader": ("scale.md", plain_table),
+        "growth": ("scale.md", growth_table),
     }
     for name, (page, write) in writers.items():
         if name in kept:

@@ -94,3 +94,16 @@ def packing(rows: Rows) -> str:
     ]
     sets = table(["", "≈ core-hours", "≈ on 16 machines of 16 cores, `slurm/pack.sbatch` as an array"], lines)
     return f"{plain_table(rows)}\n\n{sets}"
+
+
+def growth_table(rows: Rows) -> str:
+    """Return time and memory of what grows with a data set and a training, and how busy the machine was."""
+    lines = []
+    for row in rows:
+        figures = [figure(row[name]) for name in ("ours", "processor_seconds", "peak_mb", "above_mb")]
+        lines.append([f"`{row['benchmark']}`", *figures])
+    sizes = f"{rows[0]['clips']:,} clips, {rows[0]['steps']:,} steps"
+    heads = [sizes, "seconds", "of a processor", "peak MB", "of these above its start"]
+    loads = [row["load"] for row in rows]
+    busy = f"Meanwhile {min(loads):g} to {max(loads):g} processes wanted a core of the machine."
+    return f"{table(heads, lines)}\n\n{busy}"

@@ -42,7 +42,7 @@ def line_chart(
 ) -> str:
     """Return an SVG element with one line a series, a legend where there are several, and labeled axes.
 
-    Points that are not finite are left out. Without any point the chart says so; of a line that is thinned for
+    Points that are not finite are left out. Without any point the chart says so; of a line thinned for
     drawing it says so below.
     """
     whole = {name: _finite(points) for name, points in series.items()}
