@@ -12,10 +12,11 @@ END = "<!-- end of the rows -->\n"
 def put(page: Path, benchmark: str, text: str) -> None:
     """Replace what stands between a page's marks of a benchmark.
 
-    The marks are the lines `<!-- rows: written by benchmarks.X -->` and `<!-- end of the rows -->`. Raises
-    UserError if the page lacks them.
+    The marks are the lines `<!-- rows: written by benchmarks.X -->` and `<!-- end of the rows -->`; a program
+    that lies elsewhere has its name in full. Raises UserError if the page lacks them.
     """
-    begin = f"<!-- rows: written by benchmarks.{benchmark} -->\n"
+    program = benchmark if "." in benchmark else f"benchmarks.{benchmark}"
+    begin = f"<!-- rows: written by {program} -->\n"
     before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(END)
     if not found or not closed:

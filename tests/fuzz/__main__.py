@@ -65,7 +65,7 @@ def main() -> None:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(row(rows[-1]), flush=True)
     if given.write:
-        put(given.write, "fuzz", "\n".join([*HEAD, *map(row, rows)]))
+        put(given.write, "tests.fuzz", "\n".join([*HEAD, *map(row, rows)]))
 
 
 HEAD = (

@@ -57,7 +57,7 @@ def main() -> int:
     page = table(cases)
     print(page)
     if given.write:
-        put(given.write, "soak", page)
+        put(given.write, "tests.soak", page)
     return int(not all(one["right"] for one in cases))
 
 
