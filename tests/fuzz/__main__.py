@@ -48,24 +48,26 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--inputs", type=int, default=10_000, help="a format (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", type=Path, help="page whose rows are written")
+    parser.add_argument("--folder", type=Path, default=Path("runs/fuzz"), help="where rows are kept")
+    parser.add_argument("--write", type=Path, help="page, written from all rows that are kept")
     parser.add_argument("--one", choices=NAMES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         print(json.dumps(fuzz_one(given.one, given.inputs, given.seed)))
         return
-    rows = []
+    given.folder.mkdir(parents=True, exist_ok=True)
     for name in given.formats:
         words = ["--one", name, "--inputs", str(given.inputs), "--seed", str(given.seed)]
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz", *words], stdout=subprocess.PIPE, text=True, check=False
-        )
+        command = [sys.executable, "-m", "tests.fuzz", *words]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{name}: failed; the smallest input stands above")
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(row(rows[-1]), flush=True)
+        (given.folder / f"{name}.json").write_text(done.stdout.splitlines()[-1])
+    kept = [given.folder / f"{name}.json" for name in NAMES]
+    rows = [row(json.loads(file.read_text())) for file in kept if file.exists()]
+    print("\n".join([*HEAD, *rows]))
     if given.write:
-        put(given.write, "tests.fuzz", "\n".join([*HEAD, *map(row, rows)]))
+        put(given.write, "tests.fuzz", "\n".join([*HEAD, *rows]))
 
 
 HEAD = (

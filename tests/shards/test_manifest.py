@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -177,6 +178,33 @@ def test_a_hash_that_would_name_a_file_elsewhere_is_refused(once: Path, sha256: 
         Manifest.from_json(json.dumps(values), "m")
 
 
+def forge(folder: Path) -> None:
+    """Give the manifest size and checksum of the first tar, whatever it holds."""
+    manifest, data = manifests.load(folder), (folder / "shard-000000.tar").read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    forged = dataclasses.replace(manifest.shards[0], filesize=len(data), sha256=sha256)
+    manifest = dataclasses.replace(manifest, shards=(forged, *manifest.shards[1:]))
+    (folder / "manifest.json").write_text(manifest.to_json())
+
+
+@pytest.mark.parametrize(
+    "size",
+    [b"\xff" + (2**88 - 512).to_bytes(11, "big"), b"\x80" + (2**80).to_bytes(11, "big"), b"99999999999\0"],
+)
+@pytest.mark.parametrize("kind", [b"0", b"L", b"x"], ids=["file", "long name", "pax"])
+def test_a_header_that_lies_about_its_size_is_a_sentence(folder: Path, size: bytes, kind: bytes) -> None:
+    """`tarfile` goes round in a negative size for ever (CVE-2025-8194)."""
+    header = bytearray(tarfile.TarInfo("000000003.jpg").tobuf(tarfile.USTAR_FORMAT))
+    header[124:136], header[156:157], header[148:156] = size, kind, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    tar = folder / "shard-000000.tar"
+    tar.write_bytes(bytes(header) + tar.read_bytes())
+    forge(folder)
+    (problem, *others) = verifying.verify(folder, 1)
+    assert "shard-000000.tar" in problem and "copy it again or pack again" in problem and "\n" not in problem
+    assert not any("shard-000000" in other for other in others)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -187,16 +215,8 @@ def test_a_hash_that_would_name_a_file_elsewhere_is_refused(once: Path, sha256: 
 )
 def test_no_path_in_a_tar_is_followed(folder: Path, name: str, kind: bytes) -> None:
     """The tar's maker also made manifest and index, so every checksum is right."""
-    import hashlib
-
-    tar = folder / "shard-000000.tar"
-    evil_tar(tar, name, kind)
-    data = tar.read_bytes()
-    shard = manifests.load(folder).shards[0]
-    forged = dataclasses.replace(shard, filesize=len(data), sha256=hashlib.sha256(data).hexdigest())
-    manifest = manifests.load(folder)
-    manifest = dataclasses.replace(manifest, shards=(forged, *manifest.shards[1:]))
-    (folder / "manifest.json").write_text(manifest.to_json())
+    evil_tar(folder / "shard-000000.tar", name, kind)
+    forge(folder)
     before = sorted(path.name for path in folder.parent.rglob("*"))
     problems = list(verifying.verify(folder, 1))
     assert problems
