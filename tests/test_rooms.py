@@ -25,7 +25,8 @@ ALLOWED = {
     "cacl.evaluation": {"cacl.model", "cacl.runs"},
     "cacl.labels": {"cacl.model", "cacl.runs"},
     "cacl.released": {"cacl.model", "cacl.runs"},
-    "cacl.viewing": {"cacl.model", "cacl.evaluation", "cacl.runs"},
+    "cacl.media": set(),
+    "cacl.viewing": {"cacl.media", "cacl.model", "cacl.evaluation", "cacl.runs"},
 }
 """Which rooms a room of cacl imports, next to the ground."""
 GROUND_OF_SHARDS = {
@@ -37,6 +38,9 @@ GROUND_OF_SHARDS = {
     "cacl.processes",
     "cacl.annotation",
     "cacl.extras",
+    "cacl.media.picture",
+    "cacl.media.sound",
+    "cacl.media.tracks",
 }
 
 

@@ -17,9 +17,15 @@ from av.audio.resampler import AudioResampler
 
 from cacl.errors import UserError
 from cacl.files import written
+from cacl.media.picture import as_shown, pixel_shape
+from cacl.media.sound import SoundLine, UnusableSound, one_channel, within_one
+from cacl.media.tracks import frames_in, picture_track, sound_track
 
 _CLOCK = Fraction(1, 90_000)
 """Seconds of a tick of the written film, which every common frame rate divides."""
+_LAYOUTS = {1: "mono", 2: "stereo"}
+_MOST_CHANNELS = 8
+"""Of a sound that is resampled as it is."""
 
 
 def _address(path: str | Path) -> str:
@@ -34,25 +40,24 @@ def open_film(path: str | Path) -> av.container.InputContainer:
     except (OSError, av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a film that can be read"
         raise UserError(f"{path}: {reason}; give a video, or a picture and --sound FILE") from error
-    for kind, streams in (("picture", film.streams.video), ("sound", film.streams.audio)):
-        if not streams:
+    for kind, track in (("picture", picture_track(film)), ("sound", sound_track(film))):
+        if track is None:
             film.close()
             raise UserError(f"{path}: has no {kind}; a film needs both, a picture and a sound")
     return film
 
 
 def frames(path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield (seconds, frame [H, W, 3] uint8) of a film, upright, in the order of their showing.
+    """Yield (seconds, frame [H, W, 3] uint8) of a film, as shown, in the order of their showing.
 
     Raises UserError where it cannot be decoded.
     """
     with open_film(path) as film:
-        stream = film.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream: Any = picture_track(film)
+        stream.thread_type, pixel = "AUTO", pixel_shape(stream)
         for frame in _decoded(film, stream, path):
             if frame.time is not None:
-                upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
-                yield float(frame.time), np.ascontiguousarray(upright)
+                yield float(frame.time), as_shown(frame, pixel)
 
 
 class SlidingAudio:
@@ -60,10 +65,10 @@ class SlidingAudio:
 
     def __init__(self, path: str | Path, rate: int, samples: int) -> None:
         self.rate, self.samples = rate, samples
-        self._chunks = _mono(path, rate)
+        self._chunks = _resampled(path, rate)
         self._first_second = _begin_of_audio(path)
         self._start = 0
-        self._held = np.zeros(0, np.float32)
+        self._held = np.zeros((0, 1), np.float32)
         self._ended = False
 
     def around(self, time: float) -> np.ndarray:
@@ -81,14 +86,14 @@ class SlidingAudio:
         if not len(window):
             raise UserError("the film's sound track is empty; give a film with sound")
         self._forget(first)
-        return np.resize(window, self.samples) if len(window) < self.samples else window.copy()
+        return np.resize(_heard(window), self.samples)
 
     def _pull(self) -> None:
         chunk = next(self._chunks, None)
         if chunk is None:
             self._ended = True
         else:
-            self._held = np.concatenate([self._held, chunk])
+            self._held = np.concatenate([self._held, chunk]) if len(self._held) else chunk
 
     def _forget(self, first: int) -> None:
         """Drop what lies more than a window before `first`: later windows never need it."""
@@ -138,8 +143,9 @@ class FilmWriter:
         height: int,
     ) -> None:
         self._film = film
-        self._audio_frames = _decoded(audio, audio.streams.audio[0], audio_of)
-        rate = audio.streams.audio[0].rate
+        self._audio_frames = _gapless(audio, audio_of)
+        track: Any = sound_track(audio)
+        rate = track.rate
         try:
             self._video = film.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
             self._audio = film.add_stream("aac", rate=rate)
@@ -176,10 +182,15 @@ class FilmWriter:
 
 def read_audio(path: str | Path, rate: int) -> np.ndarray:
     """Return the whole sound of a recording, [T] float32 mono at `rate` Hz. Raises UserError without one."""
-    chunks = list(_mono(path, rate))
+    chunks = list(_resampled(path, rate))
     if not chunks:
         raise UserError(f"{path}: holds no sound that can be read")
-    return np.concatenate(chunks)
+    return _heard(np.concatenate(chunks))
+
+
+def _heard(samples: np.ndarray) -> np.ndarray:
+    """Return a sound [T, channels] as packing stores it, [T] float32."""
+    return within_one(one_channel(samples)).astype(np.float32)
 
 
 def _open_audio(path: str | Path) -> av.container.InputContainer:
@@ -189,30 +200,52 @@ def _open_audio(path: str | Path) -> av.container.InputContainer:
     except (OSError, av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a recording that can be read"
         raise UserError(f"{path}: {reason}; give a video or a recording with sound") from error
-    if not film.streams.audio:
+    if sound_track(film) is None:
         film.close()
         raise UserError(f"{path}: has no sound; give a video or a recording with sound")
     return film
 
 
-def _mono(path: str | Path, rate: int) -> Iterator[np.ndarray]:
-    """Yield the sound in pieces [t] float32, mono at `rate` Hz."""
+def _resampled(path: str | Path, rate: int) -> Iterator[np.ndarray]:
+    """Yield the sound in pieces [t, channels] float32 at `rate` Hz."""
     with _open_audio(path) as film:
-        resampler = AudioResampler(format="flt", layout="mono", rate=rate)
-        for decoded in _decoded(film, film.streams.audio[0], path):
-            for frame in resampler.resample(decoded):
-                yield frame.to_ndarray()[0]
-        for frame in resampler.resample(None):
-            yield frame.to_ndarray()[0]
+        resampler = None
+        for piece in _gapless(film, path):
+            resampler = resampler or AudioResampler(format="fltp", layout=piece.layout, rate=rate)
+            for frame in resampler.resample(piece):
+                yield frame.to_ndarray().T
+        for frame in resampler.resample(None) if resampler else ():
+            yield frame.to_ndarray().T
+
+
+def _gapless(film: av.container.InputContainer, path: str | Path) -> Iterator[av.AudioFrame]:
+    """Yield the sound of a film without holes, in frames of as many channels each.
+
+    Raises UserError, naming the file, where it cannot be decoded.
+    """
+    line = SoundLine()
+    for decoded in _decoded(film, sound_track(film), path):
+        try:
+            for time, samples in line.follow(decoded):
+                channels = samples.T if samples.shape[1] <= _MOST_CHANNELS else one_channel(samples)[None]
+                layout = _LAYOUTS.get(len(channels), f"{len(channels)}c")
+                planes = np.ascontiguousarray(channels, dtype=np.float32)
+                frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+                frame.sample_rate, frame.time_base = line.rate, Fraction(1, line.rate)
+                frame.pts = round(time * line.rate)
+                yield frame
+        except UnusableSound as error:
+            raise UserError(f"{path}: {error}; convert the sound anew") from None
 
 
 def _decoded(film: av.container.InputContainer, stream: Any, path: str | Path) -> Iterator[Any]:
     """Yield a stream's frames. Raises UserError, naming the file and the moment, where they are broken."""
     time = 0.0
     try:
-        for frame in film.decode(stream):
-            time = frame.time or time
-            yield frame
+        for packet in film.demux(stream):
+            for frame in frames_in(packet):
+                time = frame.time or time
+                yield frame
     except av.FFmpegError as error:
         raise UserError(
             f"{path}: the {stream.type} cannot be decoded after {time:.2f} s ({error.strerror}); "
@@ -223,7 +256,5 @@ def _decoded(film: av.container.InputContainer, stream: Any, path: str | Path) -
 def _begin_of_audio(path: str | Path) -> float:
     """Return the moment of the first sample on the film's clock, seconds."""
     with _open_audio(path) as film:
-        stream = film.streams.audio[0]
-        if stream.start_time is None or stream.time_base is None:
-            return 0.0
-        return float(stream.start_time * stream.time_base)
+        first = next(_decoded(film, sound_track(film), path), None)
+        return float(first.time or 0) if first else 0.0
