@@ -44,7 +44,7 @@ from torchvision.transforms import v2
 from shards.clip import Storage
 from shards.pack import merge, pack
 from shards.plan import make_plan
-from shards.sources.media import BrokenMedia
+from shards.sources.media import NOTHING, BrokenMedia
 from shards.sources.vggsound import VggSound
 from shards.sources.video import Window, read_video
 
@@ -132,12 +132,12 @@ def same_frames(films: list[Path]) -> list[bool]:
     """Return of each film that we pack whether both sides keep the same frame at 5 s, by its time."""
     from torchcodec.decoders import VideoDecoder
 
-    storage, window = Storage(), Window(0.0, float(SECONDS), 5.0, 0.1)
+    storage, window = Storage(), Window(0.0, float(SECONDS), 5.0, NOTHING)
     same = []
     for film in films:
         try:
             seconds = read_video(film, window, storage).frame_seconds
-        except BrokenMedia:  # such as one that stands still
+        except BrokenMedia:  # such as one that ends before
             continue
         assert seconds is not None
         frame = VideoDecoder(str(film)).get_frame_played_at(5.0)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 PIXEL_LIMIT = 2**26
 """Pixels of a frame; a larger one is refused before anything is allocated for it."""
@@ -41,6 +42,15 @@ def open_picture(
     except Exception as error:  # decoders raise whatever they meet; the bytes are in memory
         raise UnreadablePicture(f"undecodable {what}: {_explain(error, formats)}") from None
     return image
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """Return a picture as viewers show it, in RGB: turned as its EXIF says, 16 bits of gray made 8."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # Pillow would cut off what is over 255
+        gray = np.clip(np.asarray(upright).astype(np.int64) / 257, 0, 255)
+        upright = Image.fromarray(np.rint(gray).astype(np.uint8))
+    return upright.convert("RGB")
 
 
 def open_head(file: Path | io.BytesIO, formats: tuple[str, ...] = FORMATS) -> Image.Image:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import ImageOps
 
 import cacl
 from cacl.errors import UserError
 from cacl.viewing.finder import SoundFinder
 from cacl.viewing.localize import localize_film, localize_picture, read_recording
-from shards.pictures import UnreadablePicture, open_picture
+from shards.pictures import UnreadablePicture, as_shown, open_picture
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -60,7 +59,7 @@ def localize(
 def _localize_picture(finder: SoundFinder, path: Path, audio: str, out: Path, maps: str | None) -> None:
     """Write one picture's overlay. Raises UserError for a picture or a sound that cannot be read."""
     try:
-        frame = np.asarray(ImageOps.exif_transpose(open_picture(path)).convert("RGB"))
+        frame = np.asarray(as_shown(open_picture(path)))
     except (OSError, UnreadablePicture) as error:
         raise UserError(f"{path}: cannot be read as a picture: {error}") from error
     overlay, raw = localize_picture(finder, frame, read_recording(finder, audio))

@@ -83,7 +83,7 @@ def open_image(path: Path) -> Image.Image:
 def read_recording(data: bytes, sample_rate: int) -> Array:
     """Return the recording in a file's bytes, [t] float32 in -1..1, mono, without silence at its ends."""
     storage = Storage(sample_rate=sample_rate, seconds=_LONGEST)
-    recording = media.decode_audio(data, storage, _SHORTEST)
+    recording = media.decode_audio(data, storage, media.Needs(_SHORTEST))
     return trim(recording.samples[: round(recording.seconds * sample_rate)])
 
 

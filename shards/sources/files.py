@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cacl.annotation import SoundSource
 from cacl.errors import UserError
@@ -34,7 +34,9 @@ class FileSource(Source):
     boxes: Path | None = field(
         default=None, metadata={"help": "JSON of the boxes that clips have, in the form of vggss.json"}
     )
-    shortest: float = field(default=1.0, metadata={"help": "seconds of sound that a clip must have"})
+    shortest: float = field(
+        default=1.0, metadata={"help": "seconds of sound that a clip must have, unless it has boxes"}
+    )
     storage: Storage = STORAGE
 
     @abstractmethod
@@ -90,6 +92,18 @@ class FileSource(Source):
         if len(found) == 1 and not found[0].class_name:
             return (replace(found[0], class_name=self.label(pick.video)),)
         return found
+
+    def measured(self, pick: Pick) -> bool:
+        """Say whether models are measured on a clip: it has boxes, or plays a sound from out of view."""
+        return self.needs_boxes or not pick.sounding or self.drawn(pick) is not None
+
+    def needs(self, pick: Pick) -> media.Needs:
+        """Return what a clip must have, nothing where models are measured on it."""
+        return media.NOTHING if self.measured(pick) else media.Needs(self.shortest)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the options and the rules by which frames and sounds are decoded."""
+        return {**super().parameters(), "decoding": media.DECODING}
 
     def film(self, name: str) -> str:
         """Return the file that the clip `name` is a part of."""
@@ -171,12 +185,12 @@ class FileSource(Source):
         with media.blame(frame):
             picture = media.read_frame(media.in_any_form(self.root, frame), self.storage)
         with media.blame(audio):
-            recording = media.read_audio(media.in_any_form(self.root, audio), self.storage, self.shortest)
+            recording = media.read_audio(media.in_any_form(self.root, audio), self.storage, self.needs(pick))
         return Moment(picture, recording)
 
     def video_moment(self, pick: Pick, frame_at: float | None, start: float = 0.0) -> Moment:
         """Read `<id>.mp4`: one pass, or one for the frame and one for the sound of a pair."""
-        window = Window(start, self.storage.seconds, frame_at, self.shortest)
+        window = Window(start, self.storage.seconds, frame_at, self.needs(pick))
         moments = []
         for name in dict.fromkeys((f"{pick.video}.mp4", f"{pick.audio}.mp4")):
             with media.blame(name):

@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
+from cacl.media.sound import one_channel, within_one
 from shards.clip import Array, Storage
-from shards.pictures import UnreadablePicture, open_picture
+from shards.pictures import UnreadablePicture, as_shown, open_picture
 from shards.sources.lists import forms
 
 FILE_LIMIT = 2**30
 """Bytes of a frame or recording that is read whole."""
+DECODING = 2
+"""Version of the rules by which a file becomes a frame and a sound; part of a data set's fingerprint."""
 SILENCE = 1e-4
 """A sound whose every sample lies below is silent, -80 dB."""
 _SHORTEST_EDGE = 16
@@ -64,6 +67,21 @@ def in_any_form(root: Path, name: str) -> Path:
     return next((root / form for form in forms(name) if os.path.exists(root / form)), root / name)
 
 
+class Needs(NamedTuple):
+    """What a clip must have besides a frame and a sound that can be decoded."""
+
+    shortest: float = 1.0
+    """Seconds of sound."""
+    heard: bool = True
+    """Whether a silent sound is refused."""
+    moving: bool = False
+    """Whether a film in which nothing moves is refused."""
+
+
+NOTHING = Needs(shortest=0.0, heard=False)
+"""Of clips on which models are measured: whoever leaves some of them out measures something else."""
+
+
 class Recording(NamedTuple):
     """A sound as it is stored."""
 
@@ -94,20 +112,20 @@ def read_frame(path: Path, storage: Storage) -> Array:
 
     Raises BrokenMedia for anything that does not decode to its last row.
     """
-    return fit_frame(_read_picture(path, "RGB"), storage)
+    return fit_frame(np.array(as_shown(_read_picture(path))), storage)
 
 
-def _read_picture(path: Path, mode: str) -> Array:
+def _read_picture(path: Path) -> Image.Image:
     data = read_bytes(path)
     try:
-        return np.array(open_picture(data, what="frame").convert(mode))
+        return open_picture(data, what="frame")
     except UnreadablePicture as error:
         raise BrokenMedia(str(error)) from None
 
 
 def read_mask(path: Path) -> Array:
     """Return a picture's mask, [h, w] bool: what is not black. Raises BrokenMedia as `read_frame` does."""
-    return _read_picture(path, "L") != 0
+    return np.array(ImageOps.exif_transpose(_read_picture(path)).convert("L")) != 0
 
 
 def fit_mask(mask: Array, frame: Array) -> Array:
@@ -134,15 +152,15 @@ def fit_frame(frame: Array, storage: Storage) -> Array:
     return np.array(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
 
 
-def read_audio(path: Path, storage: Storage, shortest: float) -> Recording:
+def read_audio(path: Path, storage: Storage, needs: Needs) -> Recording:
     """Return the recording in a WAV file, mono at the storage's rate and length.
 
-    Raises BrokenMedia when it is damaged, shorter than `shortest` seconds, silent or not finite.
+    Raises BrokenMedia when it is damaged, not finite, or has not what it `needs`.
     """
-    return decode_audio(read_bytes(path), storage, shortest)
+    return decode_audio(read_bytes(path), storage, needs)
 
 
-def decode_audio(data: bytes, storage: Storage, shortest: float) -> Recording:
+def decode_audio(data: bytes, storage: Storage, needs: Needs) -> Recording:
     """Return the recording in a file's bytes, of any kind that libsndfile reads, as `read_audio` does."""
     import soundfile
 
@@ -157,7 +175,7 @@ def decode_audio(data: bytes, storage: Storage, shortest: float) -> Recording:
     # How long an MP3 is stands nowhere in it: libsndfile guesses.
     if len(audio) < min(expected, limit) and file.format != "MP3":
         raise BrokenMedia(f"truncated sound: {len(audio)} of {expected} samples")
-    return fit_audio(audio, rate, storage, shortest)
+    return fit_audio(audio, rate, storage, needs)
 
 
 def _refuse_truncated(data: bytes) -> None:
@@ -173,22 +191,22 @@ def _refuse_truncated(data: bytes) -> None:
         at += 8 + size + size % 2
 
 
-def fit_audio(audio: Array, rate: int, storage: Storage, shortest: float) -> Recording:
+def fit_audio(audio: Array, rate: int, storage: Storage, needs: Needs) -> Recording:
     """Bring `audio` [t, channels] float to mono, the storage's rate and its exact length, from its start on.
 
-    Raises BrokenMedia when it is too short, silent or not finite.
+    Raises BrokenMedia when it is not finite or has not what it `needs`.
     """
     from scipy.signal import resample_poly
 
     if not 1000 <= rate <= 768_000:
         raise BrokenMedia(f"wrong rate: {rate} Hz")
     seconds = len(audio) / rate
-    if seconds < shortest or not len(audio):
+    if seconds < needs.shortest or not len(audio):
         raise BrokenMedia(f"too short: {seconds:.3f} s of sound")
     if not np.isfinite(audio).all():
         raise BrokenMedia("not finite: the sound has NaN or infinite samples")
-    mono = audio.mean(axis=1, dtype=np.float64)
-    if np.abs(mono).max() < SILENCE:
+    mono = within_one(one_channel(audio))
+    if needs.heard and np.abs(mono).max() < SILENCE:
         raise BrokenMedia("silent: no sample is over -80 dB")
     ratio = Fraction(storage.sample_rate, rate)
     if ratio != 1:

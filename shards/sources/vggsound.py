@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from cacl.errors import UserError
+from shards.sources import media
 from shards.sources.files import FileSource
 from shards.sources.lists import Pick, is_name, read_rows
 from shards.sources.video import Moment
@@ -26,6 +27,11 @@ class VggSound(FileSource):
     split: Literal["train", "test", "all"] = field(default="train", metadata={"help": "rows of the table"})
     frame_at: float = field(default=FRAME_AT, metadata={"help": "seconds from the clip's start to its frame"})
 
+    leave_out_still: bool = field(
+        default=False,
+        metadata={"help": "reject films in which nothing moves, but for test rows and films with boxes"},
+    )
+
     def all_ids(self) -> list[str]:
         """Return the ids of the table's split."""
         return [row.id for row in self._rows() if self.split in ("all", row.split)]
@@ -35,6 +41,15 @@ class VggSound(FileSource):
         if self.csv is None and not self._table().exists():
             return ""
         return _labels(self._table()).get(name, "")
+
+    def measured(self, pick: Pick) -> bool:
+        """Say whether models are measured on a clip: the table's test rows too."""
+        return super().measured(pick) or pick.video in _tested(self._table())
+
+    def needs(self, pick: Pick) -> media.Needs:
+        """Return what a clip must have; that it moves if asked for."""
+        needs = super().needs(pick)
+        return needs if self.measured(pick) else needs._replace(moving=self.leave_out_still)
 
     def moment(self, pick: Pick) -> Moment:
         """Decode the clip's file."""
@@ -78,3 +93,10 @@ def is_second(text: str) -> bool:
 @lru_cache(maxsize=2)
 def _labels(path: Path) -> dict[str, str]:
     return {row.id: row.label for row in read_table(path)}
+
+
+@lru_cache(maxsize=2)
+def _tested(path: Path) -> frozenset[str]:
+    """Return the ids of the test rows of a table, none where there is no table."""
+    rows = read_table(path) if path.exists() else []
+    return frozenset(row.id for row in rows if row.split == "test")

@@ -1,31 +1,38 @@
-"""One moment of a video: a frame and the sound around it, in one pass over the file, in this process.
+"""One moment of a video: the frame that is shown then, and the sound around it, in this process.
 
-Times are seconds from the file's beginning. The video is decoded up to the wanted frame only, and what no
-later frame refers to is skipped on the way; the sound is decoded within its window only.
+Times are seconds from the file's beginning. As a rule one pass over the file does: the video is decoded up to
+the wanted frame, and what no later frame refers to is skipped on the way; the sound is decoded within its
+window. A seek that lands too late is made again from further back.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+from cacl.media.picture import as_shown, pixel_shape
+from cacl.media.tracks import frames_in, picture_track, sound_track
 from shards.clip import Array, Storage
 from shards.pictures import PIXEL_LIMIT
-from shards.sources.media import BrokenMedia, Recording, explain, fit_audio, fit_frame, is_missing
+from shards.sources.media import BrokenMedia, Needs, Recording, explain, fit_audio, fit_frame, is_missing
+from shards.sources.moments import Motion, ShownFrame, SoundPart
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
 
-_STILL = 0.5
-"""Mean difference of two frames in gray levels of 255, on 32×32 pixels, below which nothing has moved."""
 _TRUNCATED = 0.5
 """Seconds that may lack at the end of a file against what its header announces."""
-_CHANNEL_LIMIT = 64
+_SETTLING = 0.5
+"""Seconds before a part from which on it is decoded: filters of sound need a packet or two."""
+_STEPS = (4.0, 32.0)
+"""Seconds before that to which a seek goes back where it landed late; after them, the file's beginning."""
+_NEAR = 0.5
+"""Seconds before the wanted frame in which every frame is decoded."""
 
 
 class Moment(NamedTuple):
@@ -47,8 +54,7 @@ class Window:
     seconds: float
     frame_at: float | None
     """Seconds after `start`; None: the middle of what there is."""
-    shortest: float
-    """Seconds of sound that there must be."""
+    needs: Needs
 
 
 def read_video(path: Path, window: Window, storage: Storage) -> Moment:
@@ -60,13 +66,71 @@ def read_video(path: Path, window: Window, storage: Storage) -> Moment:
 
     with _File(path) as file:
         try:
-            with av.open(file, "r", metadata_errors="ignore") as container:
-                return _Pass(container, window, storage).run()
+            return _read(file, window, storage)
         # FFmpeg's errors are OSErrors and ValueErrors too; `file` knows which came from the storage.
         except (av.FFmpegError, ValueError, OverflowError, MemoryError, EOFError) as error:
             if file.fault is not None:
                 raise file.fault from None
             raise BrokenMedia(f"undecodable video: {explain(error)}") from None
+
+
+def _read(file: _File, window: Window, storage: Storage) -> Moment:
+    """Pass over the file, again from further back as long as the wanted moment was not met."""
+    import av
+
+    begins, skipping, length = _begins(window.start), True, None
+    begin = next(begins)
+    while True:
+        with _opened(file) as container:
+            if length is None and window.frame_at is None and not container.duration:
+                length = _measured(container, window.start + window.seconds)
+                continue
+            length = length or (container.duration or 0) / 1e6
+            found = _Pass(container, window, length, skipping)
+            try:
+                found.run(begin)
+            except av.FFmpegError:
+                # A decoder that begins in the middle may want what came before.
+                if begin is None or file.fault is not None:
+                    raise
+                begin = next(begins)
+                continue
+            if skipping and found.frame.passed_over:
+                skipping = False
+            elif begin is not None and found.late:
+                begin = next(begins)
+            else:
+                return found.moment(storage)
+
+
+def _begins(start: float) -> Iterator[float | None]:
+    """Yield where to begin with a part, in seconds, further and further back; None: at the beginning."""
+    yield from (begin for step in (_SETTLING, *_STEPS) if (begin := start - step) > 0)
+    yield None
+
+
+def _opened(file: _File) -> InputContainer:
+    import av
+
+    file.seek(0)
+    return av.open(file, "r", metadata_errors="ignore")
+
+
+def _measured(container: InputContainer, enough: float) -> float:
+    """Return how long a film is that does not say it, in seconds; no more than is `enough` needs be read."""
+    origin, length = (container.start_time or 0) / 1e6, 0.0
+    for packet in container.demux(*container.streams.video, *container.streams.audio):
+        length = max(length, _end(packet) - origin)
+        if length >= enough:
+            break
+    return length
+
+
+def _end(packet: Packet) -> float:
+    """Return when what is in a packet ends, in seconds on the file's clock; -inf where it has no time."""
+    if packet.pts is None or packet.time_base is None:
+        return -math.inf
+    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
 class _File:
@@ -107,180 +171,87 @@ class _File:
 class _Pass:
     """One pass over the packets of a container."""
 
-    def __init__(self, container: InputContainer, window: Window, storage: Storage) -> None:
-        self.container, self.storage, self.window = container, storage, window
-        pictures = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
-        if not pictures:
-            raise BrokenMedia("no video: the file has no video stream")
-        if not container.streams.audio:
-            raise BrokenMedia("no sound: the file has no audio stream")
-        self.video, self.audio_stream = pictures[0], container.streams.audio[0]
-        if self.video.width * self.video.height > PIXEL_LIMIT:
-            raise BrokenMedia(f"too large: {self.video.width}×{self.video.height} pixels")
+    def __init__(self, container: InputContainer, window: Window, length: float, skipping: bool) -> None:
+        """`length` of the film in seconds, 0 where that is not known."""
+        self.container, self.window, self.length, self.skipping = container, window, length, skipping
+        self.video, self.audio = _tracks(container)
         self.origin = (container.start_time or 0) / 1e6
-        self.target = window.start + self._frame_at()
+        there = max(0.0, min(length - window.start, window.seconds))
+        frame_at = there / 2 if window.frame_at is None else window.frame_at
         self.end = window.start + window.seconds
-        self.frames = _Frames(self.target, self.origin)
-        self.audio = _Audio(window.start, window.seconds, self.origin)
+        self.frame = ShownFrame(window.start + frame_at, self.origin)
+        self.sound = SoundPart(window.start, window.seconds, self.origin)
+        self.motion = Motion()
+        self.watching = window.needs.moving
+        self.begun = self.over = window.start
+        """When the latest packet begins and ends, seconds."""
+        self.whole = False
+        """Whether there are no more."""
 
-    def _frame_at(self) -> float:
-        if self.window.frame_at is not None:
-            return self.window.frame_at
-        there = (self.container.duration or 0) / 1e6 - self.window.start
-        return max(0.0, min(there, self.window.seconds) / 2)
+    @property
+    def late(self) -> bool:
+        """Whether the pass began after what is wanted."""
+        return self.frame.late or self.sound.late
 
-    def run(self) -> Moment:
-        """Demultiplex until frame and sound are complete."""
+    def run(self, begin: float | None) -> None:
+        """Demultiplex from `begin` (seconds; None: the beginning) until frame and sound are complete."""
         self.video.codec_context.thread_count = 1
-        if self.window.start > 0:
-            self.container.seek(int((self.window.start + self.origin) * 1e6))
-        last = self.window.start
+        if begin is not None:
+            self.container.seek(int((begin + self.origin) * 1e6))
         # Fractions would cost as much as the sound's decoder.
-        second = {stream.index: float(stream.time_base or 0) for stream in (self.video, self.audio_stream)}
-        for packet in self.container.demux(self.video, self.audio_stream):
+        second = {stream.index: float(stream.time_base or 0) for stream in (self.video, self.audio)}
+        for packet in self.container.demux(self.video, self.audio):
             time = None
             if packet.pts is not None:
                 time = packet.pts * second[packet.stream_index] - self.origin
-                last = max(last, time)
-            if packet.stream is self.video and not self.frames.complete:
+                self.begun = max(self.begun, time)
+                self.over = max(self.over, time + (packet.duration or 0) * second[packet.stream_index])
+            if packet.stream is self.video:
                 self._decode_video(packet, time)
-            elif packet.stream is self.audio_stream and not self.audio.complete:
-                for samples in packet.decode():
-                    self.audio.add(samples)
-            if self.frames.complete and self.audio.complete:
-                break
-        else:
-            self._refuse_truncated(last)
-        frame, seconds = self.frames.result()
-        recording = fit_audio(*self.audio.result(), self.storage, self.window.shortest)
-        return Moment(fit_frame(frame, self.storage), recording, seconds)
+            elif not self.sound.complete:
+                for samples in frames_in(packet):
+                    self.sound.add(samples)
+            if self.frame.passed and not self.watching and self.sound.complete:
+                return
+        self.whole = True
 
     def _decode_video(self, packet: Any, time: float | None) -> None:
-        if time is not None and time > self.end + 1 and self.frames.chosen is not None:
-            self.frames.close()
+        if self.frame.passed and time is not None and time > self.end + 1:
+            self.watching = False
+        if self.frame.passed and not self.watching:
             return
-        before = time is not None and time < self.target - 1e-3
         # A frame to which no other refers need not be decoded where it is not wanted itself.
-        self.video.codec_context.skip_frame = "NONREF" if before else "DEFAULT"
-        for frame in packet.decode():
-            self.frames.add(frame)
+        early = time is not None and time < self.frame.target - _NEAR
+        skip = early and self.skipping and not self.watching
+        self.video.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+        if skip and time is not None and not packet.is_discard:
+            self.frame.skipped = max(self.frame.skipped, time)
+        for frame in frames_in(packet):
+            self.frame.add(frame)
+            if self.watching and self.frame.last >= self.window.start:
+                self.motion.add(frame)
+                self.watching = not self.motion.seen
 
-    def _refuse_truncated(self, last: float) -> None:
-        """Raise BrokenMedia when the packets end, at `last` seconds, before the end that the header names."""
-        announced = min((self.container.duration or 0) / 1e6, self.end)
-        if last < announced - _TRUNCATED:
-            raise BrokenMedia(f"truncated: the file ends at {last:.2f} s of {announced:.2f} s")
-
-
-@dataclass
-class _Frames:
-    """The wanted frame, and whether anything moves before or after it."""
-
-    target: float
-    origin: float
-    chosen: Any = None
-    time: float = 0.0
-    moves: bool = False
-    closed: bool = False
-    last: float = 0.0
-    _first: Array | None = None
-    _seen: int = 0
-
-    @property
-    def complete(self) -> bool:
-        return self.closed or (self.chosen is not None and self.moves)
-
-    def add(self, frame: Any) -> None:
-        """Take the first frame at or after the target; compare with the first of all as long as need be."""
-        time = self.last if frame.time is None else frame.time - self.origin
-        self.last = time
-        if self.chosen is None and time >= self.target - 1e-3:
-            if frame.is_corrupt:
-                raise BrokenMedia(f"undecodable video: the frame at {time:.2f} s is corrupt")
-            self.chosen, self.time = frame, time
-        self._seen += 1
-        later = self.chosen is not None and self._seen % 5 == 1
-        if not self.moves and (self._first is None or frame is self.chosen or later):
-            small = frame.to_ndarray(format="gray", width=32, height=32).astype(np.float32)
-            if self._first is None:
-                self._first = small
-            self.moves = bool(np.abs(small - self._first).mean() > _STILL)
-
-    def close(self) -> None:
-        """The window has ended."""
-        self.closed = True
-
-    def result(self) -> tuple[Array, float]:
-        if self.chosen is None and self._seen == 0:
-            raise BrokenMedia("undecodable video: it has no frame")
-        if self.chosen is None:
-            raise BrokenMedia(
-                f"truncated video: no frame at {self.target:.2f} s, the last at {self.last:.2f} s"
-            )
-        if not self.moves:
-            raise BrokenMedia(f"still frames: nothing moves up to {self.last:.2f} s")
-        picture = self.chosen.to_ndarray(format="rgb24")
-        turns = round(self.chosen.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(picture, turns)), self.time
+    def moment(self, storage: Storage) -> Moment:
+        """Return what was found. Raises BrokenMedia where it is not all there."""
+        announced = min(self.length, self.end)
+        if self.whole and self.begun < announced - _TRUNCATED:
+            raise BrokenMedia(f"truncated: the file ends at {self.begun:.2f} s of {announced:.2f} s")
+        frame = self.frame.result(self.over)
+        recording = fit_audio(*self.sound.result(), storage, self.window.needs)
+        if self.window.needs.moving and not self.motion.seen:
+            raise BrokenMedia(f"still frames: nothing moves up to {self.frame.last:.2f} s")
+        picture = as_shown(frame, pixel_shape(self.video))
+        return Moment(fit_frame(picture, storage), recording, self.frame.time)
 
 
-@dataclass
-class _Audio:
-    """Samples within the window."""
-
-    start: float
-    seconds: float
-    origin: float
-    rate: int = 0
-    first: float = 0.0
-    count: int = 0
-    parts: list[Array] = field(default_factory=list)
-
-    @property
-    def complete(self) -> bool:
-        return self.rate > 0 and self.first + self.count / self.rate >= self.start + self.seconds
-
-    def add(self, frame: Any) -> None:
-        samples = _as_float(frame)
-        if not self.parts:
-            self.rate = frame.sample_rate
-            self.first = 0.0 if frame.time is None else frame.time - self.origin
-        elif frame.sample_rate != self.rate or samples.shape[1] != self.parts[0].shape[1]:
-            raise BrokenMedia(f"wrong rate: it changes from {self.rate} to {frame.sample_rate} Hz")
-        self.parts.append(samples)
-        self.count += len(samples)
-
-    def result(self) -> tuple[Array, int]:
-        if not self.parts:
-            raise BrokenMedia("undecodable sound: it has no sample")
-        audio = np.concatenate(self.parts)
-        offset = round((self.start - self.first) * self.rate)
-        # Sound that sets in late stays in step with the frame.
-        audio = audio[offset:] if offset >= 0 else np.pad(audio, ((-offset, 0), (0, 0)))
-        return audio[: round(self.seconds * self.rate)], self.rate
-
-
-def _as_float(frame: Any) -> Array:
-    """Return a frame's samples, [t, channels] float32 in -1..1."""
-    channels = frame.layout.nb_channels
-    if not 1 <= channels <= _CHANNEL_LIMIT:
-        raise BrokenMedia(f"undecodable sound: {channels} channels")
-    samples: Array = frame.to_ndarray()
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, channels)
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    if np.issubdtype(samples.dtype, np.integer):
-        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
-    return samples.astype(np.float32)
-
-
-def video_files(root: Path) -> Iterator[Path]:
-    """Yield every video under `root`."""
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-            yield path
-
-
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".ogv"}
-)
+def _tracks(container: InputContainer) -> tuple[Any, Any]:
+    """Return the tracks that a player shows and plays. Raises BrokenMedia where one is missing or huge."""
+    video, audio = picture_track(container), sound_track(container)
+    if video is None:
+        raise BrokenMedia("no video: the file has no video stream")
+    if audio is None:
+        raise BrokenMedia("no sound: the file has no audio stream")
+    if video.width * video.height > PIXEL_LIMIT:
+        raise BrokenMedia(f"too large: {video.width}×{video.height} pixels")
+    return video, audio

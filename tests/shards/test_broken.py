@@ -79,12 +79,13 @@ def test_every_broken_video(tmp_path: Path) -> None:
     parts, more = tmp_path / "list.txt", tmp_path / "more.txt"
     parts.write_text("".join(f"{path.stem}\n" for path in root.iterdir()) + "gone\n")
 
-    refused = pack("videos", "--root", root, "--out", out)
+    still = "--leave-out-still"
+    refused = pack("videos", "--root", root, "--out", out, still)
     assert (
         refused.returncode == 2
         and "10 of 11 clips are rejected, more than --max-rejected 0.05" in refused.stderr
     )
-    done = pack("videos", "--root", root, "--out", out, "--max-rejected", "1")
+    done = pack("videos", "--root", root, "--out", out, still, "--max-rejected", "1")
     assert done.returncode == 0 and "1 clips in 1 shards" in done.stdout, done.stderr
     assert stored(out) == ["whole"]
     assert rejected(out) == {
