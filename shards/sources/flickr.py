@@ -11,7 +11,7 @@ from shards.sources import media
 from shards.sources.boxes import flickr_boxes
 from shards.sources.files import FileSource
 from shards.sources.lists import Pick
-from shards.sources.prepared import prepared_ids
+from shards.sources.prepared import prepared_ids, prepared_left_out
 from shards.sources.video import Moment
 
 
@@ -47,6 +47,10 @@ class Flickr(FileSource):
         path = self.boxes / f"{pick.video}.xml"
         with media.blame(path.name):
             return (SoundSource(boxes=flickr_boxes(media.read_bytes(path))),)
+
+    def remarks(self) -> list[str]:
+        """Return sentences on boxes that name no clip, and on files that belong to none."""
+        return [*super().remarks(), *prepared_left_out(self.root)]
 
     def moment(self, pick: Pick) -> Moment:
         """Read the two files of one id."""

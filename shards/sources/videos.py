@@ -10,8 +10,9 @@ from typing import ClassVar, NamedTuple
 from cacl.errors import UserError
 from shards.sources import media
 from shards.sources.files import FileSource
+from shards.sources.folders import files_below, is_video, left_out, video_files
 from shards.sources.lists import Pick, find_form, is_name, read_rows
-from shards.sources.video import Moment, Window, read_video, video_files
+from shards.sources.video import Moment, Window, read_video
 
 
 class _Part(NamedTuple):
@@ -33,6 +34,10 @@ class Videos(FileSource):
     )
     frame_at: float | None = field(
         default=None, metadata={"help": "seconds from the clip's start to its frame; default: the middle"}
+    )
+
+    leave_out_still: bool = field(
+        default=False, metadata={"help": "reject films in which nothing moves, unless they have boxes"}
     )
 
     def all_ids(self) -> list[str]:
@@ -62,9 +67,20 @@ class Videos(FileSource):
             with media.blame(path.relative_to(self.root).as_posix()):
                 if len(paths) > 1:
                     raise media.BrokenMedia(f"duplicate id: {', '.join(path.name for path in paths)}")
-                window = Window(part.start, self.storage.seconds, self.frame_at, self.shortest)
+                window = Window(part.start, self.storage.seconds, self.frame_at, self.needs(pick))
                 moments.append(read_video(path, window, self.storage))
         return Moment(moments[0].frame, moments[-1].recording, moments[0].frame_seconds)
+
+    def needs(self, pick: Pick) -> media.Needs:
+        """Return what a clip must have; that it moves if asked for."""
+        needs = super().needs(pick)
+        return needs if self.measured(pick) else needs._replace(moving=self.leave_out_still)
+
+    def remarks(self) -> list[str]:
+        """Return sentences on boxes that name no clip, and on files that are no films by their names."""
+        used = {*self.lists, self.csv, self.box_file}
+        others = (path for path in files_below(self.root) if not is_video(path) and path not in used)
+        return [*super().remarks(), *left_out(self.root, others, "no films by their names")]
 
     def _part(self, id: str) -> _Part:
         if self.csv is None:
