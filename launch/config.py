@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cacl.errors import UserError, brief, shorten
+from cacl.files import regular
 from cacl.runs.renamed import rename_keys, rename_override
 from cacl.runs.strict_yaml import parse_value, parse_yaml
 
@@ -110,7 +111,7 @@ def find(name: str | Path, kind: Literal["recipes", "spaces"] = "recipes") -> Pa
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping. Raises UserError otherwise."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = regular(Path(path), "give the path of a recipe").read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; give the path of a recipe") from error
     except UnicodeDecodeError as error:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cacl.files import regular
+
 PIXEL_LIMIT = 2**26
 """Pixels of a frame; a larger one is refused before anything is allocated for it."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
@@ -31,7 +33,7 @@ def open_picture(
 
     Raises UnreadablePicture, or OSError when the file cannot be read.
     """
-    data = source if isinstance(source, bytes) else source.read_bytes()
+    data = source if isinstance(source, bytes) else regular(source, "give a picture").read_bytes()
     try:
         image = open_head(io.BytesIO(data), formats)
         if image.width * image.height > PIXEL_LIMIT:

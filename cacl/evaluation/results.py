@@ -28,7 +28,7 @@ from cacl.evaluation.compare import intervals
 from cacl.evaluation.detection import detections
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS, Protocol
 from cacl.evaluation.summary import breakdown, statistics
-from cacl.files import locked, read_json, write_json, written
+from cacl.files import locked, read_json, regular, write_json, written
 
 FORMAT_VERSION = 1
 _AGAIN = "delete it and evaluate again"
@@ -157,7 +157,7 @@ def read_clips(run: Path, wanted: str) -> dict[str, ClipResults]:
     """Return each system's results, sorted by index (see `find_evaluation`). Raises UserError without any."""
     path = run / "evaluation" / find_evaluation(run, wanted) / "clips.parquet"
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        table = pq.read_table(regular(path, _AGAIN), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: is damaged ({shorten(error)}); {_AGAIN}") from error
     names = np.array(table["system"].to_pylist())

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cacl.errors import UserError
-from cacl.files import written
+from cacl.files import regular, written
 from cacl.labels.classify import ClassifyFrames
 from cacl.model.localizer import Localizer, localization_map
 from cacl.model.spectrograms import log_mel
@@ -52,7 +52,7 @@ class Features:
     @classmethod
     def load(cls, path: Path) -> Features:
         """Return the features of a file. Raises UserError for another format."""
-        with np.load(path) as arrays:
+        with np.load(regular(path, "delete it")) as arrays:
             header = json.loads(str(arrays["header"]))
             if header.pop("format_version") != FORMAT_VERSION:
                 raise UserError(f"{path}: format_version: not one that this cacl reads; delete the file")

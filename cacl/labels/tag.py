@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cacl.errors import UserError, shorten
+from cacl.files import regular
 from cacl.labels.classify import predictions
 from cacl.model.weights import sha256
 from cacl.resumable import Arrays, require_finite
@@ -73,7 +74,7 @@ def _import(module: str) -> ModuleType:
     """Import an installed module, or run a file whose name ends in .py; it may import its neighbors."""
     if not module.endswith(".py"):
         return importlib.import_module(module)
-    path = Path(module).resolve(strict=True)
+    path = regular(Path(module).resolve(strict=True), "name the file itself")
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)

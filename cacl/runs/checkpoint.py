@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cacl.errors import UserError, shorten
-from cacl.files import read_json, sha256_file, sync_folder, write_json
+from cacl.files import read_json, regular, sha256_file, sync_folder, write_json
 from cacl.runs.renamed import has_older_names, rename_tensors
 
 FORMAT_VERSION = 1
@@ -34,7 +34,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises UserError where it is not there or damaged.
     """
     try:
-        return rename_tensors(load_file(path))
+        return rename_tensors(load_file(regular(path, "name a whole .safetensors file")))
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{path}: cannot be read ({shorten(error)}); name a run directory or a whole .safetensors file"

@@ -17,7 +17,7 @@ from typing import IO, Any
 import yaml
 
 from cacl.errors import UserError, shorten
-from cacl.files import lock_process, write_json, write_text
+from cacl.files import lock_process, regular, write_json, write_text
 from cacl.runs import log
 from cacl.runs.renamed import rename_keys
 from cacl.runs.strict_yaml import parse_yaml
@@ -80,8 +80,9 @@ class Run:
         """Return the recipe as plain values. Raises UserError where there is none."""
         if not self.recipe_file.exists():
             raise UserError(f"{self.folder}: not a run directory, it has no recipe.yaml")
+        recipe = regular(self.recipe_file, _RESTORE)
         try:
-            values = parse_yaml(self.recipe_file.read_text(encoding="utf-8"), str(self.recipe_file))
+            values = parse_yaml(recipe.read_text(encoding="utf-8"), str(self.recipe_file))
         except (OSError, UnicodeDecodeError, UserError) as error:
             why = shorten(error).removeprefix(f"{self.recipe_file}: ")
             raise UserError(f"{self.recipe_file}: {why}; {_RESTORE}") from error

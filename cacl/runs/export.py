@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cacl.errors import UserError, brief
-from cacl.files import written
+from cacl.files import regular, written
 from cacl.model.localizer import Localizer
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
@@ -65,7 +65,7 @@ def read_about(file: Path) -> dict[str, Any]:
     Raises UserError where it is not a file that `export` wrote, or one of another format_version.
     """
     try:
-        with safe_open(file, framework="pt") as content:
+        with safe_open(regular(file, "name a whole .safetensors file"), framework="pt") as content:
             about = json.loads((content.metadata() or {})[_KEY])
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not an exported model; make one with: cacl export --run RUN") from error

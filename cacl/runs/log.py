@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cacl.errors import Remark
-from cacl.files import written
+from cacl.files import regular, written
 
+_REMEDY = "put the training's log there, or take it away"
 _BLOCK = 2**16
 """Bytes that are read at once from the end."""
 
@@ -38,7 +39,7 @@ def stream(file: Path) -> Iterator[dict[str, Any]]:
     """
     damaged: list[int] = []
     if file.exists():
-        with file.open("rb") as lines:
+        with regular(file, _REMEDY).open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 record = _record(line)
                 if record is not None:
@@ -78,7 +79,7 @@ class Follower:
         """Yield the whole lines that are new; none if there is no file."""
         if not self._file.exists():
             return
-        with self._file.open("rb") as lines:
+        with regular(self._file, _REMEDY).open("rb") as lines:
             lines.seek(self._end - len(self._last))
             if lines.read(len(self._last)) != self._last:
                 self._end, self._last = 0, b""
@@ -100,7 +101,7 @@ def truncate(file: Path, step: int) -> None:
     if not file.exists():
         return
     damaged, place, end, cut_is_enough = 0, 0, 0, True
-    with file.open("rb") as lines:
+    with regular(file, _REMEDY).open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             record = _record(line)
             if record is None:
@@ -126,7 +127,7 @@ def _backward(file: Path) -> Iterator[bytes]:
     """Yield lines without their ends, from the last to the first."""
     if not file.exists():
         return
-    with file.open("rb") as stream:
+    with regular(file, _REMEDY).open("rb") as stream:
         place = stream.seek(0, os.SEEK_END)
         pieces: list[bytes] = []  # of the line whose beginning is not read yet, the last piece first
         while place > 0:

@@ -16,7 +16,7 @@ import numpy as np
 from av.audio.resampler import AudioResampler
 
 from cacl.errors import UserError
-from cacl.files import written
+from cacl.files import regular, written
 from cacl.media.picture import as_shown, pixel_shape
 from cacl.media.sound import SoundLine, UnusableSound, one_channel, within_one
 from cacl.media.tracks import frames_in, picture_track, sound_track
@@ -36,7 +36,7 @@ def _address(path: str | Path) -> str:
 def open_film(path: str | Path) -> av.container.InputContainer:
     """Open a film that has a picture and a sound. Raises UserError, naming the file, where one is missing."""
     try:
-        film = av.open(_address(path))
+        film = av.open(_address(regular(Path(path), "give a video")))
     except (OSError, av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a film that can be read"
         raise UserError(f"{path}: {reason}; give a video, or a picture and --sound FILE") from error
@@ -196,7 +196,7 @@ def _heard(samples: np.ndarray) -> np.ndarray:
 def _open_audio(path: str | Path) -> av.container.InputContainer:
     """Open whatever holds a sound. Raises UserError, naming the file, where there is none."""
     try:
-        film = av.open(_address(path))
+        film = av.open(_address(regular(Path(path), "give a video")))
     except (OSError, av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a recording that can be read"
         raise UserError(f"{path}: {reason}; give a video or a recording with sound") from error

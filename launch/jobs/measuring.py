@@ -16,6 +16,7 @@ from cacl.evaluation.measure import measure
 from cacl.evaluation.protocols import Protocol, get_protocol
 from cacl.evaluation.systems import System
 from cacl.evaluation.upsampling import Upsampling
+from cacl.files import regular
 from cacl.options import parse
 from cacl.resumable import UNIT
 from cacl.runs.directory import Run
@@ -124,7 +125,10 @@ def read_ids(path: str) -> list[str]:
     """Return the clip ids of an official list: one a line (the first field of a CSV), or VGG-SS's JSON."""
     try:
         if path.endswith(".json"):
-            return [str(clip["file"]) for clip in json.loads(Path(path).read_bytes())]
+            return [
+                str(clip["file"])
+                for clip in json.loads(regular(Path(path), "give a file of JSON").read_bytes())
+            ]
         return [row[0] for row in read_rows(Path(path)) if row[0]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"--ids {path}: cannot be read as a list of clip ids: {shorten(error)}") from error

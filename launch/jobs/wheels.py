@@ -26,6 +26,7 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from cacl.errors import UserError
+from cacl.files import regular
 from launch.jobs import Say
 
 _EARLIER_VERSIONS = 8
@@ -111,7 +112,7 @@ class _Package:
 def read_pip_list(path: Path) -> dict[str, str]:
     """Return the versions that `pip list --format=json` wrote, by normalized name. Raises UserError."""
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(regular(path, "give a file of JSON").read_text())
         return {canonicalize_name(one["name"]): str(one["version"]) for one in entries}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: is not what `pip list --format=json` writes: {error}") from error

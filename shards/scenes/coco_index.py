@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cacl.errors import UserError, shorten
-from cacl.files import cache_folder, locked, sha256_file
+from cacl.files import cache_folder, locked, regular, sha256_file
 from shards.clip import Array
 from shards.pictures import PIXEL_LIMIT
 from shards.sources.lists import is_name
@@ -126,7 +126,7 @@ class _Outline(NamedTuple):
 
 def _parse(path: Path, option: str) -> CocoIndex:
     try:
-        whole = json.loads(path.read_bytes())
+        whole = json.loads(regular(path, "give the file of annotations").read_bytes())
         # With the separator, by which instances' names go on: `a/1` comes behind `a-b/1`.
         images = sorted(whole["images"], key=lambda image: f"{_stem(image['file_name'])}/")
         position = {image["id"]: number for number, image in enumerate(images)}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cacl.errors import UserError, shorten
-from cacl.files import sha256_file
+from cacl.files import regular, sha256_file
 from shards.clip import Array
 from shards.manifest import digest
 from shards.scenes import reading
@@ -178,7 +178,7 @@ def _manifest_origins(path: Path) -> dict[Path, str]:
     if not path.exists():
         return {}
     try:
-        rows = json.loads(path.read_bytes())
+        rows = json.loads(regular(path, "give a file of JSON").read_bytes())
         if isinstance(rows, dict):  # another program's manifest, such as that of packed shards
             return {}
         named = [(str(row["file"]), row.get("picture") or row.get("recording")) for row in rows]

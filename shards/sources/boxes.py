@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from cacl.annotation import Box, SoundSource
 from cacl.errors import UserError, shorten
+from cacl.files import regular
 from shards.annotation import BrokenAnnotation, parse_source
 from shards.sources.lists import is_name
 from shards.sources.media import BrokenMedia, blame, read_mask
@@ -32,7 +33,7 @@ Entry = Mapping[str, Any]
 def read_boxes(path: Path) -> dict[str, Entry]:
     """Return the entries of a JSON of boxes by clip. Raises UserError where it is not that."""
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json.loads(regular(path, "give a file of JSON").read_bytes())
         found = {entry["file"]: entry for entry in entries}
         if not all(("bbox" in entry) != ("sources" in entry) for entry in entries):
             raise ValueError("an entry has neither bbox nor sources, or both")

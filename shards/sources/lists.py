@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cacl.errors import UserError
-from cacl.files import write_text
+from cacl.files import regular, write_text
 
 _PAIRS = ["video", "audio", "label"]
 """Header of the Extended sets' lists."""
@@ -54,7 +54,7 @@ def read_rows(path: Path) -> list[list[str]]:
     rows: list[list[str]] = []
     line = 1
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with regular(path, "give a file of text").open(newline="", encoding="utf-8-sig") as file:
             # Strict: else a quote that is not closed would swallow all rows to the end.
             reader = csv.reader(file, strict=True)
             for row in reader:

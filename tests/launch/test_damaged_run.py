@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from cacl.runs.export import read_about
 from cacl.types import Batch
 from cacl.world import World
 from launch.jobs.runs import list_runs
+from launch.main import main
 from tests.launch.tiny import cacl, train_rank, write_recipe
 
 STEP = {"step": 1, "epoch": 0, "loss": 2.0}
@@ -223,3 +225,28 @@ def test_a_damaged_unit_of_what_a_killed_job_has_done_is_named(tmp_path):
         unit.write_bytes(damage)
         with pytest.raises(UserError, match=r"unit-0000000\.npz: is damaged .*delete it and run again"):
             resumable_map(indices, batches, work, tmp_path / "parts", {}, World())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("config", "pipe.yaml"),
+        ("train", "pipe.yaml", "--run-dir", "x"),
+        ("import", "pipe.safetensors", "--out", "x"),
+        ("pack", "vggss", "--root", ".", "--boxes", "pipe.json", "--out", "x"),
+        ("pack", "videos", "--root", ".", "--list", "pipe.csv", "--out", "x"),
+        ("runs", "run"),
+        ("label", "data", "--tagger", "./pipe.py:tag"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_pipe_in_place_of_a_file_is_a_sentence(tmp_path, monkeypatch, capsys, data, words):
+    """Reading it would wait for ever for somebody to write."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("data: {}")
+    (tmp_path / "data").symlink_to(data)
+    for name in ("pipe.yaml", "pipe.safetensors", "pipe.json", "pipe.csv", "pipe.py", "run/train.jsonl"):
+        os.mkfifo(tmp_path / name)
+    assert main(list(words)) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
