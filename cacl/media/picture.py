@@ -12,6 +12,8 @@ from PIL import Image
 
 _NEARLY_SQUARE = 0.01
 """Share of a pixel's side that nobody sees: 448/447 is written by accident."""
+_HUGE = 2**24
+"""Pixels of a picture that is not made larger still."""
 _LONGEST_PIXEL = 4.0
 """Sides of a pixel; what says more is damaged."""
 
@@ -51,9 +53,10 @@ def _display_matrix(frame: Any) -> np.ndarray | None:
 
 
 def _square(picture: np.ndarray, pixel: float) -> np.ndarray:
-    """Stretch the side along which there are too few pixels."""
+    """Stretch the side along which there are too few pixels; of a huge picture shrink the other one."""
     if pixel == 1:
         return picture
     height, width = picture.shape[:2]
-    size = (round(width * max(pixel, 1.0)), round(height * max(1 / pixel, 1.0)))
+    choose = max if height * width < _HUGE else min
+    size = (round(width * choose(pixel, 1.0)), round(height * choose(1 / pixel, 1.0)))
     return np.array(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))

@@ -20,8 +20,8 @@ _SILENT_PIECE = 1.0
 _CHANNEL_LIMIT = 64
 _CANCELED = 0.1
 """Share of the loudness of independent channels below which a mix has lost what they hold."""
-_CLIPPED = 1e-3
-"""Share of samples beyond ±1 that is cut off, as players do. More of them are no peaks."""
+_CLIPPED = 0.02
+"""Share of samples beyond ±1 that is cut off, as players do; loud music has 0.01. More are no peaks."""
 
 
 class UnusableSound(ValueError):

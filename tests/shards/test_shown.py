@@ -75,6 +75,20 @@ def test_a_picture_that_begins_late_shows_its_first_frame_before(tmp_path: Path)
     assert heard_at(clip.audio, 4.0) == pytest.approx(4.0, abs=0.05)
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
+def test_a_cut_without_encoding_begins_where_it_says(tmp_path: Path, kind: str) -> None:
+    """Packets before the cut are kept for the decoder: an edit list hides them, or their times are negative."""
+    whole = timed(tmp_path / "in/a.mp4", every(0, 8), 8.0, codecs=("libx264", "aac"))
+    path = tmp_path / f"a.{kind}"
+    ffmpeg("-ss", 2.5, "-i", whole, "-t", 4, "-c", "copy", path)
+    clip = clip_of(path, frame_at=2.0)
+    told, heard = told_by(clip.frame), heard_at(clip.audio, 2.0)
+    # Containers without edit lists begin at the key frame before the cut, 2.0 s.
+    begin = 2.5 if kind == "mp4" else 2.0
+    assert told == pytest.approx(begin + 2.0, abs=NEAR + 0.04) and heard is not None
+    assert heard == pytest.approx(begin + 2.0, abs=0.1)
+
+
 FAST = {"preset": "ultrafast", "qp": "4"}
 LIVE = {"deadline": "realtime", "cpu-used": "8"}
 FORMATS = {
