@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.cut import youtube_video
 from shards.progress import progress
 from shards.sources.boxes import read_boxes
 from shards.sources.lists import find_form, forms, read_list
 from shards.store import open_store
+from shards.youtube import youtube_video
 
 
 @dataclass(frozen=True)

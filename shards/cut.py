@@ -29,12 +29,3 @@ class Cut:
         """Say whether the clips of a group lie on this side."""
         drawn = int.from_bytes(hashlib.sha256(f"{self.seed} {group}".encode()).digest()[:8])
         return (drawn < self.share * 2**64) == (self.side == "validation")
-
-
-def youtube_video(id: str) -> str | None:
-    """Return the YouTube id in `<11 characters>_<start, six digits>`, None where `id` is not of that form.
-
-    Folders before it count for nothing.
-    """
-    name, _, start = id.rpartition("/")[2].rpartition("_")
-    return name if len(name) == 11 and len(start) == 6 and start.isdecimal() else None

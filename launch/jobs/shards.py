@@ -15,7 +15,7 @@ from cacl.annotation import Annotation
 from cacl.errors import UserError
 from cacl.files import written
 from shards.audit import Leak, find_leak, read_ids
-from shards.cut import SHARE, Cut, youtube_video
+from shards.cut import SHARE, Cut
 from shards.decoders.clip import annotation
 from shards.manifest import Manifest
 from shards.pack import REJECTED
@@ -23,6 +23,7 @@ from shards.pictures import FRAMES, open_picture
 from shards.sources.lists import write_ids
 from shards.store import Store, open_store
 from shards.verify import verify
+from shards.youtube import youtube_video
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 from cacl.errors import UserError
 from cacl.files import cache_folder, write_text
 from shards.clip import Array
-from shards.cut import youtube_video
 from shards.progress import progress
 from shards.scenes import reading
 from shards.scenes.classes import class_of
 from shards.scenes.collections import Instance
 from shards.sources import media
 from shards.store import Store, open_store
+from shards.youtube import youtube_video
 
 _VERSION = 1
 

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 from cacl.annotation import SoundSource
 from cacl.errors import UserError
 from shards.clip import STORAGE, Clip, Rejection, Storage
-from shards.cut import youtube_video
 from shards.sources import media
 from shards.sources.base import Source
 from shards.sources.boxes import drawn_sources, read_boxes
 from shards.sources.lists import Pick, find_form, forms, read_list
-from shards.sources.video import Moment, Window, read_video
+from shards.sources.video import Moment
+from shards.youtube import youtube_video
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,10 @@ class FileSource(Source):
             seconds=round(moment.recording.seconds, 6),
         )
 
+    def names(self) -> set[str]:
+        """Return the names of all frames and sounds that clips are made of."""
+        return {name for pick, _ in _picks(self).values() for name in (pick.video, pick.audio)}
+
     def prepared_moment(self, pick: Pick) -> Moment:
         """Read `frames/<id>.jpg` and `audio/<id>.wav`."""
         frame, audio = f"frames/{pick.video}.jpg", f"audio/{pick.audio}.wav"
@@ -187,15 +191,6 @@ class FileSource(Source):
         with media.blame(audio):
             recording = media.read_audio(media.in_any_form(self.root, audio), self.storage, self.needs(pick))
         return Moment(picture, recording)
-
-    def video_moment(self, pick: Pick, frame_at: float | None, start: float = 0.0) -> Moment:
-        """Read `<id>.mp4`: one pass, or one for the frame and one for the sound of a pair."""
-        window = Window(start, self.storage.seconds, frame_at, self.needs(pick))
-        moments = []
-        for name in dict.fromkeys((f"{pick.video}.mp4", f"{pick.audio}.mp4")):
-            with media.blame(name):
-                moments.append(read_video(media.in_any_form(self.root, name), window, self.storage))
-        return Moment(moments[0].frame, moments[-1].recording, moments[0].frame_seconds)
 
 
 def _fit(source: SoundSource, moment: Moment) -> SoundSource:

@@ -9,16 +9,16 @@ from typing import ClassVar, Literal
 
 from cacl.errors import UserError
 from shards.sources import media
-from shards.sources.files import FileSource
 from shards.sources.lists import Pick, is_name, read_rows
 from shards.sources.video import Moment
+from shards.sources.youtube import YoutubeSource
 
 FRAME_AT = 5.0
 """Seconds; the frame on which the boxes of VGG-SS were drawn (frame 125 at 25 a second)."""
 
 
 @dataclass(frozen=True)
-class VggSound(FileSource):
+class VggSound(YoutubeSource):
     """Ten-second clips <youtube id>_<start, six digits>.mp4 and their classes."""
 
     name: ClassVar[str] = "vggsound"

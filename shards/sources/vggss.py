@@ -9,14 +9,14 @@ from typing import ClassVar
 from cacl.annotation import SoundSource, join_boxes
 from shards.sources import media
 from shards.sources.boxes import read_boxes
-from shards.sources.files import FileSource
 from shards.sources.lists import Pick
 from shards.sources.vggsound import FRAME_AT
 from shards.sources.video import Moment
+from shards.sources.youtube import YoutubeSource
 
 
 @dataclass(frozen=True)
-class VggSs(FileSource):
+class VggSs(YoutubeSource):
     """Raw clips <id>.mp4, or frames/<id>.jpg and audio/<id>.wav, and the boxes of vggss.json."""
 
     name: ClassVar[str] = "vggss"

@@ -17,7 +17,7 @@ from launch.main import main
 from shards import manifest as manifests
 from shards.audit import find_leak, read_ids
 from shards.clip import Clip, encode_mask, encode_wav, members
-from shards.cut import Cut, youtube_video
+from shards.cut import Cut
 from shards.manifest import Shard
 from shards.pack import merge, pack
 from shards.plan import make_plan
@@ -26,6 +26,7 @@ from shards.sources.vggsound import VggSound
 from shards.store import LocalFiles, Store, write_index
 from shards.verify import ShardVerifier, verify
 from shards.writer import TarWriter
+from shards.youtube import youtube_video
 from tests.shards.classed import Classed
 
 

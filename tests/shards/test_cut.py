@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cacl.errors import UserError
 from docs.reference.commands import parser_of
 from launch.jobs.pack import pack_both
-from shards.cut import Cut, youtube_video
+from shards.cut import Cut
 from shards.plan import make_plan
 from shards.sources import SOURCES, source_class
 from shards.sources.extended import ExtendedGenerated
@@ -29,6 +29,7 @@ from shards.sources.vggsound import VggSound
 from shards.sources.vggss import VggSs
 from shards.sources.videos import Videos
 from shards.store import open_store
+from shards.youtube import youtube_video
 from tests.shards.classed import Classed
 from tests.shards.films import film
 from tests.shards.fragile import Fragile
