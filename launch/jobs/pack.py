@@ -71,6 +71,7 @@ def _pack(
 ) -> Manifest | None:
     if is_packed(out):
         return packing.check_packed(plan, out)
+    plan.source.check_files()
     packing.pack(plan, out, workers=workers, part=part, max_rejected=max_rejected)
     return packing.merge(plan.head, out, max_rejected) if part[1] == 1 else None
 

@@ -35,6 +35,9 @@ class Source(ABC):
         Raises OSError when the storage fails, which is not the clip's fault.
         """
 
+    def check_files(self) -> None:  # noqa: B027  # what is made has no files
+        """Raise UserError where nothing lies of what the ids name, before all of them are rejected for it."""
+
     def group(self, id: str) -> str:
         """Return what a clip shares with those that must stay on its side of a cut, such as its film.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from shards.sources import media
 from shards.sources.base import Source
 from shards.sources.boxes import drawn_sources, read_boxes
 from shards.sources.lists import Pick, find_form, forms, read_list
+from shards.sources.lying import what_lies
 from shards.sources.video import Moment
 from shards.youtube import youtube_video
 
@@ -124,6 +126,16 @@ class FileSource(Source):
         self._check_boxes()
         return sorted(_picks(self))
 
+    def check_files(self) -> None:
+        """Raise UserError where no file of any clip is there; its sentence says what is."""
+        if not any(self.is_there(name) for name in sorted(self.names())):
+            raise UserError(_nothing(self))
+
+    def is_there(self, name: str) -> bool:
+        """Return whether the clip `name` has a file."""
+        files = f"frames/{name}.jpg", f"audio/{name}.wav"
+        return any(os.path.exists(media.in_any_form(self.root, file)) for file in files)
+
     def _check_boxes(self) -> None:
         """Raise UserError when boxes that need not be there are malformed, or name no clip at all."""
         if self.box_file is None or self.needs_boxes:
@@ -193,6 +205,12 @@ class FileSource(Source):
         return Moment(picture, recording)
 
 
+def _nothing(source: FileSource) -> str:
+    expected = (source.__class__.__doc__ or "").rstrip(".")
+    lies = what_lies(source.root, source.name)
+    return f"--root {source.root}: holds no clip of {source.name} ({expected}); {lies}"
+
+
 def _fit(source: SoundSource, moment: Moment) -> SoundSource:
     return source if source.mask is None else replace(source, mask=media.fit_mask(source.mask, moment.frame))
 
@@ -211,7 +229,8 @@ def _picks(source: FileSource) -> dict[str, tuple[Pick, int]]:
     else:
         picks = [Pick(id, id, id) for id in source.all_ids()]
     if not picks:
-        where = ", ".join(map(str, source.lists)) or f"--root {source.root}"
-        raise UserError(f"{where}: holds no clip of {source.name}: {source.__class__.__doc__}")
+        if source.lists:
+            raise UserError(f"{', '.join(map(str, source.lists))}: is empty; name the clips that you want")
+        raise UserError(_nothing(source))
     counts = Counter(pick.id for pick in picks)
     return {pick.id: (pick, counts[pick.id]) for pick in picks}

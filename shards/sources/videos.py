@@ -46,6 +46,11 @@ class Videos(FileSource):
             return [_stem(self.root, path) for path in video_files(self.root)]
         return [part.id for part in _parts(self.csv)]
 
+    def is_there(self, name: str) -> bool:
+        """Return whether the video of a clip is there."""
+        files = _files(self.root)
+        return find_form(self.film(name), files) in files
+
     def film(self, name: str) -> str:
         """Return the video of which the CSV makes this clip."""
         parts = _parts_by_id(self.csv) if self.csv else {}

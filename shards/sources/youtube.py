@@ -32,6 +32,11 @@ class YoutubeSource(FileSource):
                 moments.append(read_video(path, window, self.storage))
         return Moment(moments[0].frame, moments[-1].recording, moments[0].frame_seconds)
 
+    def is_there(self, name: str) -> bool:
+        """Return whether a clip has a file, as a film or prepared."""
+        film = os.path.exists(media.in_any_form(self.root, f"{name}.mp4"))
+        return film or super().is_there(name) or name in _films(self)
+
     def _path(self, name: str) -> Path:
         """Return the file of a clip: ROOT/<name>.mp4 if it is there, else the one whose name means it."""
         path = media.in_any_form(self.root, f"{name}.mp4")

@@ -1,0 +1,71 @@
+"""What lies in a folder in which a source found nothing, and which source or option reads it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from shards.sources.folders import VIDEO_SUFFIXES
+
+_LOOKED_AT, _SHOWN = 5000, 3
+"""Names: of a folder with more, those that come first tell enough."""
+
+
+class _Kind(NamedTuple):
+    """Files that one command reads."""
+
+    layout: re.Pattern[str]
+    source: str
+    """Who packs them; empty where they are packed."""
+    whole: bool = False
+    """Whether `layout` begins at the root that the command wants, and does not look into folders."""
+
+
+def _kind(layout: str, source: str, whole: bool = False) -> _Kind:
+    return _Kind(re.compile(rf"(?P<below>(?:.*/)?)(?:{layout})", re.IGNORECASE), source, whole)
+
+
+_FILM = "(?:" + "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES)) + ")"
+_KINDS = (
+    _kind(r"shard-\d{6,9}\.tar", "", whole=True),
+    _kind(r"frames/[^/]+\.jpg|audio/[^/]+\.wav", "prepared", whole=True),
+    _kind(rf"[\w-]{{11}}_\d+(?:[._]\d+)*{_FILM}", "vggsound"),
+    _kind(rf"[^/]+{_FILM}", "videos"),
+)
+
+
+def what_lies(root: Path, source: str) -> str:
+    """Return half a sentence: what lies below `root`, in which `source` found nothing, and what reads it."""
+    names = sorted(islice(_names(root), _LOOKED_AT))
+    if not names:
+        return "it is empty"
+    for kind in _KINDS:
+        if found := [match for name in names if (match := kind.layout.fullmatch(name))]:
+            at = root / found[0]["below"] if kind.whole else root
+            return f"there lie {_some([match[0] for match in found])}: {_advice(kind, root, at, source)}"
+    return f"there lie {_some(names)}: no source reads such files"
+
+
+def _advice(kind: _Kind, root: Path, at: Path, source: str) -> str:
+    if not kind.source:
+        return f"they are packed already, see: cacl shards info {at}"
+    if kind.source != source:
+        return f"cacl pack {kind.source} --root {at} reads them"
+    return f"give --root {at}" if at != root else "no table or list names any of them"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _names(root: Path) -> Iterator[str]:
+    """Yield the files below `root`, relative to it."""
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            yield Path(folder, name).relative_to(root).as_posix().encode(errors="replace").decode()
