@@ -57,7 +57,7 @@ class Manifest:
     source: str
     parameters: dict[str, Any]
     ids: int
-    """How many ids the source has, rejected ones included."""
+    """How many indices there are, those of rejected clips and gaps included."""
     ids_sha256: str
     shard_size: int
     shards: tuple[Shard, ...]
@@ -70,6 +70,21 @@ class Manifest:
         named = [self.source, self.parameters, self.ids, self.ids_sha256, self.shard_size]
         content = [[shard.sha256, shard.missing] for shard in self.shards]
         return digest([FORMAT_VERSION, named, content])
+
+    @property
+    def gaps(self) -> Array:
+        """Indices that no clip has, ascending int64: each run of a source in parts begins a shard."""
+        gaps, end = [np.empty(0, np.int64)], 0
+        for count in self.parameters.get("runs", [self.ids]):
+            first = -(-end // self.shard_size) * self.shard_size
+            gaps.append(np.arange(end, first, dtype=np.int64))
+            end = first + count
+        return np.concatenate(gaps)
+
+    @property
+    def clips(self) -> int:
+        """How many clips the source has, rejected ones included."""
+        return self.ids - len(self.gaps)
 
     def shard_indices(self, number: int) -> Array:
         """Return the stored clips of a shard, ascending int64."""
@@ -128,6 +143,7 @@ class Manifest:
             raise ValueError(f"{self.ids} ids in shards of {self.shard_size}")
         if len(self.shards) != -(-self.ids // self.shard_size):
             raise ValueError(f"{self.ids} ids do not make {len(self.shards)} shards of {self.shard_size}")
+        self._check_runs()
         # They name files of the cache, and what is named by a file may lie anywhere.
         hashes = [value for shard in self.shards for value in (shard.sha256, shard.index_sha256)]
         if wrong := [value for value in (self.ids_sha256, *hashes) if not _SHA256.fullmatch(value)]:
@@ -141,6 +157,16 @@ class Manifest:
                 raise ValueError(f"shard {number} is named {shard.url!r}")
             if len(self.shard_indices(number)) != shard.nsamples:
                 raise ValueError(f"{shard.url}: nsamples does not fit its missing clips")
+
+    def _check_runs(self) -> None:
+        """Raise ValueError or TypeError where the runs do not make the indices."""
+        runs, end = self.parameters.get("runs", [self.ids]), 0
+        if type(runs) is not list or not all(type(count) is int and count >= 1 for count in runs):
+            raise TypeError(f"parameters.runs is {brief(runs)}")
+        for count in runs:
+            end = -(-end // self.shard_size) * self.shard_size + count
+        if end != self.ids:
+            raise ValueError(f"parameters.runs end at {brief(end)} of {self.ids} ids")
 
 
 _NO_SUCH_VALUES = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)

@@ -44,15 +44,16 @@ def pack(
     _record_plan(plan, work)
     turn, parts = part
     with _alone(work / f"part-{turn}-of-{parts}.lock"):
-        numbers = [number for number in range(plan.shards) if number % parts == turn - 1]
+        rows = [row for place, row in enumerate(plan.rows) if place % parts == turn - 1]
+        numbers = [number for row in rows for number in row]
         for number in numbers:
             for leftover in work.glob(f"{shard_name(number)}.*"):
                 leftover.unlink()
         entries = {number: read_entry(out, number) for number in numbers}
-        missing = [number for number, entry in entries.items() if entry is None]
+        missing = [[number for number in row if entries[number] is None] for row in rows]
         rejected = [clip for entry in entries.values() if entry for clip in entry.rejected]
-        total = sum(len(plan.indices(number)) for number in numbers)
-        done = total - sum(len(plan.indices(number)) for number in missing)
+        total = sum(plan.count(number) for number in numbers)
+        done = total - sum(plan.count(number) for row in missing for number in row)
         seen: set[int] = set()
         with progress(desc=f"packing {plan.source.name}", total=total, initial=done, unit="clip") as bar:
             for event in run_jobs(ShardWriter(plan, out), missing, workers):
@@ -86,7 +87,7 @@ def merge(plan: Manifest, out: Path, max_rejected: float | None = None) -> Manif
         check_sha256(out / entry.shard.index_url, entry.shard.index_sha256, remedy)
     rejected = [clip for entry in complete for clip in entry.rejected]
     recorded = out / WORK / _CLIPS
-    clips = json.loads(recorded.read_text()) if recorded.exists() else plan.ids
+    clips = json.loads(recorded.read_text()) if recorded.exists() else plan.clips
     _refuse_rejected(rejected, clips, out, limit)
     manifest = replace(plan, shards=tuple(entry.shard for entry in complete))
     _write_rejected(rejected, out)

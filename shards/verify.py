@@ -52,7 +52,8 @@ def verify(location: str | Path, workers: int) -> Iterator[str]:
     """Yield what is wrong with the shards at `location`, a sentence each, shard by shard."""
     store = open_store(location)
     with progress(desc=f"verifying {location}", total=len(store.indices), unit="clip") as bar:
-        for event in run_jobs(ShardVerifier(store), list(range(len(store.shards))), workers):
+        rows = [[number] for number in range(len(store.shards))]
+        for event in run_jobs(ShardVerifier(store), rows, workers):
             if isinstance(event, Done):
                 yield from event.result
             else:

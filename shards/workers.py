@@ -7,7 +7,7 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -54,12 +54,15 @@ class _Worker:
         self.process = context.Process(target=_serve, args=(theirs, job), daemon=True)
         self.process.start()
         theirs.close()
+        self.row: deque[int] = deque()
+        """Jobs that it does after the present one."""
         self.number: int | None = None
         self.reading: int | None = None
         self.since = time.monotonic()
         self.timed_out = False
 
-    def start(self, number: int, crashed: dict[int, str]) -> None:
+    def start(self, row: deque[int], crashed: dict[int, str]) -> None:
+        self.row, number = row, row.popleft()
         self.number, self.reading, self.since = number, None, time.monotonic()
         self.connection.send((number, crashed))
 
@@ -77,14 +80,17 @@ class _Worker:
         return f"crashed the decoder: {name}"
 
 
-def run_jobs(job: Job, numbers: list[int], workers: int) -> Iterator[Reading | Done]:
+def run_jobs(job: Job, rows: Iterable[Iterable[int]], workers: int) -> Iterator[Reading | Done]:
     """Run `job` for every number in `workers` processes; yield what they report, in the order of events.
+
+    The numbers of a row are done by one process from first to last, as long as it lives.
 
     A worker that dies or hangs at a clip is replaced and its job begun again; a clip at which this happened
     twice is handed to the job as crashed. Raises UserError as a job raised it, or when a process ends without
     a clip to blame, and RuntimeError for bugs.
     """
-    pending, deaths, crashed = deque(numbers), dict[int, int](), dict[int, str]()
+    pending = deque(waiting for row in rows if (waiting := deque(row)))
+    deaths, crashed = dict[int, int](), dict[int, str]()
     pool: list[_Worker] = []
     try:
         while pending or pool:
@@ -96,8 +102,8 @@ def run_jobs(job: Job, numbers: list[int], workers: int) -> Iterator[Reading | D
                 try:
                     if worker.connection in ready:
                         yield from _receive(worker)
-                        if worker.number is None and pending:
-                            worker.start(pending.popleft(), crashed)
+                        if worker.number is None and (worker.row or pending):
+                            worker.start(worker.row or pending.popleft(), crashed)
                         elif worker.number is None:
                             pool.remove(worker)
                             worker.stop()
@@ -106,7 +112,8 @@ def run_jobs(job: Job, numbers: list[int], workers: int) -> Iterator[Reading | D
                         worker.process.kill()
                 except (EOFError, ConnectionError):
                     pool.remove(worker)
-                    pending.appendleft(_blame(worker, deaths, crashed))
+                    worker.row.appendleft(_blame(worker, deaths, crashed))
+                    pending.appendleft(worker.row)
                     worker.stop()
     finally:
         for worker in pool:

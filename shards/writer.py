@@ -8,12 +8,13 @@ import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from cacl.files import write_text
 from shards.clip import Clip, Rejection, members
 from shards.manifest import Shard, shard_name
-from shards.plan import PackPlan
+from shards.plan import GAP, PackPlan
 from shards.store import Places, write_index
 from shards.workers import Report
 
@@ -62,9 +63,15 @@ class ShardWriter:
         self, number: int, crashed: dict[int, str], report: Report
     ) -> Iterator[tuple[int, Clip | Rejection]]:
         for index in self.plan.indices(number):
-            report(index)
             id = self.plan.ids[index]
-            yield index, Rejection(id, crashed[index]) if index in crashed else self.plan.source.read(id)
+            if id == GAP:
+                continue
+            report(index)
+            if index in crashed:
+                yield index, Rejection(id, crashed[index])
+                continue
+            self.plan.source.approach(id, partial(report, index))
+            yield index, self.plan.source.read(id)
 
 
 def read_entry(out: Path, number: int) -> Entry | None:

@@ -141,7 +141,8 @@ def restrict_systems(
 ) -> tuple[dict[str, ClipResults], list[Any]]:
     """Return the rows that count, and which clips of the set have none: ids of the list, or indices."""
     if ids is None:
-        return dict(systems), sorted(set(range(store.manifest.ids)) - set(systems["model"].index.tolist()))
+        there = {*systems["model"].index.tolist(), *store.manifest.gaps.tolist()}
+        return dict(systems), sorted(set(range(store.manifest.ids)) - there)
     known = set(systems["model"].id.tolist())
     ids = [find_form(id, known) for id in ids]
     _, missing = systems["model"].restrict(ids)

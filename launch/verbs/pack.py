@@ -86,9 +86,8 @@ def show(out: Path, manifest: Manifest) -> None:
     """Print how much a folder of shards holds."""
     stored = sum(shard.nsamples for shard in manifest.shards)
     size = sum(shard.filesize for shard in manifest.shards) / 1e6
-    rejected = (
-        f", {manifest.ids - stored} rejected (see {out / 'rejected.jsonl'})" if stored < manifest.ids else ""
-    )
+    left = manifest.clips - stored
+    rejected = f", {left} rejected (see {out / 'rejected.jsonl'})" if left else ""
     print(f"{out}: {stored} clips in {len(manifest.shards)} shards, {size:.1f} MB{rejected}")
     print(f"fingerprint {manifest.fingerprint}")
 

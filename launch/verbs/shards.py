@@ -60,7 +60,7 @@ def show_info(arguments: argparse.Namespace) -> None:
     manifest, clips = summary.manifest, summary.clips
     print(f"{arguments.location}: {manifest.source}")
     print(f"  fingerprint  {manifest.fingerprint}")
-    print(f"  clips        {clips} of {manifest.ids} ids, {manifest.ids - clips} rejected")
+    print(f"  clips        {clips} of {manifest.clips} ids, {manifest.clips - clips} rejected")
     print(
         f"  shards       {len(manifest.shards)} of up to {manifest.shard_size} clips, "
         f"{summary.size / 1e6:.1f} MB"

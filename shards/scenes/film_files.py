@@ -98,7 +98,7 @@ def make_films(scenes: Scenes, out: Path, *, films: int, seconds: float, workers
     scenes.ids()
     (out / "masks").mkdir(parents=True, exist_ok=True)
     _record_options(scenes, seconds, out)
-    for event in run_jobs(FilmMaker(scenes, seconds, out), list(range(films)), workers):
+    for event in run_jobs(FilmMaker(scenes, seconds, out), [[number] for number in range(films)], workers):
         if isinstance(event, Done):
             yield event.number
     names = [film_name(scenes, number) for number in range(films)]

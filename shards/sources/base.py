@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from shards.clip import Clip, Rejection, Storage
+
+
+class Run(NamedTuple):
+    """Ids in the order of their indices, the first of which begins a shard."""
+
+    ids: list[str]
+    streamed: bool = False
+    """Whether they are read from first to last, so that one process had better read them all."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Source(ABC):
 
     @abstractmethod
     def ids(self) -> list[str]:
-        """Return every id, sorted and without duplicates. A clip's index is its position here.
+        """Return every id, sorted and without duplicates. A clip's index is its position in `runs`.
 
         Raises UserError when the source cannot be had or read.
         """
@@ -34,6 +43,21 @@ class Source(ABC):
 
         Raises OSError when the storage fails, which is not the clip's fault.
         """
+
+    @property
+    def order(self) -> str:
+        """What indices follow: `sorted` ids, or `part-member`, archives and their members."""
+        return "sorted"
+
+    def runs(self) -> list[Run]:
+        """Return every id in the order of its index: one run, unless a source is read part by part.
+
+        Raises UserError as `ids` does.
+        """
+        return [Run(self.ids())]
+
+    def approach(self, id: str, tick: Callable[[], None]) -> None:  # noqa: B027  # nothing lies before most
+        """Read on to where a clip lies, which may take longer than any clip; call `tick` now and then."""
 
     def check_files(self) -> None:  # noqa: B027  # what is made has no files
         """Raise UserError where nothing lies of what the ids name, before all of them are rejected for it."""
@@ -59,4 +83,4 @@ class Source(ABC):
             # Which files a list or a table names is in the ids and in the content.
             if not isinstance(value, (Path, tuple)):
                 plain[field.name] = value
-        return plain
+        return plain if self.order == "sorted" else {**plain, "order": self.order}

@@ -19,22 +19,25 @@ class _Kind(NamedTuple):
     """Files that one command reads."""
 
     layout: re.Pattern[str]
-    source: str
-    """Who packs them; empty where they are packed."""
+    sources: tuple[str, ...]
+    """Who packs them, the likelier first; none where they are packed."""
+    option: str = ""
+    """What that command needs besides."""
     whole: bool = False
     """Whether `layout` begins at the root that the command wants, and does not look into folders."""
 
 
-def _kind(layout: str, source: str, whole: bool = False) -> _Kind:
-    return _Kind(re.compile(rf"(?P<below>(?:.*/)?)(?:{layout})", re.IGNORECASE), source, whole)
+def _kind(layout: str, *sources: str, option: str = "", whole: bool = False) -> _Kind:
+    return _Kind(re.compile(rf"(?P<below>(?:.*/)?)(?:{layout})", re.IGNORECASE), sources, option, whole)
 
 
 _FILM = "(?:" + "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES)) + ")"
 _KINDS = (
-    _kind(r"shard-\d{6,9}\.tar", "", whole=True),
+    _kind(r"shard-\d{6,9}\.tar", whole=True),
     _kind(r"frames/[^/]+\.jpg|audio/[^/]+\.wav", "prepared", whole=True),
-    _kind(rf"[\w-]{{11}}_\d+(?:[._]\d+)*{_FILM}", "vggsound"),
+    _kind(rf"[\w-]{{11}}_\d+(?:[._]\d+)*{_FILM}", "vggsound", "vggss"),
     _kind(rf"[^/]+{_FILM}", "videos"),
+    _kind(r"[^/]+(?:\.tar|\.tar\.gz|\.tgz)", "vggsound", "vggss", option=" --tars"),
 )
 
 
@@ -46,19 +49,22 @@ def what_lies(root: Path, source: str) -> str:
     for kind in _KINDS:
         if found := [match for name in names if (match := kind.layout.fullmatch(name))]:
             at = root / found[0]["below"] if kind.whole else root
-            return f"there lie {_some([match[0] for match in found])}: {_advice(kind, root, at, source)}"
-    return f"there lie {_some(names)}: no source reads such files"
+            return f"there lie {some([match[0] for match in found])}: {_advice(kind, root, at, source)}"
+    return f"there lie {some(names)}: no source reads such files"
 
 
 def _advice(kind: _Kind, root: Path, at: Path, source: str) -> str:
-    if not kind.source:
+    if not kind.sources:
         return f"they are packed already, see: cacl shards info {at}"
-    if kind.source != source:
-        return f"cacl pack {kind.source} --root {at} reads them"
+    if source not in kind.sources:
+        return f"cacl pack {kind.sources[0]} --root {at}{kind.option} reads them"
+    if kind.option:
+        return f"add{kind.option} to read clips out of them"
     return f"give --root {at}" if at != root else "no table or list names any of them"
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """Return the first of some names, and how many more there are."""
     shown = ", ".join(names[:_SHOWN])
     return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 

@@ -46,6 +46,6 @@ class VggSs(YoutubeSource):
 
     def moment(self, pick: Pick) -> Moment:
         """Decode the official frame and the sound."""
-        if (self.root / "frames").is_dir():
+        if not self.tars and (self.root / "frames").is_dir():
             return self.prepared_moment(pick)
         return self.video_moment(pick, FRAME_AT)

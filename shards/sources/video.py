@@ -7,12 +7,13 @@ window. A seek that lands too late is made again from further back.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from cacl.media.picture import as_shown, pixel_shape
 from cacl.media.tracks import frames_in, picture_track, sound_track
@@ -57,14 +58,14 @@ class Window:
     needs: Needs
 
 
-def read_video(path: Path, window: Window, storage: Storage) -> Moment:
-    """Decode one moment of the video at `path`.
+def read_video(film: Path | bytes, window: Window, storage: Storage) -> Moment:
+    """Decode one moment of a video: the file at a path, or its content.
 
     Raises BrokenMedia for everything that is the file's fault, OSError when the storage fails.
     """
     import av
 
-    with _File(path) as file:
+    with _File(film) as file:
         try:
             return _read(file, window, storage)
         # FFmpeg's errors are OSErrors and ValueErrors too; `file` knows which came from the storage.
@@ -136,10 +137,16 @@ def _end(packet: Packet) -> float:
 class _File:
     """A file for FFmpeg to read, which remembers the storage's faults."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, film: Path | bytes) -> None:
         self.fault: OSError | None = None
+        self._file: BinaryIO
+        if isinstance(film, bytes):
+            self._file = io.BytesIO(film)
+            if not film:
+                raise BrokenMedia("empty: zero bytes")
+            return
         try:
-            self._file = path.open("rb")
+            self._file = film.open("rb")
         except OSError as error:
             if not is_missing(error):
                 raise

@@ -1,23 +1,89 @@
-"""What VGG-Sound and VGG-SS have in common: clips of YouTube videos, under their own names or a mirror's."""
+"""What VGG-Sound and VGG-SS have in common: clips of YouTube videos, under their own names or a mirror's.
+
+They are loose files, or members of tars as the data set is handed on. Then indices follow parts and members:
+each part begins a shard, and clips that no part holds come last.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
-from shards.sources import media
+from cacl.errors import UserError
+from shards.sources import media, tarred
+from shards.sources.base import Run
 from shards.sources.files import FileSource
 from shards.sources.folders import video_files
 from shards.sources.lists import Pick, forms
+from shards.sources.tarred import Contents
 from shards.sources.video import Moment, Window, read_video
 from shards.youtube import find_clip
+
+Film = tuple[str, Callable[[], Path | bytes]]
+"""The name that a rejected clip's line has, and what gives the file or its content."""
 
 
 @dataclass(frozen=True)
 class YoutubeSource(FileSource):
     """Clips <youtube id>_<start, six digits>, in files of that name or of one that means it."""
+
+    tars: bool = field(
+        default=False,
+        metadata={"help": "read the clips out of the parts *.tar, *.tar.gz and *.tgz below the root"},
+    )
+
+    @property
+    def order(self) -> str:
+        """What indices follow: ids, or parts and their members."""
+        return "part-member" if self.tars else "sorted"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the options; of parts the order says enough."""
+        return {key: value for key, value in super().parameters().items() if key != "tars"}
+
+    def ids(self) -> list[str]:
+        """Return the listed ids, or all. Raises UserError as others do, and for pairs out of parts."""
+        ids = super().ids()
+        if self.tars and (pairs := sorted(set(ids) - self.names())):
+            raise UserError(
+                f"--tars: the list has a frame with another clip's sound, {pairs[0]}, and parts are read "
+                "from first to last; unpack them, and leave out --tars"
+            )
+        return ids
+
+    def runs(self) -> list[Run]:
+        """Return the ids part by part in the order of their members, and those that no part holds."""
+        ids = self.ids()
+        if not self.tars:
+            return super().runs()
+        runs = [Run(part, streamed=True) for part in _contents(self).runs]
+        placed = {id for run in runs for id in run.ids}
+        return [*runs, Run([id for id in ids if id not in placed])]
+
+    def approach(self, id: str, tick: Callable[[], None]) -> None:
+        """Read on to a clip's member."""
+        for place in _contents(self).places.get(id, [])[:1] if self.tars else ():
+            place.approach(self.root, tick)
+
+    def check_files(self) -> None:
+        """Raise UserError where no clip has a file, or no part holds a clip."""
+        if not self.tars:
+            super().check_files()
+        elif not _contents(self).places:
+            raise UserError(f"--root {self.root}: {_contents(self).why_empty(self.root, self.name)}")
+
+    def remarks(self) -> list[str]:
+        """Return a sentence for each place at which a part is damaged, beside what others say."""
+        return [*super().remarks(), *(_contents(self).damage if self.tars else ())]
+
+    def is_there(self, name: str) -> bool:
+        """Return whether a clip has a file, as a film or prepared."""
+        film = os.path.exists(media.in_any_form(self.root, f"{name}.mp4"))
+        return film or super().is_there(name) or name in _films(self)
 
     def video_moment(self, pick: Pick, frame_at: float | None) -> Moment:
         """Read a clip's film: one pass, or one for the frame and one for the sound of a pair.
@@ -27,34 +93,50 @@ class YoutubeSource(FileSource):
         window = Window(0.0, self.storage.seconds, frame_at, self.needs(pick))
         moments = []
         for name in dict.fromkeys((pick.video, pick.audio)):
-            path = self._path(name)
-            with media.blame(path.relative_to(self.root).as_posix()):
-                moments.append(read_video(path, window, self.storage))
+            where, film = self._member(name) if self.tars else self._file(name)
+            with media.blame(where):
+                moments.append(read_video(film(), window, self.storage))
         return Moment(moments[0].frame, moments[-1].recording, moments[0].frame_seconds)
 
-    def is_there(self, name: str) -> bool:
-        """Return whether a clip has a file, as a film or prepared."""
-        film = os.path.exists(media.in_any_form(self.root, f"{name}.mp4"))
-        return film or super().is_there(name) or name in _films(self)
-
-    def _path(self, name: str) -> Path:
+    def _file(self, name: str) -> Film:
         """Return the file of a clip: ROOT/<name>.mp4 if it is there, else the one whose name means it."""
         path = media.in_any_form(self.root, f"{name}.mp4")
-        if os.path.exists(path):
-            return path
-        found = _films(self).get(name, [path])
-        if len(found) > 1:
-            names = ", ".join(path.relative_to(self.root).as_posix() for path in found)
-            raise media.BrokenMedia(f"duplicate id: {names}")
-        return found[0]
+        found = [path] if os.path.exists(path) else _films(self).get(name, [path])
+        named = [path.relative_to(self.root).as_posix() for path in found]
+        _refuse_several(named)
+        return named[0], lambda: found[0]
+
+    def _member(self, name: str) -> Film:
+        """Return the member of a part that holds a clip."""
+        found = _contents(self).places.get(name)
+        if found is None:
+            raise media.BrokenMedia("missing: no part holds it")
+        _refuse_several([place.name for place in found])
+        return found[0].name, partial(found[0].read, self.root)
+
+
+def _refuse_several(names: list[str]) -> None:
+    if len(names) > 1:
+        raise media.BrokenMedia(f"duplicate id: {', '.join(names)}")
+
+
+def _known(source: YoutubeSource) -> dict[str, str]:
+    """Return the names of the source's clips by each normal form of them."""
+    return {form: name for name in source.names() for form in forms(name)}
 
 
 @lru_cache(maxsize=2)
 def _films(source: YoutubeSource) -> dict[str, list[Path]]:
     """Return the videos below the root, in folders too, by the clip of the source that they hold."""
-    known = {form: name for name in source.names() for form in forms(name)}
+    known = _known(source)
     found: dict[str, list[Path]] = {}
     for path in video_files(source.root):
         if (form := find_clip(path.stem, known)) is not None:
             found.setdefault(known[form], []).append(path)
     return found
+
+
+@lru_cache(maxsize=2)
+def _contents(source: YoutubeSource) -> Contents:
+    """Return what the parts below the root hold of the source's clips."""
+    return tarred.read_contents(source.root, _known(source))
