@@ -218,9 +218,8 @@ def _headers(tar: tarfile.TarFile, part: Part) -> Iterator[tuple[tarfile.TarInfo
             tar.offset = part.tell()  # of a header in two pieces the second is none: on with what follows
             continue
         tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
-        if found is not None and (
-            found.size < 0 or tar.offset <= found.offset
-        ):  # else it would be read for ever
+        # What leads back would be read for ever.
+        if found is not None and (found.size < 0 or tar.offset <= found.offset):
             raise DamagedPart("a header names a negative size")
         begin = part.strange
         strange = begin is not None and (found is None or begin < found.offset)
