@@ -197,7 +197,10 @@ class FileSource(Source):
 
     def prepared_moment(self, pick: Pick) -> Moment:
         """Read `frames/<id>.jpg` and `audio/<id>.wav`."""
-        frame, audio = f"frames/{pick.video}.jpg", f"audio/{pick.audio}.wav"
+        return self.pair_moment(pick, f"frames/{pick.video}.jpg", f"audio/{pick.audio}.wav")
+
+    def pair_moment(self, pick: Pick, frame: str, audio: str) -> Moment:
+        """Read a picture and a recording, files below the root. Raises media.BrokenMedia."""
         with media.blame(frame):
             picture = media.read_frame(media.in_any_form(self.root, frame), self.storage)
         with media.blame(audio):

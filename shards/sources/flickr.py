@@ -1,7 +1,8 @@
-"""Flickr-SoundNet: frames and audio in the field's layout, and for the test clips XML boxes of annotators."""
+"""Flickr-SoundNet: frames and audio in its own layout or the field's, and XML boxes of the test clips."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -10,14 +11,18 @@ from cacl.annotation import SoundSource
 from shards.sources import media
 from shards.sources.boxes import flickr_boxes
 from shards.sources.files import FileSource
+from shards.sources.folders import files_below, left_out
 from shards.sources.lists import Pick
 from shards.sources.prepared import prepared_ids, prepared_left_out
 from shards.sources.video import Moment
 
+_RECORDINGS = (".wav", ".mp3")
+"""Endings in `Data/`; of a clip that has both the first is read."""
+
 
 @dataclass(frozen=True)
 class Flickr(FileSource):
-    """Frames, recordings and boxes under frames/<id>.jpg, audio/<id>.wav and, for a test list, <id>.xml."""
+    """Data/<id>.jpg and .wav or .mp3, or frames/<id>.jpg and audio/<id>.wav; for a test list <id>.xml."""
 
     name: ClassVar[str] = "flickr"
 
@@ -28,7 +33,24 @@ class Flickr(FileSource):
 
     def all_ids(self) -> list[str]:
         """Return the union of the ids of frames and recordings."""
-        return prepared_ids(self.root)
+        if not self._own_layout:
+            return prepared_ids(self.root)
+        return sorted({path.stem for path in self._data.iterdir() if path.suffix in (".jpg", *_RECORDINGS)})
+
+    def is_there(self, name: str) -> bool:
+        """Return whether a clip has a file, in either layout."""
+        if not self._own_layout:
+            return super().is_there(name)
+        files = (media.in_any_form(self._data, name + end) for end in (".jpg", *_RECORDINGS))
+        return any(map(os.path.exists, files))
+
+    @property
+    def _data(self) -> Path:
+        return self.root / "Data"
+
+    @property
+    def _own_layout(self) -> bool:
+        return self._data.is_dir() and not (self.root / "frames").is_dir()
 
     @property
     def box_file(self) -> Path | None:
@@ -50,8 +72,15 @@ class Flickr(FileSource):
 
     def remarks(self) -> list[str]:
         """Return sentences on boxes that name no clip, and on files that belong to none."""
-        return [*super().remarks(), *prepared_left_out(self.root)]
+        if not self._own_layout:
+            return [*super().remarks(), *prepared_left_out(self.root)]
+        others = (path for path in files_below(self._data) if path.suffix not in (".jpg", *_RECORDINGS))
+        return [*super().remarks(), *left_out(self.root, others, "neither Data/<id>.jpg nor a recording")]
 
     def moment(self, pick: Pick) -> Moment:
         """Read the two files of one id."""
-        return self.prepared_moment(pick)
+        if not self._own_layout:
+            return self.prepared_moment(pick)
+        names = [f"Data/{pick.audio}{end}" for end in _RECORDINGS]
+        audio = [name for name in names if os.path.exists(media.in_any_form(self.root, name))] or names[:1]
+        return self.pair_moment(pick, f"Data/{pick.video}.jpg", audio[0])

@@ -35,6 +35,7 @@ _FILM = "(?:" + "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES))
 _KINDS = (
     _kind(r"shard-\d{6,9}\.tar", whole=True),
     _kind(r"frames/[^/]+\.jpg|audio/[^/]+\.wav", "prepared", whole=True),
+    _kind(r"Data/[^/]+\.(?:jpg|mp3|wav)|Annotations/[^/]+\.xml", "flickr", whole=True),
     _kind(rf"[\w-]{{11}}_\d+(?:[._]\d+)*{_FILM}", "vggsound", "vggss"),
     _kind(rf"[^/]+{_FILM}", "videos"),
     _kind(r"[^/]+(?:\.tar|\.tar\.gz|\.tgz)", "vggsound", "vggss", option=" --tars"),

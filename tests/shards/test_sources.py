@@ -378,6 +378,35 @@ def test_flickr_reads_the_boxes_of_several_annotators(tmp_path: Path) -> None:
     assert source.read("3") == Rejection("3", "missing: there is no such file", "3.xml")
 
 
+def test_flickr_is_read_as_it_comes(tmp_path: Path) -> None:
+    """`Data/` holds pictures and recordings of several kinds beside each other, `Annotations/` the boxes."""
+    import soundfile
+
+    for id in ("1", "2", "3"):
+        write_frame(tmp_path / f"Data/{id}.jpg")
+        (tmp_path / f"Data/{id}.mat").write_bytes(b"features")
+    write_wav(tmp_path / "Data/1.wav", tone(hertz=440))
+    soundfile.write(tmp_path / "Data/2.mp3", tone(hertz=880), 16000)
+    (tmp_path / "Annotations").mkdir()
+    for id in ("1", "2"):
+        (tmp_path / f"Annotations/{id}.xml").write_text(XML.format(""))
+    source = Flickr(root=tmp_path, storage=STORAGE)
+    assert source.ids() == ["1", "2", "3"]
+    source.check_files()
+    for id, pitch in (("1", 440), ("2", 880)):
+        clip = whole(source.read(id))
+        assert np.abs(np.fft.rfft(clip.audio)).argmax() / 3 == pytest.approx(pitch, abs=1)
+    assert source.read("3") == Rejection("3", "missing: there is no such file", "Data/3.wav")
+    (remark,) = source.remarks()
+    assert "3 files are left out" in remark and ".mat" in remark
+    boxed = dataclasses.replace(source, boxes=tmp_path / "Annotations")
+    assert whole(boxed.read("2")).annotation.boxes == [(0.125, 0, 0.25, 0.5)]
+    with pytest.raises(
+        UserError, match=r"Annotations/1\.xml, .* and 4 more: cacl pack flickr --root .* reads them"
+    ):
+        Prepared(root=tmp_path).ids()
+
+
 def test_entities_in_an_annotation_do_not_unfold() -> None:
     levels = "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 12))
     bomb = f'<!DOCTYPE a [<!ENTITY e0 "ha">{levels}]><a><object><bbox>&e11;</bbox></object></a>'
