@@ -118,6 +118,8 @@ def torchrun() -> int:
         return first.exitcode if first.exitcode > 0 else 1
     except SignalException:  # told to stop; the ranks have ended
         return 1
+    for number in heard:  # an ending Python would die of it
+        signal.signal(number, signal.SIG_IGN)
     return 0
 
 

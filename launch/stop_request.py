@@ -35,6 +35,12 @@ class StopRequest:
             if not is_ignored(number):
                 signal.signal(number, self._hear)
 
+    def ignore(self) -> None:
+        """Ignore from now on what this heard: all is saved, and an ending Python would die of it."""
+        for number in STOPPING:
+            if signal.getsignal(number) == self._hear:
+                signal.signal(number, signal.SIG_IGN)
+
     def note(self, number: int) -> None:
         """Take a signal as told; a person's overrules the others."""
         self.word = max(self.word, INTERRUPT if number in INTERRUPTING else STOP)

@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Be one rank, or start several and wait for them."""
     stop = StopRequest()
+    code = _train(arguments, stop)
+    stop.ignore()
+    return code
+
+
+def _train(arguments: argparse.Namespace, stop: StopRequest) -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.max_steps is not None and arguments.max_steps < 1:
         raise UserError(f"--max-steps {arguments.max_steps}: give at least 1")

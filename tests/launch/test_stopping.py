@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -100,6 +101,22 @@ def test_who_asks_that_a_signal_be_ignored_has_it_ignored():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_signal_to_a_process_that_is_ending_changes_no_exit_code(tmp_path, recipe):
+    """Python gives up its handlers before it is gone; torchrun would call a finished job failed."""
+    words = ["train", str(recipe), "--run-dir", str(tmp_path / "run"), "--max-steps", "1"]
+    late = f"""if True:
+        import os, sys
+        from launch.main import main
+        class Late:
+            def __del__(self, kill=os.kill, pid=os.getpid()):
+                kill(pid, {int(signal.SIGTERM)})
+        late = Late()
+        sys.exit(main({words!r}))
+    """
+    answer = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
 
 
 # -- whole jobs ------------------------------------------------------------------------------------------------
