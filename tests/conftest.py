@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.signals import hear_all
 
 GOLDEN = Path(os.environ.get("CACL_GOLDEN_DIR") or Path(__file__).parent / "golden")
 _ALLOWED = Path(os.environ.get("CACL_ALLOWED_SKIPS") or Path(__file__).parent / "allowed_skips.txt")
 _skipped: list[tuple[str, str]] = []
 
-for _number in (signal.SIGHUP, signal.SIGINT):  # nohup and `&` have them ignored, and jobs of tests inherit it
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+hear_all()
 
 
 @pytest.fixture(scope="session")

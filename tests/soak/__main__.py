@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import put
+from tests.helpers.signals import hear_all
 from tests.soak import trainings, works
 
 KINDS: dict[str, tuple[int, Callable[[Path], None], Callable[[Path, int], dict[str, Any]]]] = {
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--write", type=Path, help="page whose rows are written")
     given = parser.parse_args()
+    hear_all()
     given.folder.mkdir(parents=True, exist_ok=True)
     log, end = given.folder / "soak.jsonl", time.monotonic() + 60 * given.minutes
     for kind in given.kinds:
