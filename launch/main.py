@@ -29,7 +29,8 @@ _EXIT_SECONDS = 30
 """How long a command may take to end once its work is over or has failed."""
 _OF_FILES = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
-    errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE,
+    errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 """Errors that a file system makes, not we: a folder that is read-only or not there, a full disk."""
 
