@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--formats", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--formats", nargs="*", choices=NAMES, default=list(NAMES))
     parser.add_argument("--inputs", type=int, default=10_000, help="a format (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/fuzz"), help="where rows are kept")
