@@ -33,13 +33,18 @@ def _address(path: str | Path) -> str:
     return f"file:{path}"
 
 
+def _open(path: str | Path, kind: str, remedy: str) -> av.container.InputContainer:
+    """Open a file for FFmpeg to read. Raises UserError, which ends with `remedy`, where it is no `kind`."""
+    try:
+        return av.open(_address(regular(Path(path), remedy)))
+    except (OSError, av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or f"not a {kind} that can be read"
+        raise UserError(f"{path}: {reason}; {remedy}") from error
+
+
 def open_film(path: str | Path) -> av.container.InputContainer:
     """Open a film that has a picture and a sound. Raises UserError, naming the file, where one is missing."""
-    try:
-        film = av.open(_address(regular(Path(path), "give a video")))
-    except (OSError, av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a film that can be read"
-        raise UserError(f"{path}: {reason}; give a video, or a picture and --sound FILE") from error
+    film = _open(path, "film", "give a video, or a picture and --sound FILE")
     for kind, track in (("picture", picture_track(film)), ("sound", sound_track(film))):
         if track is None:
             film.close()
@@ -195,14 +200,10 @@ def _heard(samples: np.ndarray) -> np.ndarray:
 
 def _open_audio(path: str | Path) -> av.container.InputContainer:
     """Open whatever holds a sound. Raises UserError, naming the file, where there is none."""
-    try:
-        film = av.open(_address(regular(Path(path), "give a video")))
-    except (OSError, av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a recording that can be read"
-        raise UserError(f"{path}: {reason}; give a video or a recording with sound") from error
+    film = _open(path, "recording", remedy := "give a video or a recording with sound")
     if sound_track(film) is None:
         film.close()
-        raise UserError(f"{path}: has no sound; give a video or a recording with sound")
+        raise UserError(f"{path}: has no sound; {remedy}")
     return film
 
 

@@ -18,7 +18,7 @@ from launch.ranks import run_ranks as start_ranks
 from launch.stop_request import StopRequest
 from tests.helpers.ranks import run_ranks
 from tests.launch.tiny import train_rank, write_recipe
-from tests.training.jobs import Job, steps
+from tests.training.jobs import Job, processes_of, steps
 
 faults = pytest.mark.faults
 
@@ -122,11 +122,6 @@ def test_a_signal_to_a_process_that_is_ending_changes_no_exit_code(tmp_path, rec
 # -- whole jobs ------------------------------------------------------------------------------------------------
 
 
-def left_of(run: Path) -> list[int]:
-    """Processes of a run, whoever their parent is by now."""
-    return [p.pid for p in psutil.process_iter(["cmdline"]) if str(run) in (p.info["cmdline"] or [])]
-
-
 @faults
 @pytest.mark.parametrize("moment", ["launcher", "torchrun", "ranks", "validation"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
@@ -150,7 +145,7 @@ def test_a_signal_at_any_moment_of_the_start_is_obeyed(tmp_path, recipe, number,
     assert code == (130 if number == signal.SIGINT else 0), job.text()
     assert (run / "requeue").exists() == (number != signal.SIGINT)
     assert len(steps(run)) < 30
-    assert not left_of(run)
+    assert not processes_of(run)
 
 
 @faults
@@ -186,7 +181,7 @@ def test_a_data_worker_that_is_killed_ends_every_rank_soon(tmp_path, recipe):
         assert time.monotonic() - began < 60
         assert "was killed by SIGKILL" in job.text() and "it held the clips" in job.text()
         assert "Traceback" not in job.text(), job.text()
-    assert not left_of(run)
+    assert not processes_of(run)
     assert subprocess.run(["ls", str(run / "heartbeat")], capture_output=True).stdout == b""
 
 

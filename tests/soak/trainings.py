@@ -17,8 +17,9 @@ import psutil
 
 from cacl.runs import checkpoint
 from cacl.runs.directory import Run
+from tests.helpers.disks import fill, small_disk
 from tests.launch.tiny import cacl, write_recipe
-from tests.training.jobs import Job, steps
+from tests.training.jobs import Job, processes_of, steps
 
 PHASES = ("start", "step", "checkpoint", "validation", "end")
 STOPS = {"TERM": signal.SIGTERM, "USR1": signal.SIGUSR1, "HUP": signal.SIGHUP, "INT": signal.SIGINT}
@@ -95,13 +96,8 @@ def disk(folder: Path, small: bool) -> Iterator[Path]:
     place = folder / "place"
     subprocess.run(["rm", "-rf", str(place)], check=True)
     place.mkdir()
-    if small:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
-    try:
+    with small_disk(place, 8) if small else contextlib.nullcontext():
         yield place
-    finally:
-        if small:
-            subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def wait_for(job: Job, phase: str, first_step: float, chance: random.Random) -> None:
@@ -145,13 +141,6 @@ def strike(job: Job, how: str, place: Path, chance: random.Random) -> None:
             os.kill(job.rank(chance.randrange(2)), signal.SIGKILL)
 
 
-def fill(ballast: Path) -> None:
-    """Write until nothing goes."""
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"\0" * 4096)
-
-
 def ended(job: Job) -> int | str:
     """Return the exit code, or "hangs"."""
     try:
@@ -163,11 +152,9 @@ def ended(job: Job) -> int | str:
 def left_behind(run: Path) -> list[str]:
     """Return the processes that work on a run ten seconds after its end."""
     end = time.monotonic() + 10
-    while found := [
-        p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if str(run) in (p.info["cmdline"] or [])
-    ]:
+    while found := processes_of(run):
         if time.monotonic() > end:
-            return [" ".join(words)[:200] for words in found]
+            return [" ".join(one.info["cmdline"])[:200] for one in found]
         time.sleep(0.1)
     return []
 

@@ -21,6 +21,7 @@ import psutil
 
 from tests.launch.tiny import cacl, write_recipe
 from tests.soak.trainings import LIMIT, done, left_behind
+from tests.training.jobs import kill_at_once
 
 PHASES = ("first half", "second half")
 BLOWS = ("TERM", "INT", "HUP", "kill all", "kill the parent", "kill a child")
@@ -32,7 +33,7 @@ class Work:
 
     words: Callable[[Path, Path], list[str]]
     """Of the folder with what it needs, and of its own folder."""
-    begin: Callable[[Path, Path], None]
+    begin: Callable[[Path, Path], object]
     """Makes its own folder from the other, before the command."""
     results: str
     """Glob of the files that must be equal, below its own folder."""
@@ -96,10 +97,7 @@ def _strike(process: subprocess.Popen[bytes], how: str, chance: random.Random) -
         elif how == "kill a child":
             chance.choice(family[1:]).kill()
         else:
-            for one in family:
-                one.suspend()
-            for one in family:
-                one.kill()
+            kill_at_once(family)
 
 
 def _results(place: Path, pattern: str) -> dict[str, str]:
@@ -130,7 +128,7 @@ PACKING = Work(
 )
 LABELING = Work(
     words=lambda folder, place: ["label", str(place), "--workers", "1"],
-    begin=lambda folder, place: copy(folder / "data", place),
+    begin=lambda folder, place: shutil.copytree(folder / "data", place),
     results="labels/*.parquet",
     ingredients=_pack,
 )
@@ -138,12 +136,7 @@ EVALUATION = Work(
     words=lambda folder, place: [
         *("evaluate", "--run", str(place), "--data", str(folder / "data"), "--protocol", "stamps"),
     ],
-    begin=lambda folder, place: copy(folder / "run", place),
+    begin=lambda folder, place: shutil.copytree(folder / "run", place),
     results="evaluation/**/*.*",
     ingredients=_train,
 )
-
-
-def copy(source: Path, place: Path) -> None:
-    """Copy a folder."""
-    shutil.copytree(source, place)

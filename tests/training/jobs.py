@@ -70,12 +70,7 @@ class Job:
 
     def kill(self) -> None:
         """SIGKILL to every process at once, as when a node loses its power."""
-        family = self.family()
-        for process in family:  # torchrun must not see its ranks die and start them again
-            process.suspend() if process.is_running() else None
-        for process in family:
-            if process.is_running():
-                process.kill()
+        kill_at_once(self.family())
         self.process.wait()
 
     def until(self, condition: Callable[[], bool], seconds: float = 300.0) -> None:
@@ -100,6 +95,20 @@ class Job:
     def text(self) -> str:
         """Return what the job has printed."""
         return self.output.read_text()
+
+
+def kill_at_once(family: list[psutil.Process]) -> None:
+    """SIGKILL to processes of which none shall see another die: torchrun would start ranks again."""
+    for process in family:
+        process.suspend() if process.is_running() else None
+    for process in family:
+        if process.is_running():
+            process.kill()
+
+
+def processes_of(run: Path) -> list[psutil.Process]:
+    """Return the processes that name a run or another folder, whoever their parent is by now."""
+    return [one for one in psutil.process_iter(["cmdline"]) if str(run) in (one.info["cmdline"] or [])]
 
 
 def steps(run: Path) -> list[float]:

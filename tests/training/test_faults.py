@@ -24,6 +24,7 @@ from cacl.training.heartbeat import Beat, judge
 from cacl.training.optimization import AdamW
 from cacl.training.step import train_step
 from cacl.world import World
+from tests.helpers import disks
 from tests.launch.tiny import cacl, write_recipe
 from tests.training.jobs import Job, finish, steps
 from tests.training.steps import LOSS, MICRO, MODEL, inputs
@@ -176,12 +177,11 @@ def test_a_loss_that_explodes_follows_the_policy_and_names_clips(tmp_path, data,
 def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True
-    ).returncode:
-        pytest.skip("a small tmpfs mount needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    try:
+        with disks.small_disk(folder, 4):
+            yield folder
+    except PermissionError as error:
+        pytest.skip(str(error))
 
 
 def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_it_stays(small_disk):
@@ -207,10 +207,7 @@ def test_a_run_whose_disk_is_full_ends_and_goes_on_once_there_is_room(small_disk
     with Job(recipe, run, "--max-steps", str(LAST)) as job:
         job.until_step(4)
         os.kill(job.rank(0), signal.SIGSTOP)  # for the moment that it takes to fill the disk
-        with ballast.open("wb") as file, pytest.raises(OSError):
-            while True:
-                file.write(b"\0" * 65536)
-                file.flush()
+        disks.fill(ballast)
         os.kill(job.rank(0), signal.SIGCONT)
         code = job.end()
     assert code == 1
