@@ -249,8 +249,7 @@ def test_nothing_is_taken_over_from_a_stopped_evaluation_of_another_checkpoint(r
     shutil.copytree(run_of_many_weights, copy)
     (copy / "evaluation").mkdir()
     (copy / "evaluation" / "stamps").write_text("in the way of the result")
-    with pytest.raises(FileExistsError):
-        main(["evaluate", "--run", str(copy)])
+    assert main(["evaluate", "--run", str(copy)]) == 1
     assert list((copy / "evaluation").glob(".stamps.parts/**/*.npz")), "what is measured is kept"
     (copy / "evaluation" / "stamps").unlink()
     newest, average = copy / "checkpoints" / "step-4", copy / "checkpoints" / "step-3" / "ema.safetensors"
