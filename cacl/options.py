@@ -98,9 +98,12 @@ def _sentence(item: Any, values: Any) -> str:
 
 def _location(parts: tuple[int | str, ...], values: Any) -> str:
     """Join the keys that lead to an error, less the names of choices, which pydantic adds to them."""
-    keys = []
+    keys: list[str] = []
     for part in parts:
         if isinstance(values, dict) and part not in values and values.get("name") == part:
+            continue
+        # A choice by the value's form, such as a path or a list of them, is no key either.
+        if keys and isinstance(part, str) and not isinstance(values, dict):
             continue
         keys.append(str(part))
         try:

@@ -64,7 +64,7 @@ def global_batch(
     ends = np.cumsum([len(shard) for shard in shards])
     parts = []
     for start, stop in pairwise(bounds.tolist()):
-        parts += _lane_clips(shards, ends, (start, stop), batch * share, share, (seed, epoch))
+        parts += lane_clips(shards, ends, (start, stop), batch * share, share, (seed, epoch))
     return np.concatenate(parts)
 
 
@@ -125,7 +125,7 @@ def _multiple(wanted: int, divisor: int) -> int:
     return max(-(-wanted // divisor), 1) * divisor
 
 
-def _lane_clips(
+def lane_clips(
     shards: Shards,
     ends: np.ndarray,
     lane: tuple[int, int],
@@ -133,7 +133,7 @@ def _lane_clips(
     count: int,
     key: tuple[int, int],
 ) -> list[np.ndarray]:
-    """Return `count` clips of a lane's epoch after the first `skip`, as consecutive parts.
+    """Return `count` clips of a lane's epoch (`key` = seed, epoch) after the first `skip`, as parts.
 
     `ends` is where each shard ends in the row of all clips; `lane` where this lane starts and ends in it.
     """

@@ -87,6 +87,11 @@ class Store:
         """Every stored clip, [N] int64, ascending."""
         return np.concatenate([*self.shards, np.empty(0, np.int64)])
 
+    @property
+    def capacity(self) -> int:
+        """The first index after the last shard's room."""
+        return len(self.manifest.shards) * self.manifest.shard_size
+
     def read(self, index: int) -> dict[str, bytes]:
         """Return the members of clip `index` by extension (jpg, wav, json ...).
 

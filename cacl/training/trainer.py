@@ -82,6 +82,8 @@ class Training:
     """Fingerprints of data and labels, which checkpoints record and compare."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Recipe and versions of the code, which checkpoints record."""
+    counts: Callable[[int], dict[str, int]] = lambda step: {}
+    """How many clips of each data set a step's batch has, for the log; nothing where there is one."""
 
 
 Outcome = Literal["finished", "stopped", "interrupted"]
@@ -144,7 +146,7 @@ def train(training: Training) -> Outcome:
         if plan.validate_first and not told:
             told = checkpointer.save(step, told)
         meter = Meter(world, plan.batches_per_epoch)
-        reader = StepReader(meter, logbook, options.non_finite, world)
+        reader = StepReader(meter, logbook, options.non_finite, world, training.counts)
         while step < plan.last_step and not told:
             heartbeat.at(step, "waiting for data")
             with world.clock("data", host=True):
@@ -198,6 +200,7 @@ class StepReader:
     logbook: Logbook | None
     non_finite: Literal["stop", "skip"]
     world: World
+    counts: Callable[[int], dict[str, int]] = lambda step: {}
     skipped: int = 0
     _pending: PendingStep | None = None
 
@@ -217,9 +220,11 @@ class StepReader:
         report = self.meter.read(pending)
         if not report.is_finite:
             self._refuse_or_skip(pending.step, report.bad_clips)
-        skipped = {"skipped_steps": self.skipped} if self.skipped else {}
+        more: dict[str, Any] = {"skipped_steps": self.skipped} if self.skipped else {}
         if self.logbook is not None:
-            self.logbook.write_step({**report.line, **skipped})
+            if counts := self.counts(pending.step):
+                more["sources"] = counts
+            self.logbook.write_step({**report.line, **more})
 
     def _refuse_or_skip(self, step: int, bad_clips: list[int]) -> None:
         indices = sorted(index for part in self.world.gather_objects(bad_clips) for index in part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from cacl.errors import UserError
+from cacl.files import written
+from cacl.labels.join import check_same_classes, join_tables
 from cacl.labels.table import LabelTable
 from cacl.training.ema import Ema
 from cacl.training.engines import Engine
@@ -18,10 +21,12 @@ from cacl.training.trainer import Validation
 from cacl.training.validation import retrieval
 from cacl.types import Batch, ClipLabels
 from cacl.world import World
-from launch.jobs.recipe import Recipe
+from launch.jobs.recipe import DataOptions, Recipe, TrainSource
 from shards.loader import evaluation_batches, training_batches
-from shards.order import Order, check_division
-from shards.store import Store, open_store
+from shards.mixed_order import MixedOrder
+from shards.mixture import Clips, Mixture, Pairs, draw_partners
+from shards.order import Lanes, Order, check_division
+from shards.store import open_store
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,20 @@ class TrainingData:
     """What a training reads."""
 
     recipe: Recipe
-    store: Store
+    store: Clips
     order: Order
     labels: LabelTable | None
     identity: dict[str, Any]
     """Fingerprints that a checkpoint records; another one is refused on resuming."""
+    pairs: list[Pairs]
+    """Data sets whose frames are heard with sounds of others."""
 
     def remark(self) -> str | None:
         """Return a sentence where the labels teach nothing: no two clips are alike, or none differ."""
         if self.labels is None:
             return None
-        file, label = self.recipe.data.labels, self.labels.lookup(self.store.indices)
+        named = [source.labels for source in self.recipe.data.sources if source.labels is not None]
+        file, label = " and ".join(named), self.labels.lookup(self.store.indices)
         known, counts = np.unique(label[label >= 0], return_counts=True)
         clips = f"{file}: of {len(label)} clips"
         if not len(known):
@@ -66,6 +74,40 @@ class TrainingData:
             policy=data.broken_clips,
         )
 
+    def describe(self) -> list[str]:
+        """Return a sentence on the mixture, and one on each data set whose frames hear others' sounds."""
+        sentences = [
+            f"{pairs.name}: {len(pairs.indices)} of {len(pairs.frames.indices)} frames are heard with "
+            "a sound that has their label"
+            for pairs in self.pairs
+        ]
+        if isinstance(self.order, MixedOrder):
+            sentences.append(f"an epoch takes {self.order.describe()}")
+        return sentences
+
+    def write_pairs(self, folder: Path) -> None:
+        """Write which sound each frame is heard with to pairs.parquet, where any are paired."""
+        if not self.pairs:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = np.repeat([pairs.name for pairs in self.pairs], [len(pairs.indices) for pairs in self.pairs])
+        columns = {
+            "source": pa.array(names),
+            "frame": pa.array(np.concatenate([pairs.indices for pairs in self.pairs])),
+            "sound": pa.array(np.concatenate([pairs.partner for pairs in self.pairs])),
+        }
+        with written(folder / "pairs.parquet") as partial:
+            pq.write_table(pa.table(columns), partial)
+
+    def counts(self, step: int) -> dict[str, int]:
+        """Return how many clips of each data set the batch of a step (from 1) has, {} where there is one."""
+        if not isinstance(self.order, MixedOrder):
+            return {}
+        counts = self.order.counts((step - 1) % self.order.batches_per_epoch)
+        return dict(zip(self.order.names, counts.tolist(), strict=True))
+
     def label_joiner(self, device: torch.device) -> Callable[[Tensor, Tensor], ClipLabels]:
         """Return the function that joins labels to `index` [n] and `valid` [n]."""
         return label_joiner(self.labels, device)
@@ -86,19 +128,59 @@ def label_joiner(labels: LabelTable | None, device: torch.device) -> Callable[[T
 def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     """Open shards and labels. Raises UserError where they do not fit the recipe, the ranks or each other."""
     data, training = recipe.data, recipe.training
-    store = open_store(data.train)
-    identity: dict[str, Any] = {"data": store.fingerprint, "labels": None}
-    labels, by_clip = None, None
-    if data.labels is not None:
-        labels = LabelTable.load(data.labels, fingerprint=store.fingerprint)
-        identity["labels"] = labels.fingerprint
-        by_clip = labels.lookup(store.indices)
+    opened = [open_source(source, training.seed) for source in data.sources]
+    parts, tables = [part for part, _ in opened], [table for _, table in opened]
+    mixture = Mixture(parts)
+    clips = parts[0] if len(parts) == 1 else mixture
+    names = source_names(data)
+    labels = (
+        tables[0]
+        if len(parts) == 1
+        else join_tables(tables, names, mixture.offsets.tolist(), clips.fingerprint)
+    )
     largest = -1 if labels is None else int(labels.label.max(initial=-1))
     recipe.loss.positives.check_labels(largest, soft=labels is not None and labels.soft is not None)
-    order = data.order.order(store.shards, training.global_batch_size, training.seed, by_clip)
-    size = training.global_batch_size
+    identity = {"data": clips.fingerprint, "labels": None if labels is None else labels.fingerprint}
+    size, weights = training.global_batch_size, [source.weight for source in data.sources]
+    order: Order
+    if len(parts) > 1 and isinstance(data.order, Lanes):
+        shares = [weight or len(part.indices) for weight, part in zip(weights, parts, strict=True)]
+        order = MixedOrder(mixture.shards_of_parts, names, shares, size, data.order.lanes, training.seed)
+        identity["shares"] = (np.array(shares) / sum(shares)).tolist()
+    else:
+        by_clip = None if labels is None else labels.lookup(clips.indices)
+        order = data.order.order(clips.shards, size, training.seed, by_clip)
     check_division(size, data.order.parts(size), world_size, training.micro_batch_size)
-    return TrainingData(recipe, store, order, labels, identity)
+    pairs = [part for part in parts if isinstance(part, Pairs)]
+    return TrainingData(recipe, clips, order, labels, identity, pairs)
+
+
+def open_source(source: TrainSource, seed: int) -> tuple[Clips, LabelTable | None]:
+    """Open one data set and its labels. Raises UserError where they do not fit each other."""
+    store = open_store(source.path)
+    labels = source.labels and LabelTable.load(source.labels, fingerprint=store.fingerprint)
+    if source.sounds is None or not labels:
+        return store, labels or None
+    sounds = open_store(source.sounds.path)
+    heard = LabelTable.load(source.sounds.labels, fingerprint=sounds.fingerprint)
+    check_same_classes(labels, source.path, heard, source.sounds.path)
+    partner = draw_partners(
+        store.indices, labels.lookup(store.indices), sounds.indices, heard.lookup(sounds.indices), seed
+    )
+    name = f"{source.path} with sounds of {source.sounds.path}"
+    pairs = Pairs(store, sounds, partner, name, [labels.fingerprint, heard.fingerprint])
+    if not len(pairs.indices):
+        raise UserError(
+            f"data.train: {source.path}: no frame has a label that a sound of {source.sounds.path} has; "
+            "take sounds of classes that the frames show"
+        )
+    return pairs, labels
+
+
+def source_names(data: DataOptions) -> list[str]:
+    """Return what messages and the log call the data sets: their paths, numbered where one comes twice."""
+    paths = [source.path for source in data.sources]
+    return [f"{path} #{k + 1}" if paths.count(path) > 1 else path for k, path in enumerate(paths)]
 
 
 def validation_of(

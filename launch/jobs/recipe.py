@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeInt
+from pydantic import Discriminator, NonNegativeInt, PositiveFloat, Tag
 
 from cacl.errors import UserError
 from cacl.loss import LossOptions
@@ -21,11 +21,50 @@ from shards.order import Lanes, OrderOptions
 
 
 @dataclass(frozen=True)
+class Sounds(Options):
+    """The clips whose sounds are heard with other clips' frames."""
+
+    path: str
+    """Folder or URL of the packed clips; of these only sounds are read."""
+    labels: str
+    """Their label table: a frame is heard with a sound that has its label."""
+
+
+@dataclass(frozen=True)
+class TrainSource(Options):
+    """One of several data sets of a training."""
+
+    path: str
+    """Folder or URL of the packed clips."""
+    weight: PositiveFloat | None = None
+    """Its share of an epoch, as a multiple of the others'; by default the number of its clips."""
+    labels: str | None = None
+    """Its label table, of the same classes as the others'."""
+    sounds: Sounds | None = None
+    """Take its frames only, each with a sound of these clips that has the same label."""
+
+    def __post_init__(self) -> None:
+        if self.sounds is not None and self.labels is None:
+            raise UserError(f"{self.path}: labels: missing; sounds are given to frames by their labels")
+
+
+def _form_of_train(value: Any) -> str:
+    return "list" if isinstance(value, list | tuple) else "path"
+
+
+Train = Annotated[
+    Annotated[str, Tag("path")] | Annotated[tuple[TrainSource, ...], Tag("list")],
+    Discriminator(_form_of_train),
+]
+"""One data set by its folder or URL, or several."""
+
+
+@dataclass(frozen=True)
 class DataOptions(Options):
     """Which clips, in which order, made into tensors how."""
 
-    train: str
-    """Folder or URL of the packed training clips."""
+    train: Train
+    """Folder or URL of the packed training clips, or a list of several: `{path, weight, labels, sounds}`."""
     labels: str | None = None
     """The label table of the training clips; without one every clip is a class of its own."""
     validation: str | None = None
@@ -43,6 +82,29 @@ class DataOptions(Options):
     augmentation: Augmentation = field(default_factory=Augmentation)
     broken_clips: Literal["raise", "mask"] = "raise"
     """What a clip that cannot be decoded does: end the run, or be masked and counted."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.train, str):
+            return
+        if not self.train:
+            raise UserError("data.train: the list is empty; name at least one data set")
+        if self.labels is not None:
+            raise UserError("data.labels: each data set of data.train names its own; move it to its labels")
+        weighed = [source for source in self.train if source.weight is not None]
+        if weighed and len(weighed) < len(self.train):
+            raise UserError(
+                "data.train: some data sets have a weight and some have none; give all one, or none"
+            )
+        if weighed and self.order.name != "lanes":
+            raise UserError(
+                f"data.train: weights decide how often each data set comes, and {self.order.name} batches "
+                "are drawn by class; leave the weights out, or set data.order to lanes"
+            )
+
+    @property
+    def sources(self) -> tuple[TrainSource, ...]:
+        """The data sets of the training, one or several."""
+        return (TrainSource(self.train, labels=self.labels),) if isinstance(self.train, str) else self.train
 
 
 @dataclass(frozen=True)

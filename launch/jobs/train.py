@@ -80,6 +80,9 @@ def train(
             if remark := data.remark():
                 say(remark)
                 run.log({"step": first_step, "remark": remark})
+            for sentence in data.describe():
+                say(sentence)
+            data.write_pairs(run.folder)
             say(beginning(run, plan, world.size))
         if first_step >= plan.last_step and not owing:
             return "finished"
@@ -97,6 +100,7 @@ def train(
             stop_requested=stop_requested,
             identity=data.identity,
             origin=origin,
+            counts=data.counts,
         )
         with kept_memory() if world.device.type == "cpu" else nullcontext():
             outcome = trainer.train(training)

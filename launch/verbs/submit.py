@@ -23,6 +23,7 @@ from launch.table import align
 
 if TYPE_CHECKING:
     from launch.cluster.jobs import Job, Machines, Packing
+    from launch.jobs.recipe import Recipe
 
 TAKES_OVERRIDES = True
 
@@ -112,12 +113,22 @@ def plan_chain(arguments: argparse.Namespace, machines: Machines, ranks: int) ->
         run_directory(arguments),
         machines,
         [parse_packing(text) for text in arguments.pack],
-        data=recipe.data.train,
+        data=one_data_set(recipe),
         validation=recipe.data.validation,
         labels=recipe.data.labels,
         label_options=split_words("--label", arguments.label),
         parts=arguments.parts,
         overrides=arguments.overrides,
+    )
+
+
+def one_data_set(recipe: Recipe) -> str:
+    """Return the folder that a chain packs and labels. Raises UserError where the recipe names several."""
+    if isinstance(recipe.data.train, str):
+        return recipe.data.train
+    raise UserError(
+        "submit chain: packs and labels one data set, and data.train names a list; pack and label each, then "
+        "use: cacl submit train"
     )
 
 
