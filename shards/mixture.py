@@ -57,22 +57,19 @@ class Mixture:
 
     def __init__(self, parts: Sequence[Clips]) -> None:
         self.parts = list(parts)
-        self.offsets = np.cumsum([0, *(part.capacity for part in parts)], dtype=np.int64)
+        ends = np.cumsum([part.capacity for part in parts], dtype=np.int64)
+        self.offsets = np.append(0, ends[:-1])
+        self.capacity = int(ends[-1])
 
     @cached_property
     def fingerprint(self) -> str:
         """Sha256 that names the list of data sets."""
         return digest(["mixture", [part.fingerprint for part in self.parts]])
 
-    @property
-    def capacity(self) -> int:
-        """The first index after the last part's room."""
-        return int(self.offsets[-1])
-
     @cached_property
     def shards_of_parts(self) -> list[Shards]:
         """For every part its shards, as indices of the mixture."""
-        pairs = zip(self.parts, self.offsets, strict=False)
+        pairs = zip(self.parts, self.offsets, strict=True)
         return [[shard + offset for shard in part.shards] for part, offset in pairs]
 
     @cached_property
@@ -103,7 +100,7 @@ class Mixture:
 
     def _own(self, index: int) -> tuple[Clips, int]:
         number = int(np.searchsorted(self.offsets, index, side="right")) - 1
-        if not 0 <= number < len(self.parts):
+        if not 0 <= index < self.capacity:
             raise UserError(f"clip {index} is not in any of the {len(self.parts)} data sets")
         return self.parts[number], int(index - self.offsets[number])
 
