@@ -55,6 +55,17 @@ def choices(hint: Any) -> list[type]:
     return [member for member in members if isinstance(member, type) and is_dataclass(member)]
 
 
+def elements(hint: Any) -> list[type]:
+    """Return the dataclasses without a name that a list of this type holds, or one of several types."""
+    hint = _bare(hint)
+    if _is_union(hint):
+        return [kind for member in typing.get_args(hint) for kind in elements(member)]
+    if typing.get_origin(hint) not in (tuple, list):
+        return []
+    kinds = choices(typing.get_args(hint)[0])
+    return [kind for kind in kinds if all(field.name != "name" for field in fields(kind))]
+
+
 def field_docstrings(kind: type) -> dict[str, str]:
     """Return field → the docstring that stands below it in the source, inherited fields included."""
     found: dict[str, str] = {}
@@ -81,6 +92,8 @@ def words(hint: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(f"`{value}`" for value in inner)
     if origin in (tuple, list):
+        if elements(hint):
+            return "list of mappings"
         listed = choices(inner[0])
         return "list of " + (", ".join(f"`{{name: {_tag(kind)}}}`" for kind in listed) or words(inner[0]))
     if origin is dict or hint is dict or typing.get_origin(hint) is not None:
@@ -99,6 +112,10 @@ def _sections(kind: type, prefix: str, level: int, deepest: int, choice: str = "
     for field in fields(kind):
         members = choices(hints[field.name])
         name, heading = prefix + field.name, "#" * min(level, deepest)
+        for element in elements(hints[field.name]):
+            yield f"{heading} Each of the list {name}"
+            yield _text(element)
+            yield from _sections(element, f"{name}.", level + 1, deepest)
         if not members:
             continue
         yield f"{heading} {name}"

@@ -43,7 +43,8 @@ def test_the_keys_that_config_prints_are_those_of_the_reference(recipe):
 
 def test_defaults_are_those_of_the_code():
     rests = {found["key"]: found["rest"] for found in ENTRY.finditer(recipes.reference(Recipe))}
-    assert rests["data.train"] == "text, required"
+    assert rests["data.train"] == "text or list of mappings, required"
+    assert rests["data.train.weight"] == "number above 0 or null, default `null`"
     assert rests["training.epochs"] == "integer above 0, default `10`"
     assert rests["training.ema_decay"] == "number of 0 or more below 1 or null, default `null`"
     assert rests["loss.regularizers"] == "list of `{name: fnac}`, default `[]`"
