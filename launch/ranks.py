@@ -22,6 +22,8 @@ NAMES_SAID = "CACL_NAMES_SAID"
 """In the environment of ranks whose launcher has read the same files, and warned of older names in them."""
 TORCHRUN = "CACL_TORCHRUN"
 """In the environment of ranks: the process that started them, with which they end."""
+TOLD = 128 + signal.SIGTERM
+"""Exit code of torchrun when it was told to stop, whatever its ranks have made of it."""
 GRACE_SECONDS = 110
 """How long ranks that were told to stop may finish their step and write; then torchrun kills them."""
 
@@ -47,8 +49,9 @@ def run_ranks(
     where one has ended torchrun itself.
 
     The first of STOPPING to this process goes on to torchrun, which hands it to every rank, and is noted in
-    `stop`. One that `stop` has noted before is obeyed: nothing is started. torchrun is in a process group of
-    its own, so that what a terminal sends to all processes comes to it from here alone, and once.
+    `stop`, as is one that somebody sent to torchrun. One that `stop` has noted before is obeyed: nothing is
+    started. torchrun is in a process group of its own, so that what a terminal sends to all processes comes
+    to it from here alone, and once.
     """
     command = [
         sys.executable, "-m", "launch.ranks",
@@ -76,10 +79,15 @@ def run_ranks(
         process = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent, process_group=0)
         before = {number: signal.signal(number, pass_on) for number in heard}
     try:
-        return process.wait()
+        code = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if code != TOLD:
+        return code
+    if stop is not None:
+        stop.note(signal.SIGTERM)
+    return 1
 
 
 def end_with_torchrun() -> None:
@@ -116,8 +124,8 @@ def torchrun() -> int:
     except ChildFailedError as error:
         _, first = error.get_first_failure()
         return first.exitcode if first.exitcode > 0 else 1
-    except SignalException:  # told to stop; the ranks have ended
-        return 1
+    except SignalException:  # the ranks have ended
+        return TOLD
     for number in heard:  # an ending Python would die of it
         signal.signal(number, signal.SIG_IGN)
     return 0

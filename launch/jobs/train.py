@@ -60,8 +60,7 @@ def train(
         found = trainer.newest_checkpoint(run, world) if resume else None
         engine, average = build(recipe, world, None if found else init_from, say, new_model)
         first_step = trainer.resume(engine, average, found, data.identity) if found else 0
-        total = data.order.batches_per_epoch * recipe.training.epochs
-        last_step = min(total, max_steps or total)
+        total, last_step = count_steps(data, max_steps)
         owing = (
             found is not None
             and recipe.data.validation is not None
@@ -110,6 +109,22 @@ def train(
         return outcome
     finally:
         run.release()
+
+
+def count_steps(data: TrainingData, max_steps: int | None) -> tuple[int, int]:
+    """Return the steps of the whole recipe, and where a training of at most `max_steps` ends."""
+    total = data.order.batches_per_epoch * data.recipe.training.epochs
+    return total, min(total, max_steps or total)
+
+
+def is_finished(run: Run, data: TrainingData, max_steps: int | None) -> bool:
+    """Say whether the checkpoint of a run's last step is there, with the validation that is due."""
+    found = checkpoint.latest_valid(run.checkpoints)
+    _, last_step = count_steps(data, max_steps)
+    if found is None or checkpoint.read_state(found)["step"] != last_step:
+        return False
+    every, validation = data.recipe.training.checkpoint_every, data.recipe.data.validation
+    return validation is None or not trainer.owes_validation(found, last_step, every)
 
 
 def check_run(run: Run, recipe: Recipe, resuming: bool) -> list[str]:

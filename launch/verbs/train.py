@@ -107,11 +107,11 @@ def start_ranks(recipe: Recipe, arguments: argparse.Namespace, stop: StopRequest
     """
     from cacl.runs.directory import Run
     from launch.jobs.data import open_data
-    from launch.jobs.train import check_run
+    from launch.jobs.train import check_run, is_finished
 
     run_dir = arguments.run_dir or default_run_dir(arguments.recipe)
     run = Run(run_dir)
-    open_data(recipe, arguments.nproc_per_node)
+    data = open_data(recipe, arguments.nproc_per_node)
     check_run(run, recipe, arguments.resume)
     if run.requeue_file.exists():  # of an earlier start; what is left at the end is this one's
         run.ask_requeue(False)
@@ -125,8 +125,10 @@ def start_ranks(recipe: Recipe, arguments: argparse.Namespace, stop: StopRequest
         stop.note(-code)
     if stop.word == INTERRUPT:
         return 130
-    if code and stop.word != GO_ON:  # told to stop before the ranks could listen
-        run.leave_requeue()
+    if code and stop.word != GO_ON:
+        if is_finished(run, data, arguments.max_steps):  # told after the last step
+            return 0
+        run.leave_requeue()  # told before the ranks could listen, or they have left it themselves
     if run.requeue_file.exists():
         return 0
     return code if code >= 0 else 128 - code

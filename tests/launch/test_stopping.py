@@ -149,6 +149,23 @@ def test_a_signal_at_any_moment_of_the_start_is_obeyed(tmp_path, recipe, number,
 
 
 @faults
+@pytest.mark.parametrize("whom", ["launcher", "torchrun"])
+def test_a_signal_after_the_last_step_leaves_a_finished_job(tmp_path, recipe, whom):
+    """torchrun ends as one that was told to stop, though its ranks have done all that there was to do."""
+    run = tmp_path / "run"
+    with Job(recipe, run, "--max-steps", "6", "--training.checkpoint-every", "6") as job:
+        torchrun = None
+        while torchrun is None:
+            torchrun = next((one for one in job.family() if "launch.ranks" in one.cmdline()), None)
+        job.until(lambda: "validation: " in job.text())  # the checkpoint is written, ranks are ending
+        os.kill(torchrun.pid if whom == "torchrun" else job.process.pid, signal.SIGUSR1)
+        assert job.end(60) == 0, job.text()
+        assert "Traceback" not in job.text(), job.text()
+    finished = (run / "checkpoints" / "step-6" / "hashes.json").exists()
+    assert finished and not (run / "requeue").exists()
+
+
+@faults
 def test_a_rank_that_waits_for_one_that_never_comes_obeys_too(tmp_path, recipe):
     """It hangs within a library, where no handler of Python runs."""
     run = tmp_path / "run"
