@@ -20,9 +20,11 @@ from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import plain
 from cacl.resumable import UNIT
 from cacl.types import Batch
+from launch.jobs.recipe import DataOptions
 from shards.decoders.augmentation import Augmentation
 from shards.decoders.clip import DecodeSpec, Request, annotation
 from shards.decoders.torch import TorchDecoder
+from shards.mixture import Mixture
 from shards.order import Order
 from shards.progress import progress
 from shards.store import Store, open_store
@@ -88,6 +90,19 @@ def prepare_inputs(
     if not spectrograms.exists():
         _write(spectrograms, _hear(store, model, audio))
     return Prepared(store.indices, np.load(images, mmap_mode="r"), np.load(spectrograms, mmap_mode="r"))
+
+
+def prepare_sources(data: DataOptions, model: ModelOptions, folder: Path, *, views: int) -> Prepared:
+    """Return the cached inputs of all data sets of a training, under the indices of their mixture."""
+    parts = [prepare_inputs(source.path, model, folder, views=views) for source in data.sources]
+    if len(parts) == 1:
+        return parts[0]
+    offsets = Mixture([open_store(source.path) for source in data.sources]).offsets
+    return Prepared(
+        np.concatenate([part.indices + offset for part, offset in zip(parts, offsets, strict=True)]),
+        np.concatenate([part.images for part in parts], axis=1),
+        np.concatenate([part.spectrograms for part in parts]),
+    )
 
 
 def _see(store: Store, model: ModelOptions, views: int, view: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.miniature.cache import PreparedLocalizer, annotate, prepare_inputs
+from benchmarks.miniature.cache import PreparedLocalizer, annotate, prepare_inputs, prepare_sources
 from benchmarks.miniature.data import TESTS
 from cacl.evaluation import results
 from cacl.evaluation.measure import measure as measure_clips
@@ -83,8 +83,7 @@ def warm_up(settings: Sequence[Setting], folder: Path) -> None:
     """Fill the cache with what the settings need, so that trainings side by side only read it."""
     for setting in unique(settings):
         recipe = parse(Recipe, dict(setting.recipe), setting.name)
-        (source,) = recipe.data.sources
-        prepare_inputs(source.path, recipe.model, folder / "cache", views=VIEWS)
+        prepare_sources(recipe.data, recipe.model, folder / "cache", views=VIEWS)
         for name in setting.protocols:
             for tested in (get_protocol(name), *CONTROLS.get(name, {}).values()):
                 data = folder / TESTS[name]
@@ -136,8 +135,7 @@ def new_model(model: ModelOptions, loss: LossOptions, seed: int) -> PreparedLoca
 
 def train_on_cache(recipe: Recipe, run: Run, cache: Path) -> None:
     """Train as `cacl train` does in one process, on the cache, with one checkpoint at the end."""
-    (source,) = recipe.data.sources
-    inputs = prepare_inputs(source.path, recipe.model, cache, views=VIEWS)
+    inputs = prepare_sources(recipe.data, recipe.model, cache, views=VIEWS)
     epochs, views = recipe.training.epochs, recipe.loss.objective.views
     only_last = replace(recipe, training=replace(recipe.training, checkpoint_every=10**9))
     train(
