@@ -12,7 +12,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
 .PHONY: help demo demo-sweep test fuzz soak test-gpu test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-device test-ray test-container \
-	reproduce reproduce-labels reproduce-varied bench bench-pack docs docs-links \
+	reproduce reproduce-labels reproduce-varied reproduce-mixing bench bench-pack docs docs-links \
 	test-lowest test-debian13 constraints setup lint clean named-python
 
 help: ## show the targets
@@ -89,6 +89,9 @@ reproduce: $(VENV)/.all ## the paper's tables in miniature: writes docs/results.
 
 reproduce-varied: $(VENV)/.all ## class awareness where a class has instances, kinds of label error
 	@$(BIN)/python -m benchmarks.varied_study
+
+reproduce-mixing: $(VENV)/.all ## scenes and real films in one training: writes the study in docs/mixing.md
+	@$(BIN)/python -m benchmarks.mixing_study
 
 reproduce-labels: $(VENV)/.all ## trainings on labels of every kind: writes the study in docs/labels.md
 	@$(BIN)/python -m benchmarks.label_study

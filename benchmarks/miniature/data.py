@@ -31,7 +31,7 @@ TABLES = (STRONG, "sound", "fused", WEAK, "true")
 WEAK_SIDE = 48
 """Pixels that the weak classifier sees of a frame's side: the strong network, blinded."""
 NEIGHBORS = 20
-TESTS = {"stamps": "test", "extended-stamps": "extended", "scenes": "varied/test"}
+TESTS = {"stamps": "test", "extended-stamps": "extended", "scenes": "varied/test", "vggss": "vggss"}
 """The protocols, and where below a study's folder their clips lie."""
 SCENE = ("--fewest", "2", "--most", "3", "--least-originals", "2")
 """Scenes of the level `varied`: a silent object in each, classes of two originals at least."""
@@ -48,8 +48,8 @@ def cacl(*words: str) -> None:
 
 def pack_test(folder: Path, source: str, clips: int, seed: int) -> None:
     """Pack the test draw, and its Extended form of the same frames."""
-    _pack_once(folder / TESTS["stamps"], source, [*_drawn(clips, seed), "--split", "test"])
-    _pack_once(folder / TESTS["extended-stamps"], f"extended-{source}", _drawn(clips, seed))
+    pack_once(folder / TESTS["stamps"], source, [*_drawn(clips, seed), "--split", "test"])
+    pack_once(folder / TESTS["extended-stamps"], f"extended-{source}", _drawn(clips, seed))
 
 
 def pack_level(
@@ -58,30 +58,38 @@ def pack_level(
     """Pack a level's clips of stamps and label them."""
     for out, size, drawn in (("train", clips, seed), ("validation", VALIDATION_CLIPS, VALIDATION_SEED)):
         words = ["--level", level, "--clips", str(size), "--seed", str(drawn)]
-        _pack_once(folder / level / out, source, words)
+        pack_once(folder / level / out, source, words)
     make_tables(folder / level / "train", tables)
 
 
 def pack_varied(
     folder: Path, level: str, made_of: Sequence[str], clips: int, seed: int, originals: int = 0
 ) -> None:
-    """Pack training scenes of several originals a class, at most `originals` if that is not 0; label them."""
-    limit = ["--most-originals", str(originals)]
-    _pack_once(folder / level / "train", "scenes", [*made_of, *SCENE, *_drawn(clips, seed), *limit])
+    """Pack training scenes as `pack_scenes` does, and label them."""
+    pack_scenes(folder, level, made_of, clips, seed, originals)
     make_tables(folder / level / "train", (STRONG, "fused", "true"))
+
+
+def pack_scenes(
+    folder: Path, level: str, made_of: Sequence[str], clips: int, seed: int, originals: int = 0
+) -> None:
+    """Pack training scenes of several originals a class, at most `originals` if that is not 0."""
+    limit = ["--most-originals", str(originals)]
+    pack_once(folder / level / "train", "scenes", [*made_of, *SCENE, *_drawn(clips, seed), *limit])
 
 
 def pack_varied_test(folder: Path, made_of: Sequence[str], clips: int, seed: int) -> None:
     """Pack the test draw of scenes: other pictures, recordings and photographs than those of training."""
     words = [*made_of, *SCENE, *_drawn(clips, seed), "--split", "test"]
-    _pack_once(folder / TESTS["scenes"], "scenes", words)
+    pack_once(folder / TESTS["scenes"], "scenes", words)
 
 
 def _drawn(clips: int, seed: int) -> list[str]:
     return ["--clips", str(clips), "--seed", str(seed)]
 
 
-def _pack_once(out: Path, source: str, words: Sequence[str]) -> None:
+def pack_once(out: Path, source: str, words: Sequence[str]) -> None:
+    """Pack a source unless that is done."""
     if not (out / "manifest.json").exists():
         cacl("pack", source, "--out", str(out), *words)
 
