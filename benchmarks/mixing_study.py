@@ -5,8 +5,8 @@
 
 Fixed before any result was seen: rows, steps, metric, seeds and the test draws, each measured once a
 training. Rows differ in the training clips alone: `scenes` (the level `varied` of the other studies), `films`
-(every three seconds of real films of VGG-Sound), and `mixed`, both at 3 to 1. Batches have 60 clips, trainings
-560 steps (scenes 561: whole epochs); positives are own clips, so that no label source favors one of the sets.
+(every three seconds of real films of VGG-Sound), and `mixed`, both at 3 to 1. Batches have 60 clips, and there
+are 560 steps (scenes 561: whole epochs); positives are own clips, so that no labels favor one of the sets.
 The metric is `peak_in_box` on the test scenes of `varied` (draw 3) and on the films of VGG-SS that are there,
 none of which is a training film. Intervals resample seeds and clips. Nothing was tried out before.
 
@@ -166,8 +166,8 @@ def page(record: Mapping[str, Any]) -> str:
     head = (
         f"`{METRIC}` in percent with 95 % intervals over {len(seeds)} seeds and the test clips; trained on "
         f"{clips['scenes']:,} scenes and {clips['films']} clips of films. By `make reproduce-mixing` at "
-        f"commit {made['commit']} ({made['platform']}, 2 processor cores, torch {made['versions']['torch']}); "
-        f"all trainings took {record['training_seconds'] / 60:.0f} minutes of one core each. Analysis and "
+        f"commit {made['commit']} ({made['platform']}, 2 processor cores, "
+        f"torch {made['versions']['torch']}); all trainings took {record['training_seconds'] / 60:.0f} minutes of one core each. Analysis and "
         "settings were committed before the run."
     )
     cells = [
