@@ -4,11 +4,11 @@
     python -m benchmarks.mixing_study --films FOLDER --tests FOLDER --boxes vggss.json
 
 Fixed before any result was seen: rows, steps, metric, seeds and the test draws, each measured once a
-training. Rows differ in the training clips alone: `scenes` (the level `varied` of the other studies), `films`
-(every three seconds of real films of VGG-Sound), and `mixed`, both at 3 to 1. Batches have 60 clips, and there
-are 560 steps (scenes 561: whole epochs); positives are own clips, so that no labels favor one of the sets.
-The metric is `peak_in_box` on the test scenes of `varied` (draw 3) and on the films of VGG-SS that are there,
-none of which is a training film. Intervals resample seeds and clips. Nothing was tried out before.
+training. Rows differ in the training clips alone: `scenes` (the level `varied` of the other studies),
+`films` (every three seconds of real films of VGG-Sound), and `mixed`, both at 3 to 1. Batches have 60 clips,
+and there are 560 steps (scenes 561: whole epochs); positives are own clips, so that no labels favor one of
+the sets. The metric is `peak_in_box` on the test scenes of `varied` (draw 3) and on the films of VGG-SS that
+are there, none of which is a training film. Intervals resample seeds and clips. Nothing was tried out before.
 
 What is done already is not done again. The result is written, whatever its sign, to docs/mixing.json and
 docs/mixing.md.
@@ -167,8 +167,8 @@ def page(record: Mapping[str, Any]) -> str:
         f"`{METRIC}` in percent with 95 % intervals over {len(seeds)} seeds and the test clips; trained on "
         f"{clips['scenes']:,} scenes and {clips['films']} clips of films. By `make reproduce-mixing` at "
         f"commit {made['commit']} ({made['platform']}, 2 processor cores, "
-        f"torch {made['versions']['torch']}); all trainings took {record['training_seconds'] / 60:.0f} minutes of one core each. Analysis and "
-        "settings were committed before the run."
+        f"torch {made['versions']['torch']}); all trainings took {record['training_seconds'] / 60:.0f} "
+        "minutes of one core each. Analysis and settings were committed before the run."
     )
     cells = [
         [title, *(show(tests[protocol]["metric"][row]) for protocol in TESTS)] for row, title in ROWS.items()

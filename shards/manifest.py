@@ -20,8 +20,8 @@ from shards.clip import Array
 
 NAME = "manifest.json"
 FORMAT_VERSION = 1
-LARGEST_SHARD, MOST_IDS = 10**6, 10**9
-"""Most clips of a shard, and of a data set: a key has nine digits. What claims more is refused uncounted."""
+LARGEST_SHARD, MOST_IDS = 10**6, 10**8
+"""Most clips of a shard, and of a data set, whose indices take a gigabyte. What claims more is refused."""
 LARGEST_TEXT = 2**27
 """Bytes of a manifest, and of a shard's index: about 400,000 shards, and a million clips of one."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
