@@ -15,6 +15,7 @@ import struct
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
@@ -39,6 +40,9 @@ _ALIGNMENT = 64
 _NAMED_CLIPS = 100
 """Clips of a batch that a sentence names."""
 _NONE = -1
+_BORN = "born"
+_BIRTHS, _BIRTH_SECONDS = 6, 5.0
+"""How often a worker is started that does not say its first word, and how long that may take."""
 
 
 def decode_in_workers(
@@ -95,14 +99,34 @@ class _Pool:
 
 class _Worker:
     def __init__(self, decode: Decode, reader: ClipReader) -> None:
-        # Forked: the reader knows millions of clips, which need not be copied.
-        context = multiprocessing.get_context("fork")
         self.reader = reader
         self.held: deque[Request] = deque()
         self.reading = mmap.mmap(-1, 8)  # survives its writer
         self.reading[:] = struct.pack("q", _NONE)
+        for _ in range(_BIRTHS):
+            self._start(decode)
+            if self.connection.poll(_BIRTH_SECONDS):  # its first word, or its death, which is told when asked
+                with suppress(EOFError):
+                    self.connection.recv()
+                return
+            self.process.kill()
+            self.process.join()
+            self.connection.close()
+        raise UserError(
+            f"no data worker has come to life in {_BIRTHS} times {_BIRTH_SECONDS:g} s; take fewer "
+            "data.workers, or a less busy machine",
+            exit_code=1,
+        )
+
+    def _start(self, decode: Decode) -> None:
+        """Fork: the reader knows millions of clips, which need not be copied.
+
+        A fork takes along locks that other threads hold just then. Before Python 3.11.10 it may wait for one
+        of Python's own for ever (gh-112275), as it may for one of a library's.
+        """
+        context = multiprocessing.get_context("fork")
         self.connection, theirs = context.Pipe()
-        arguments = (theirs, decode, _Watched(reader, self.reading), os.getpid())
+        arguments = (theirs, decode, _Watched(self.reader, self.reading), os.getpid())
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
         with held_signals():
             self.process.start()
@@ -179,6 +203,7 @@ def _serve(connection: Connection, decode: Decode, reader: _Watched, parent: int
     if os.getppid() != parent:
         return
     torch.set_num_threads(1)
+    connection.send(_BORN)
     while True:
         request = connection.recv()
         try:

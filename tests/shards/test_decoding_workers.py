@@ -145,3 +145,31 @@ def test_a_small_shared_memory_is_no_hindrance(tmp_path):
         timeout=60,
     )
     assert answer.returncode == 1 and "nobody has foreseen" in answer.stderr, answer.stderr
+
+
+STUCK = """if True:
+    import mmap, os, sys, time
+    from pathlib import Path
+    import numpy as np
+    from shards.decoders import workers
+    from tests.shards.test_decoding_workers import SPEC, Request, TorchDecoder, tiny_store
+
+    births = mmap.mmap(-1, 8)
+    def stick():
+        births[0] += 1
+        if births[0] in (1, 3):
+            time.sleep(600)  # as on a lock that another thread held
+    os.register_at_fork(after_in_child=stick)
+    workers._BIRTH_SECONDS = 1.0
+    requests = [Request(np.array([k]), (0, 0)) for k in range(8)]
+    print([int(batch.index[0]) for batch in TorchDecoder().stream(tiny_store(), requests, SPEC, 2)])
+    print(births[0])
+"""
+
+
+def test_a_worker_that_never_comes_to_life_is_started_again():
+    """A fork of a process with threads may wait for ever for a lock that one of them held."""
+    answer = subprocess.run(
+        [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert answer.stdout.split("\n")[:2] == [str(list(range(8))), "4"], answer.stderr
