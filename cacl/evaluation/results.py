@@ -95,7 +95,8 @@ def summarize(subject: Subject, systems: Mapping[str, ClipResults]) -> dict[str,
     for name, results in systems.items():
         record[name] = _finite(controls.get(name, protocol).summarize(results))
     record["intervals"] = _intervals(protocol, model)
-    record["curve"] = detections(model, protocol.judged_by).summary()
+    if protocol.has_detection:
+        record["curve"] = detections(model, protocol.judged_by).summary()
     return {**record, "breakdown": breakdown(model, protocol)}
 
 

@@ -68,7 +68,7 @@ def breakdown(results: ClipResults, protocol: Protocol) -> dict[str, Any]:
             if name
         },
     }
-    if not sounding.all():
+    if protocol.has_detection and not sounding.all():
         found["silent"] = detections(results, protocol.judged_by).silent(classes)
     return found
 

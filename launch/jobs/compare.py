@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,24 @@ class Pair:
     protocol: str
     metrics: Mapping[str, Comparison]
     """Every number that has an interval, by name."""
+    clips: int
+    """How many clips it is about."""
+    of: Sequence[int]
+    """How many each run has."""
 
 
 def compare(
-    first: Sequence[Path], second: Sequence[Path], *, protocol: str | None = None, system: str = "model"
+    first: Sequence[Path],
+    second: Sequence[Path],
+    *,
+    protocol: str | None = None,
+    system: str = "model",
+    shared: bool = False,
 ) -> Pair:
     """Return the comparison of a `system` of two models; the lists are runs of one model, over seeds.
 
-    `protocol` is an evaluation's name or its protocol's alone; None is the newest of the first run. Raises
+    `protocol` is an evaluation's name or its protocol's alone; None is the newest of the first run. `shared`
+    takes the clips that all runs have, by their ids, where they were measured on different lists. Raises
     UserError if a run has no such evaluation, or one of other clips or by other rules.
     """
     record = results.read_record(first[0], protocol)
@@ -39,12 +49,43 @@ def compare(
     found = []
     for run in (*first, *second):
         other = results.read_record(run, protocol) if protocol else read_alike(run, record["name"])
-        check_same(record, other, first[0], run)
+        check_same(record, other, first[0], run, () if shared else _CLIPS)
         found.append(read_system(run, other["name"], system))
-        if not np.array_equal(found[0].index, found[-1].index):
-            raise UserError(f"{run}: has results for other clips than {first[0]}; evaluate both alike")
+    counts = [len(one) for one in found]
+    if shared:
+        found = share_clips(found, [*first, *second])
+    for one, run in zip(found, [*first, *second], strict=True):
+        if not np.array_equal(found[0].index, one.index):
+            raise UserError(
+                f"{run}: has results for other clips than {first[0]}; evaluate both alike, or compare "
+                "what both have with --shared"
+            )
     measured_by = CONTROLS.get(measured_by.name, {}).get(system, measured_by)
-    return Pair(record["protocol"], compare_results(found[: len(first)], found[len(first) :], measured_by))
+    metrics = compare_results(found[: len(first)], found[len(first) :], measured_by)
+    return Pair(record["protocol"], metrics, len(found[0]), counts)
+
+
+def share_clips(found: Sequence[ClipResults], runs: Sequence[Path]) -> list[ClipResults]:
+    """Return the rows of the clips that all runs have, in one order and under one index.
+
+    Raises UserError where there are none, or where two runs compare with other boxes.
+    """
+    ids = sorted(set.intersection(*(set(one.id.tolist()) for one in found)))
+    if not ids:
+        raise UserError(f"--shared: {', '.join(map(str, runs))}: have no clip in common")
+    alike = []
+    for one, run in zip(found, runs, strict=True):
+        places = {clip: row for row, clip in enumerate(one.id.tolist())}
+        rows = one.take(np.array([places[clip] for clip in ids]))
+        alike.append(replace(rows, index=np.arange(len(ids))))
+        for truth, first in ((rows.boxes, alike[0].boxes), (rows["area"], alike[0]["area"])):
+            other = np.flatnonzero(truth != first)
+            if len(other):
+                raise UserError(
+                    f"--shared: {run}: clip {ids[other[0]]} has other boxes than in {runs[0]} ({len(other)} "
+                    f"of {len(ids)} clips do); evaluate both on the same annotations"
+                )
+    return alike
 
 
 def read_alike(run: Path, wanted: str) -> dict[str, Any]:
@@ -65,9 +106,18 @@ def read_system(run: Path, evaluation: str, system: str) -> ClipResults:
     return systems[system]
 
 
-def check_same(first: Mapping[str, Any], other: Mapping[str, Any], first_run: Path, run: Path) -> None:
-    """Raise UserError unless both evaluations measured the same thing on the same clips."""
-    for key in ("protocol_version", "options", "data", "n"):
+_RULES, _CLIPS = ("protocol", "protocol_version", "options"), ("data", "n")
+
+
+def check_same(
+    first: Mapping[str, Any],
+    other: Mapping[str, Any],
+    first_run: Path,
+    run: Path,
+    clips: Sequence[str] = _CLIPS,
+) -> None:
+    """Raise UserError unless both evaluations have measured by the same rules, and on the same `clips`."""
+    for key in (*_RULES, *clips):
         if first[key] != other[key]:
             raise UserError(
                 f"{run}: its {key} is {other[key]}, that of {first_run} is {first[key]}; evaluate both alike"

@@ -2,6 +2,7 @@
 
     cacl compare runs/own-clip runs/class-aware
     cacl compare 'runs/own-clip-{}' 'runs/class-aware-{}' --seeds 0 1 2 3 4
+    cacl compare runs/theirs runs/ours --protocol vggss --shared
 
 Both runs have been evaluated by the same protocol (`cacl evaluate`). With --seeds, `{}` in the names stands
 for the seed, and the intervals are over clips and seeds.
@@ -27,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--system", default="model", help="which rows: model (default), guided, untrained ..."
     )
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="on the clips that both have, where they were measured on others",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of sentences")
 
 
@@ -36,13 +42,25 @@ def main(arguments: argparse.Namespace) -> None:
 
     names = (arguments.first, arguments.second)
     first, second = (runs_of(name, arguments.seeds) for name in names)
-    pair = compare(first, second, protocol=arguments.protocol, system=arguments.system)
+    pair = compare(
+        first, second, protocol=arguments.protocol, system=arguments.system, shared=arguments.shared
+    )
     if arguments.json:
         metrics = {metric: one.record() for metric, one in pair.metrics.items()}
         print(
-            json.dumps({"first": names[0], "second": names[1], "protocol": pair.protocol, "metrics": metrics})
+            json.dumps(
+                {
+                    "first": names[0],
+                    "second": names[1],
+                    "protocol": pair.protocol,
+                    "clips": pair.clips,
+                    "metrics": metrics,
+                }
+            )
         )
         return
+    if arguments.shared:
+        print(f"{pair.clips} clips that all have, of {' and '.join(map(str, sorted(set(pair.of))))}")
     shown = short_names(*names)
     for metric, one in pair.metrics.items():
         print(one.sentence(shown, metric))

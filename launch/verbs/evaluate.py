@@ -2,6 +2,7 @@
 
     cacl evaluate --run runs/demo
     cacl evaluate --run runs/mine --data data/vggss --protocol vggss --ids vggss.json --nproc-per-node 2
+    cacl evaluate --predictions theirs.npz --boxes vggss.json --protocol vggss --out runs/theirs
 
 Each clip is measured once, whatever the number of ranks; a killed evaluation goes on where it stopped. Writes
 evaluation/<protocol>/ and metrics.json in the run; options such as --weights ema are part of the folder's
@@ -33,6 +34,8 @@ RANK_WORDS = (
     "validation",
 )
 """The arguments that every rank is given, beside the run."""
+FOR_PREDICTIONS = ("boxes", "out", "threshold")
+FOR_RUNS = ("data", "weights", "object_guidance", "object_weights", "validation", "nproc_per_node")
 _COLUMN = 15
 """Characters of a column of the printed table."""
 
@@ -40,7 +43,18 @@ _COLUMN = 15
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     # torchrun takes --run for an abbreviation of an option of its own, so ranks are given the longer name.
-    parser.add_argument("--run", "--run-dir", required=True, metavar="RUN", help="a run directory")
+    measured = parser.add_mutually_exclusive_group(required=True)
+    measured.add_argument("--run", "--run-dir", metavar="RUN", help="a run directory")
+    measured.add_argument(
+        "--predictions",
+        metavar="FILE",
+        help="what another model says: .npz of maps and id, a folder of masks, COCO's results",
+    )
+    parser.add_argument("--boxes", metavar="FILE", help="with --predictions: the clips' boxes, as vggss.json")
+    parser.add_argument("--out", metavar="DIR", help="with --predictions: where the results go")
+    parser.add_argument(
+        "--threshold", type=share, metavar="S", help="with --predictions: least score of boxes and masks"
+    )
     parser.add_argument("--data", metavar="DIR", help="packed test clips (default: the recipe's data.test)")
     parser.add_argument("--protocol", metavar="NAME", help="default: the recipe's data.protocol")
     parser.add_argument(
@@ -97,6 +111,11 @@ def main(arguments: argparse.Namespace) -> int:
     from launch.jobs.measuring import open_test, read_ids
 
     quirks = [name for name in arguments.without_quirks.split(",") if name]
+    if arguments.predictions is not None:
+        return measure_predictions(arguments, quirks)
+    for name in FOR_PREDICTIONS:
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name}: goes with --predictions; a run has its own test clips")
     if arguments.nproc_per_node is not None:
         check_number(arguments.nproc_per_node)
         open_test(arguments.run, arguments.data, arguments.protocol, arguments.upsampling, quirks)
@@ -123,6 +142,34 @@ def main(arguments: argparse.Namespace) -> int:
             print(table(record))
     finally:
         stop_world()
+    return 0
+
+
+def measure_predictions(arguments: argparse.Namespace, quirks: list[str]) -> int:
+    """Measure what a file says and print the numbers. Raises UserError for options that a run alone has."""
+    from launch.jobs.measuring import read_ids
+    from launch.jobs.predictions import evaluate_predictions
+
+    for name in FOR_RUNS:
+        if getattr(arguments, name) is not None:
+            raise UserError(
+                f"--{name.replace('_', '-')}: goes with --run; --predictions are measured as they are"
+            )
+    for name in ("boxes", "out"):
+        if getattr(arguments, name) is None:
+            raise UserError(f"--{name}: missing; --predictions needs --boxes FILE and --out DIR")
+    record = evaluate_predictions(
+        arguments.predictions,
+        arguments.boxes,
+        arguments.out,
+        protocol=arguments.protocol or "vggss",
+        upsampling=arguments.upsampling,
+        without_quirks=quirks,
+        ids=read_ids(arguments.ids) if arguments.ids else None,
+        threshold=0.5 if arguments.threshold is None else arguments.threshold,
+        say=lambda sentence: print(sentence, file=sys.stderr),
+    )
+    print(table(record))
     return 0
 
 

@@ -6,6 +6,7 @@ from cacl.errors import UserError
 from cacl.evaluation.protocols.base import Annotation, Protocol, Truths
 from cacl.evaluation.protocols.boxes import boxes_protocol
 from cacl.evaluation.protocols.other_audio import other_sound_protocol
+from cacl.evaluation.protocols.regions import region_protocol
 from cacl.evaluation.protocols.slavc import slavc_protocol
 from cacl.evaluation.protocols.stamps import stamps_protocol
 
@@ -26,7 +27,10 @@ _PROTOCOLS = (
     slavc_protocol("slavc-compat-flickr", version=1, consensus=True),
 )
 
+_WITH_REGIONS = ("boxes", "vggss", "vggss-heard", "vggss-unheard", "extended-vggss")
+
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
+PROTOCOLS |= {f"{name}-region": region_protocol(PROTOCOLS[name]) for name in _WITH_REGIONS}
 
 CONTROLS: dict[str, dict[str, Protocol]] = {
     "scenes": {"other_sound": other_sound_protocol("scenes-other-sound", version=1)},
