@@ -19,6 +19,7 @@ EXTRA_OF = {
     "packaging": "wheels",
     "pandas": "ray",
     "PIL": "data",
+    "pycocotools": "eval",
     "pyarrow": "data",
     "ray": "ray",
     "s3fs": "s3",
