@@ -27,6 +27,7 @@ EXTRA_OF = {
     "soundfile": "data",
     "tensorboardX": "train",
     "timm": "towers",
+    "torchmetrics": "eval",
     "torchvision": "towers",
     "tqdm": "data",
     "wandb": "wandb",

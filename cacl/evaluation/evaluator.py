@@ -20,7 +20,7 @@ from cacl.errors import UserError
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.ground_truth import mask_map
 from cacl.evaluation.measure import measure_annotated
-from cacl.evaluation.protocols import Protocol, get_protocol
+from cacl.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from cacl.evaluation.upsampling import Upsampling
 
 Boxes = Iterable[Sequence[float]]
@@ -63,19 +63,20 @@ def evaluate(
     (1.0, 1.0, 1.0)
     """
     evaluator = Evaluator(protocol, upsampling=upsampling, without_quirks=without_quirks)
-    evaluator.add(maps, boxes, size=size, masks=masks, ids=ids)
+    evaluator.update(maps, boxes, size=size, masks=masks, ids=ids)
     return evaluator.compute()
 
 
 class Evaluator:
     """Measure maps batch by batch; see `evaluate` for what they are.
 
-    `protocol` is a name or a `Protocol` of one's own. Raises UserError for a name that there is not, and for
-    quirks that the protocol does not have.
+    What is kept is a few numbers a clip. Batches may be of any size and in any order, and evaluators of
+    several processes may be merged: `compute` returns the same bits. `protocol` is a name or a `Protocol` of
+    one's own. Raises UserError for a name that there is not, and for quirks that the protocol does not have.
 
     >>> evaluator = Evaluator("vggss")
     >>> for _ in range(2):
-    ...     evaluator.add(torch.rand(3, 7, 7), boxes=[[(0.1, 0.2, 0.9, 0.8)]] * 3)
+    ...     evaluator.update(torch.rand(3, 7, 7), boxes=[[(0.1, 0.2, 0.9, 0.8)]] * 3)
     >>> len(evaluator), sorted(evaluator.compute())[:3]
     (6, ['ap', 'auc', 'auc_absolute'])
     """
@@ -89,13 +90,14 @@ class Evaluator:
     ) -> None:
         chosen = get_protocol(protocol) if isinstance(protocol, str) else protocol
         self.protocol = chosen.alter(upsampling, without_quirks)
-        self._parts: list[ClipResults] = []
+        self._parts: list[tuple[ClipResults, bool]] = []
+        """Results of batches, and whether their clips were named."""
 
     def __len__(self) -> int:
         """Return how many clips have been added."""
-        return sum(len(part) for part in self._parts)
+        return sum(len(part) for part, _ in self._parts)
 
-    def add(
+    def update(
         self,
         maps: np.ndarray | Tensor,
         boxes: Sequence[Boxes],
@@ -104,7 +106,7 @@ class Evaluator:
         masks: Sequence[Any] | np.ndarray | Tensor | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
-        """Measure a batch of N clips. What is kept is a few numbers a clip.
+        """Measure a batch of N clips.
 
         Raises UserError as `evaluate` does; nothing of a batch that is refused is kept.
         """
@@ -133,9 +135,35 @@ class Evaluator:
             source = SoundSource(boxes=found, mask=mask, visible=bool(found))
             notes.append(Annotation(name, sources=(source,)))
         if notes:
-            results = measure_annotated(tensor, notes, self.protocol)
-            facts = {**results.facts, "index": results.index + first}
-            self._parts.append(ClipResults(**facts, columns=results.columns))
+            self._parts.append((measure_annotated(tensor, notes, self.protocol), ids is not None))
+
+    def merge(self, other: Evaluator) -> None:
+        """Take the clips of another evaluator as well, behind this one's own.
+
+        It may be another process's: evaluators can be pickled, so `torch.distributed.all_gather_object` sends
+        them. Raises UserError for one of another protocol.
+        """
+        mine, theirs = (_rules(one.protocol) for one in (self, other))
+        if mine != theirs:
+            raise UserError(
+                f"merge: one evaluator measures by {mine}, the other by {theirs}; use one for both"
+            )
+        self._parts += other._parts
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the clips, and of a registered protocol what it is called, for its functions stay here."""
+        known = PROTOCOLS.get(self.protocol.name)
+        if known is None:
+            return dict(vars(self))
+        off = tuple(known.quirks - self.protocol.quirks)
+        return {"protocol": (known.name, self.protocol.upsampling, off), "_parts": self._parts}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        chosen, self._parts = state["protocol"], state["_parts"]
+        if isinstance(chosen, tuple):
+            name, upsampling, off = chosen
+            chosen = get_protocol(name).alter(upsampling, off)
+        self.protocol = chosen
 
     def results(self) -> ClipResults:
         """Return a row for every clip, in the order of adding.
@@ -145,8 +173,11 @@ class Evaluator:
         """
         if not self._parts:
             raise UserError("the evaluator holds no clip; add maps first")
-        facts = _join([part.facts for part in self._parts])
-        columns = _join([part.columns for part in self._parts])
+        facts = _join([part.facts for part, _ in self._parts])
+        columns = _join([part.columns for part, _ in self._parts])
+        index = np.arange(len(self))
+        named = np.repeat([names for _, names in self._parts], [len(part) for part, _ in self._parts])
+        facts |= {"index": index, "id": np.where(named, facts["id"], index.astype(str))}
         return ClipResults(**facts, columns=columns).in_order()
 
     def compute(self) -> dict[str, float]:
@@ -157,7 +188,17 @@ class Evaluator:
         results = self.results()
         if not results.sounding.any():
             raise UserError("no clip has boxes, so that there is nothing to find; give boxes of what sounds")
-        return self.protocol.summarize(results)
+        return self.protocol.summarize(canonical(results))
+
+
+def canonical(results: ClipResults) -> ClipResults:
+    """Return the rows in an order that their numbers alone decide: so do the last bits of sums over them."""
+    return results.take(np.lexsort([*results.columns.values(), results.boxes]))
+
+
+def _rules(protocol: Protocol) -> str:
+    options = "".join(f", {name} {value}" for name, value in protocol.options().items())
+    return f"{protocol.name} version {protocol.version}{options}"
 
 
 def normalized_boxes(

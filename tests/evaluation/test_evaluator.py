@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import doctest
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cacl.errors import UserError
 from cacl.evaluation import evaluator
@@ -82,10 +85,10 @@ def test_maps_and_boxes_may_be_of_any_kind(maps, boxes, size):
 def test_batches_are_the_whole_and_a_refused_one_leaves_nothing():
     batched = Evaluator("extended-vggss")
     for rows in (slice(0, 1), slice(1, 1), slice(1, 5)):
-        batched.add(MAPS[rows], BOXES[rows])
+        batched.update(MAPS[rows], BOXES[rows])
     with pytest.raises(UserError, match="clip 5: its map holds NaN or infinity; "):
-        batched.add(np.full((1, 7, 7), np.nan), [[]])
-    batched.add(torch.from_numpy(MAPS[5:]), BOXES[5:])
+        batched.update(np.full((1, 7, 7), np.nan), [[]])
+    batched.update(torch.from_numpy(MAPS[5:]), BOXES[5:])
     assert len(batched) == 6
     assert batched.compute() == evaluate(MAPS, BOXES, "extended-vggss")
     assert batched.results().id.tolist() == list("012345")
@@ -178,3 +181,43 @@ def test_a_protocol_of_ones_own_is_taken_as_it_is():
 
 def test_the_examples_give_what_they_say():
     assert doctest.testmod(evaluator).failed == 0
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_order_batches_and_processes_change_no_bit(data):
+    """Promise 13: a number is a function of what was measured alone."""
+    count = data.draw(st.integers(2, 12))
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    maps = random.normal(size=(count, 5, 5)).astype(np.float32)
+    corners = np.sort(random.uniform(0, 1, (count, 2, 2)), axis=1).reshape(count, 4)
+    boxes = [[tuple(box)] if random.random() < 0.8 or k == 0 else [] for k, box in enumerate(corners)]
+    expected = evaluate(maps, boxes, "extended-vggss")
+    order = np.array(data.draw(st.permutations(range(count))))
+    cuts = sorted(data.draw(st.sets(st.integers(1, count - 1), max_size=3)))
+    parts = np.split(order, cuts)
+    one, other = Evaluator("extended-vggss"), Evaluator("extended-vggss")
+    for part, whose in zip(parts, [one, other, other, one], strict=False):
+        whose.update(maps[part], [boxes[k] for k in part])
+    other.merge(pickle.loads(pickle.dumps(one)))
+    assert other.compute() == expected and len(other) == count
+
+
+def test_merged_clips_keep_their_names_and_twice_is_refused():
+    one, other = Evaluator("vggss"), Evaluator("vggss")
+    one.update(MAPS[:2], BOXES[:2], ids=["x", "y"])
+    other.update(MAPS[3:4], BOXES[3:4])
+    other.merge(one)
+    assert other.results().id.tolist() == ["0", "x", "y"]
+    other.merge(one)
+    with pytest.raises(UserError, match="'x' twice"):
+        other.compute()
+    with pytest.raises(UserError, match=r"merge: .*vggss version .*bicubic, the other by .*bilinear"):
+        one.merge(Evaluator("vggss", upsampling="bilinear"))
+
+
+def test_a_pickled_evaluator_keeps_its_quirks():
+    again = pickle.loads(pickle.dumps(Evaluator("slavc-compat", without_quirks=["thinned-ap"])))
+    assert "thinned-ap" not in again.protocol.quirks and "thinned-f1" in again.protocol.quirks
+    again.update(MAPS, BOXES)
+    assert again.compute() == evaluate(MAPS, BOXES, "slavc-compat", without_quirks=["thinned-ap"])

@@ -124,7 +124,7 @@ def test_the_evaluator_alone_gives_the_numbers_of_the_verb(evaluated):
     (batch,) = test.batches(test.store.indices, CLIPS)
     alone = Evaluator("stamps")
     boxes, masks = ([getattr(note, name) for note in notes_of(batch)] for name in ("boxes", "mask"))
-    alone.add(maps_of(model)(batch.images, batch.waveforms).numpy(), boxes, masks=masks)
+    alone.update(maps_of(model)(batch.images, batch.waveforms).numpy(), boxes, masks=masks)
     assert alone.compute() == json.loads((evaluated / "metrics.json").read_text())["model"]
 
 
