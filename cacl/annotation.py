@@ -41,6 +41,8 @@ class SoundSource:
     """Which picture of its class it is, where the frame was made of pictures."""
     recording: str = ""
     """Which recording of its class is heard, where the sound was made of recordings."""
+    aside: bool = False
+    """Whether it is what others say of a clip whose truth is told already, and no part of that truth."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,18 @@ class Annotation:
     """Of the frame, seconds into the file that was packed."""
     seconds: float | None = None
     """Length of the sound before it was repeated or cut to the stored length."""
+    tags: tuple[str, ...] = ()
+    """What else is said of the clip, a word each, such as `static_image`."""
 
     @property
     def heard(self) -> tuple[SoundSource, ...]:
-        """The sources that the clip's sound has."""
+        """The sources that the clip's sound has, as far as they are part of the truth."""
         return self.heard_in(OWN_SOUND)
 
     def heard_in(self, audio: str) -> tuple[SoundSource, ...]:
         """Return the sources that a member plays: `wav` the clip's sound, another one of them alone."""
         if audio == OWN_SOUND:
-            return tuple(source for source in self.sources or () if source.audible)
+            return tuple(one for one in self.sources or () if one.audible and not one.aside)
         return tuple(source for source in self.sources or () if source.audio == audio)
 
     @property
@@ -93,10 +97,10 @@ class Annotation:
 
 
 def join_boxes(sources: Iterable[SoundSource]) -> list[Box] | None:
-    """Return all boxes of visible sources, None where those of one are not known."""
+    """Return all boxes of visible sources, None where those of one are not known; none of those aside."""
     found: list[Box] = []
     for source in sources:
-        if source.visible:
+        if source.visible and not source.aside:
             if source.boxes is None:
                 return None
             found += source.boxes

@@ -60,6 +60,8 @@ def write_annotation(annotation: Annotation) -> bytes:
     for name in ("image", "film", "time", "seconds"):
         if (value := getattr(annotation, name)) is not None:
             note[name] = value
+    if annotation.tags:
+        note["tags"] = list(annotation.tags)
     if annotation.sources is not None:
         note["sources"] = [_described(source, number) for number, source in enumerate(annotation.sources)]
     data = json.dumps(note, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
@@ -168,6 +170,7 @@ def _clip(note: Mapping[str, Any], time: str, sources: tuple[SoundSource, ...] |
         film=_text(note, "film") or None,
         time=_number(note, time),
         seconds=_number(note, "seconds"),
+        tags=_words(note, "tags"),
     )
 
 
@@ -178,15 +181,15 @@ def parse_source(entry: Any, where: str) -> tuple[SoundSource, str]:
     """
     if not isinstance(entry, dict):
         raise BrokenAnnotation(f"{where}: expected an object, got {_short(entry)}")
-    kinds = {field.name: type(field.default) for field in fields(SoundSource) if field.default is not MISSING}
-    if unknown := entry.keys() - kinds.keys():
-        raise BrokenAnnotation(f"{where}: has no {_short(min(unknown))}; its fields are {', '.join(kinds)}")
+    plain = {field.name: field.default for field in fields(SoundSource) if field.default is not MISSING}
+    if unknown := entry.keys() - plain.keys():
+        raise BrokenAnnotation(f"{where}: has no {_short(min(unknown))}; its fields are {', '.join(plain)}")
     found: dict[str, Any] = {"boxes": _boxes(entry, where)}
-    for name, kind in kinds.items():
-        if kind is str:
+    for name, default in plain.items():
+        if isinstance(default, str):
             found[name] = _text(entry, name, where)
-        elif kind is bool:
-            found[name] = entry.get(name, True)
+        elif isinstance(default, bool):
+            found[name] = entry.get(name, default)
             if not isinstance(found[name], bool):
                 raise BrokenAnnotation(f"{where}: {name}: expected true or false, got {_short(found[name])}")
     return SoundSource(**found), _text(entry, "mask", where)
@@ -209,6 +212,13 @@ def _text(entry: Mapping[str, Any], name: str, where: str = "") -> str:
     if text is not None and not isinstance(text, str):
         raise BrokenAnnotation(f"{where + ': ' if where else ''}{name}: expected text, got {_short(text)}")
     return text or ""
+
+
+def _words(entry: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    words = entry.get(name)
+    if words is not None and not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+        raise BrokenAnnotation(f"{name}: expected a list of texts, got {_short(words)}")
+    return tuple(words or ())
 
 
 def _number(entry: Mapping[str, Any], name: str) -> float | None:

@@ -72,12 +72,14 @@ class Clip:
     """Of the frame, seconds into the file that was read."""
     seconds: float | None = None
     """Length of the sound before it was repeated or cut."""
+    tags: tuple[str, ...] = ()
+    """What else is said of the clip, a word each."""
 
     @property
     def annotation(self) -> Annotation:
         """What is known of the clip, without its index."""
         return Annotation(
-            self.id, -1, self.sources, self.image, self.film, time=self.time, seconds=self.seconds
+            self.id, -1, self.sources, self.image, self.film, self.time, self.seconds, self.tags
         )
 
 

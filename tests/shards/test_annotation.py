@@ -54,15 +54,15 @@ boxes = st.lists(st.tuples(*[st.floats(-1, 2)] * 4), max_size=3).map(tuple)
 masks = st.lists(st.booleans(), min_size=54, max_size=54).map(lambda bits: np.array(bits).reshape(SIZE))
 sources = st.builds(
     SoundSource, texts, st.none() | boxes, st.none() | masks, st.booleans(), st.booleans(),
-    st.sampled_from(["", "other.wav"]), texts, texts,
+    st.sampled_from(["", "other.wav"]), texts, texts, st.booleans(),
 )  # fmt: skip
 clips = st.builds(
-    lambda id, found, image, film, time, seconds: Clip(
+    lambda id, found, image, film, time, seconds, tags: Clip(
         id, np.zeros((*SIZE, 3), np.uint8), np.zeros(20), found, {"other.wav": np.zeros(20)},
-        image, film, time, seconds,
+        image, film, time, seconds, tags,
     ),
     texts.filter(bool), st.none() | st.lists(sources, max_size=3).map(tuple),
-    *[st.none() | texts.filter(bool)] * 2, *[st.none() | numbers] * 2,
+    *[st.none() | texts.filter(bool)] * 2, *[st.none() | numbers] * 2, st.lists(texts, max_size=3).map(tuple),
 )  # fmt: skip
 
 
@@ -191,6 +191,9 @@ FAULTS = {
     "no id": (altered(id=None), "the annotation has no id"),
     "a time of text": (altered(time="5 s"), "time: expected a finite number, got '5 s'"),
     "no time": (altered(seconds=math.nan), "seconds: expected a finite number, got nan"),
+    "tags that are a text": (altered(tags="static_image"), "tags: expected a list of texts, got 'static_im"),
+    "a tag that is a number": (altered(tags=[3]), "tags: expected a list of texts, got [3]"),
+    "a word for false": (source(aside="no"), "sources[0]: aside: expected true or false, got 'no'"),
     "a film that is a list": (altered(film=["a"]), "film: expected text, got ['a']"),
     "no json": ({"jpg": b""}, "has no annotation"),
     "half a json": (altered() | {"json": b'{"format_version": 2, "sou'}, "has no annotation"),
@@ -234,6 +237,7 @@ FIELDS = [
     "time",
     "film",
     "seconds",
+    "tags",
 ]
 
 
@@ -295,6 +299,10 @@ def test_several_sources_are_one_truth():
     assert Annotation("a", sources=(rain,)).boxes == [] and Annotation("a", sources=(rain,)).mask is None
     unknown = replace(note, sources=(dog, SoundSource("bell")))
     assert unknown.boxes is None and unknown.mask is None, "half of a truth is none"
+    told = replace(note, sources=(SoundSource("bell", mask=left, aside=True), dog))
+    assert told.boxes == list(dog.boxes or ()) and told.class_name == "dog", "what stands aside is no truth"
+    np.testing.assert_array_equal(told.mask, left)
+    assert replace(note, sources=(SoundSource("bell", aside=True),)).heard == ()
     assert (Annotation("a").boxes, Annotation("a").class_name) == (None, "")
     assert (Annotation("a", sources=()).boxes, Annotation("a", sources=()).class_name) == ([], "silence")
 
