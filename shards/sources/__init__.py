@@ -7,6 +7,16 @@ import importlib
 from shards.sources.base import Source
 
 SOURCES = {
+    "avatar": (
+        "shards.sources.avatar",
+        "Avatar",
+        "AVATAR: frames of films, polygons of what sounds, and whether that is on screen",
+    ),
+    "avsbench": (
+        "shards.sources.avsbench",
+        "AvsBench",
+        "AVSBench S4 and MS3: frames of films and masks of what sounds in them",
+    ),
     "extended-generated": (
         "shards.sources.extended",
         "ExtendedGenerated",
@@ -19,6 +29,16 @@ SOURCES = {
     ),
     "flickr": ("shards.sources.flickr", "Flickr", "Flickr-SoundNet: frames, audio and XML boxes"),
     "generated": ("shards.sources.generated", "Generated", "drawn shapes and synthesized sounds"),
+    "is3": (
+        "shards.sources.interactive",
+        "Is3",
+        "IS3: generated pictures, a clip for each of their two sounds",
+    ),
+    "music-duet": (
+        "shards.sources.duets",
+        "MusicDuet",
+        "MUSIC-Duet: frames of films in which two play, and the boxes of both",
+    ),
     "photographs": (
         "shards.scenes.photographs",
         "Photographs",
@@ -31,7 +51,17 @@ SOURCES = {
         "cut-out pictures and recordings, pasted and mixed",
     ),
     "stamps": ("shards.sources.stamps", "Stamps", "photographs on photographs with real recordings"),
+    "vpo": (
+        "shards.sources.interactive",
+        "Vpo",
+        "VPO-SS and VPO-MS: COCO's pictures with sounds of VGGSound, a clip for each object",
+    ),
     "vggsound": ("shards.sources.vggsound", "VggSound", "VGGSound's raw clips and vggsound.csv"),
+    "vggsound-duet": (
+        "shards.sources.duets",
+        "VggSoundDuet",
+        "VGGSound-Duet: two clips of VGG-SS side by side, their sounds added",
+    ),
     "vggss": ("shards.sources.vggss", "VggSs", "VGG-SS: annotated test clips and vggss.json"),
     "videos": ("shards.sources.videos", "Videos", "any folder of videos, and perhaps a CSV"),
 }

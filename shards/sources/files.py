@@ -113,7 +113,7 @@ class FileSource(Source):
 
     def group(self, id: str) -> str:
         """Return the film that the clip's frame is of: the YouTube video where a name says which."""
-        film = self.film(_picks(self)[id][0].video)
+        film = self.film(self.pick(id).video)
         return youtube_video(film) or film
 
     def ids(self) -> list[str]:
@@ -129,7 +129,13 @@ class FileSource(Source):
     def check_files(self) -> None:
         """Raise UserError where no file of any clip is there; its sentence says what is."""
         if not any(self.is_there(name) for name in sorted(self.names())):
-            raise UserError(_nothing(self))
+            raise UserError(self.nothing())
+
+    def nothing(self) -> str:
+        """Return the sentence that nothing of the source lies below the root, and what does."""
+        expected = (self.__class__.__doc__ or "").rstrip(".")
+        lies = what_lies(self.root, self.name)
+        return f"--root {self.root}: holds no clip of {self.name} ({expected}); {lies}"
 
     def is_there(self, name: str) -> bool:
         """Return whether the clip `name` has a file."""
@@ -191,6 +197,10 @@ class FileSource(Source):
             seconds=round(moment.recording.seconds, 6),
         )
 
+    def pick(self, id: str) -> Pick:
+        """Return the frame and the sound of a clip."""
+        return _picks(self)[id][0]
+
     def names(self) -> set[str]:
         """Return the names of all frames and sounds that clips are made of."""
         return {name for pick, _ in _picks(self).values() for name in (pick.video, pick.audio)}
@@ -199,19 +209,17 @@ class FileSource(Source):
         """Read `frames/<id>.jpg` and `audio/<id>.wav`."""
         return self.pair_moment(pick, f"frames/{pick.video}.jpg", f"audio/{pick.audio}.wav")
 
-    def pair_moment(self, pick: Pick, frame: str, audio: str) -> Moment:
-        """Read a picture and a recording, files below the root. Raises media.BrokenMedia."""
+    def pair_moment(self, pick: Pick, frame: str, audio: str, middle: float | None = None) -> Moment:
+        """Read a picture and a recording around `middle` (seconds), files below the root.
+
+        Raises media.BrokenMedia.
+        """
         with media.blame(frame):
             picture = media.read_frame(media.in_any_form(self.root, frame), self.storage)
         with media.blame(audio):
-            recording = media.read_audio(media.in_any_form(self.root, audio), self.storage, self.needs(pick))
+            path = media.in_any_form(self.root, audio)
+            recording = media.read_audio(path, self.storage, self.needs(pick), middle)
         return Moment(picture, recording)
-
-
-def _nothing(source: FileSource) -> str:
-    expected = (source.__class__.__doc__ or "").rstrip(".")
-    lies = what_lies(source.root, source.name)
-    return f"--root {source.root}: holds no clip of {source.name} ({expected}); {lies}"
 
 
 def _fit(source: SoundSource, moment: Moment) -> SoundSource:
@@ -234,6 +242,6 @@ def _picks(source: FileSource) -> dict[str, tuple[Pick, int]]:
     if not picks:
         if source.lists:
             raise UserError(f"{', '.join(map(str, source.lists))}: is empty; name the clips that you want")
-        raise UserError(_nothing(source))
+        raise UserError(source.nothing())
     counts = Counter(pick.id for pick in picks)
     return {pick.id: (pick, counts[pick.id]) for pick in picks}

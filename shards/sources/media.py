@@ -32,6 +32,8 @@ SILENCE = 1e-4
 """A sound whose every sample lies below is silent, -80 dB."""
 _SHORTEST_EDGE = 16
 """Pixels."""
+_JPEG_NOISE = 8
+"""Levels of 255 that black may have in a JPEG."""
 
 
 class BrokenMedia(Exception):
@@ -124,8 +126,14 @@ def _read_picture(path: Path) -> Image.Image:
 
 
 def read_mask(path: Path) -> Array:
-    """Return a picture's mask, [h, w] bool: what is not black. Raises BrokenMedia as `read_frame` does."""
-    return np.array(ImageOps.exif_transpose(_read_picture(path)).convert("L")) != 0
+    """Return a picture's mask, [h, w] bool: what is not black, of a JPEG what is brighter than half its peak.
+
+    Raises BrokenMedia as `read_frame` does.
+    """
+    picture = _read_picture(path)
+    gray = np.array(ImageOps.exif_transpose(picture).convert("L"))
+    # A JPEG rounds black to almost black.
+    return gray > (max(int(gray.max()) // 2, _JPEG_NOISE) if picture.format == "JPEG" else 0)
 
 
 def fit_mask(mask: Array, frame: Array) -> Array:
@@ -152,15 +160,16 @@ def fit_frame(frame: Array, storage: Storage) -> Array:
     return np.array(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
 
 
-def read_audio(path: Path, storage: Storage, needs: Needs) -> Recording:
+def read_audio(path: Path, storage: Storage, needs: Needs, middle: float | None = None) -> Recording:
     """Return the recording in a WAV file, mono at the storage's rate and length.
 
-    Raises BrokenMedia when it is damaged, not finite, or has not what it `needs`.
+    Of a longer one what lies around `middle`, in seconds, without leaving it; None: what comes first. Raises
+    BrokenMedia when it is damaged, not finite, or has not what it `needs`.
     """
-    return decode_audio(read_bytes(path), storage, needs)
+    return decode_audio(read_bytes(path), storage, needs, middle)
 
 
-def decode_audio(data: bytes, storage: Storage, needs: Needs) -> Recording:
+def decode_audio(data: bytes, storage: Storage, needs: Needs, middle: float | None = None) -> Recording:
     """Return the recording in a file's bytes, of any kind that libsndfile reads, as `read_audio` does."""
     import soundfile
 
@@ -169,6 +178,9 @@ def decode_audio(data: bytes, storage: Storage, needs: Needs) -> Recording:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, expected = file.samplerate, file.frames
             limit = round(4 * storage.seconds * rate)
+            if middle is not None:
+                begin = round((middle - storage.seconds / 2) * rate)
+                expected -= file.seek(max(0, min(begin, expected - round(storage.seconds * rate))))
             audio = file.read(min(expected, limit), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise BrokenMedia(f"undecodable sound: {explain(error)}") from None

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from cacl.annotation import SoundSource
 from cacl.errors import UserError
+from shards.clip import Clip, Rejection
 from shards.sources import media, tarred
 from shards.sources.base import Run
 from shards.sources.files import FileSource
 from shards.sources.folders import video_files
 from shards.sources.lists import Pick, forms
 from shards.sources.tarred import Contents
+from shards.sources.vggsounder import Said, add_labels, read_vggsounder
 from shards.sources.video import Moment, Window, read_video
 from shards.youtube import find_clip
 
@@ -35,6 +38,10 @@ class YoutubeSource(FileSource):
         default=False,
         metadata={"help": "read the clips out of the parts *.tar, *.tar.gz and *.tgz below the root"},
     )
+    vggsounder: Path | None = field(
+        default=None,
+        metadata={"help": "csv of VGGSounder: several labels a test clip, heard or seen or both, and flags"},
+    )
 
     @property
     def order(self) -> str:
@@ -48,6 +55,11 @@ class YoutubeSource(FileSource):
     def ids(self) -> list[str]:
         """Return the listed ids, or all. Raises UserError as others do, and for pairs out of parts."""
         ids = super().ids()
+        if self.vggsounder is not None and not any(map(self._said, ids)):
+            raise UserError(
+                f"--vggsounder {self.vggsounder}: names no clip of the source, such as {ids[0]!r}; it has "
+                "VGG-Sound's test clips (--split test)"
+            )
         if self.tars and (pairs := sorted(set(ids) - self.names())):
             raise UserError(
                 f"--tars: the list has a frame with another clip's sound, {pairs[0]}, and parts are read "
@@ -64,6 +76,19 @@ class YoutubeSource(FileSource):
         placed = {id for run in runs for id in run.ids}
         return [*runs, Run([id for id in ids if id not in placed])]
 
+    def sources(self, pick: Pick) -> tuple[SoundSource, ...] | None:
+        """Return what is heard or seen in a clip, with the labels of VGGSounder if asked for."""
+        found, said = super().sources(pick), self._said(pick.id)
+        return found if said is None else add_labels(found, said)
+
+    def read(self, id: str) -> Clip | Rejection:
+        """Decode one clip; the flags of VGGSounder are its tags."""
+        clip, said = super().read(id), self._said(id)
+        return clip if said is None or isinstance(clip, Rejection) else replace(clip, tags=said.flags)
+
+    def _said(self, id: str) -> Said | None:
+        return None if self.vggsounder is None else read_vggsounder(self.vggsounder).get(id)
+
     def approach(self, id: str, tick: Callable[[], None]) -> None:
         """Read on to a clip's member."""
         for place in _contents(self).places.get(id, [])[:1] if self.tars else ():
@@ -78,7 +103,14 @@ class YoutubeSource(FileSource):
 
     def remarks(self) -> list[str]:
         """Return a sentence for each place at which a part is damaged, beside what others say."""
-        return [*super().remarks(), *(_contents(self).damage if self.tars else ())]
+        return [*super().remarks(), *self._labeled(), *(_contents(self).damage if self.tars else ())]
+
+    def _labeled(self) -> list[str]:
+        if self.vggsounder is None:
+            return []
+        ids = self.ids()
+        count = sum(self._said(id) is not None for id in ids)
+        return [f"--vggsounder {self.vggsounder}: has labels of {count} of {len(ids)} clips"]
 
     def is_there(self, name: str) -> bool:
         """Return whether a clip has a file, as a film or prepared."""
