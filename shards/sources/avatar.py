@@ -63,12 +63,13 @@ class Avatar(PublishedSet):
 
     def ids(self) -> list[str]:
         """Return `<film>/<number>`. Raises UserError as others do, and where numbers tell no time."""
+        ids = super().ids()
         if not (self.frame_rate or self._film_folder):
             raise UserError(
                 f"--root {self.root}: has no films in video/ that say how many frames a second there are; "
                 "say it with --frame-rate, such as 30"
             )
-        return super().ids()
+        return ids
 
     def all_ids(self) -> list[str]:
         """Return the frames that are annotated."""

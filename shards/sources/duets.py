@@ -45,6 +45,8 @@ class VggSoundDuet(VggSs):
     def all_ids(self) -> list[str]:
         """Return `<first>+<second>` for each pair."""
         path = self.pairs or self.root / _PAIRS
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file; {_PAIRS_FIX}")
         rows = read_rows(path)
         for number, row in enumerate(rows, start=1):
             if len(row) != 4 or not (is_name(row[0]) and is_name(row[2])):
@@ -97,8 +99,11 @@ class MusicDuet(PublishedSet):
 
     @property
     def table(self) -> Path:
-        """The file of classes and boxes."""
-        return self.boxes or self.root / _DUETS
+        """The file of classes and boxes. Raises UserError where none is named and none lies there."""
+        found = self.boxes or self.root / _DUETS
+        if self.boxes is None and not found.exists():
+            raise UserError(self.nothing())
+        return found
 
     def all_ids(self) -> list[str]:
         """Return the frames that have boxes."""

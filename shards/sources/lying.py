@@ -34,6 +34,11 @@ def _kind(layout: str, *sources: str, option: str = "", whole: bool = False) -> 
 _FILM = "(?:" + "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES)) + ")"
 _KINDS = (
     _kind(r"shard-\d{6,9}\.tar", whole=True),
+    _kind(r"IS3_annotation\.json|synthetic3240_bbox\.json|gt_segmentation/[^/]+\.jpg", "is3", whole=True),
+    _kind(r"vpo_(?:ss|ms)_bbox\.json|gray_masks/\d{12}_\d+\.jpg", "vpo", whole=True),
+    _kind(r"(?:s4|ms3)_meta_data\.csv", "avsbench", whole=True),
+    _kind(r"music_duet\.json", "music-duet", whole=True),
+    _kind(r"metadata/[^/]+/\d+\.json", "avatar", whole=True),
     _kind(r"frames/[^/]+\.jpg|audio/[^/]+\.wav", "prepared", whole=True),
     _kind(r"Data/[^/]+\.(?:jpg|mp3|wav)|Annotations/[^/]+\.xml", "flickr", whole=True),
     _kind(rf"[\w-]{{11}}_\d+(?:[._]\d+)*{_FILM}", "vggsound", "vggss"),

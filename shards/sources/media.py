@@ -179,8 +179,9 @@ def decode_audio(data: bytes, storage: Storage, needs: Needs, middle: float | No
             rate, expected = file.samplerate, file.frames
             limit = round(4 * storage.seconds * rate)
             if middle is not None:
+                limit = round(storage.seconds * rate)
                 begin = round((middle - storage.seconds / 2) * rate)
-                expected -= file.seek(max(0, min(begin, expected - round(storage.seconds * rate))))
+                expected -= file.seek(max(0, min(begin, expected - limit)))
             audio = file.read(min(expected, limit), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise BrokenMedia(f"undecodable sound: {explain(error)}") from None

@@ -49,8 +49,8 @@ class YoutubeSource(FileSource):
         return "part-member" if self.tars else "sorted"
 
     def parameters(self) -> dict[str, Any]:
-        """Return the options; of parts the order says enough."""
-        return {key: value for key, value in super().parameters().items() if key != "tars"}
+        """Return the options; of parts the order says enough, of labels the content."""
+        return {key: one for key, one in super().parameters().items() if key not in ("tars", "vggsounder")}
 
     def ids(self) -> list[str]:
         """Return the listed ids, or all. Raises UserError as others do, and for pairs out of parts."""

@@ -9,7 +9,11 @@ import pytest
 from cacl.errors import UserError
 from launch.jobs.pack import pack
 from shards.clip import Storage
+from shards.sources.avatar import Avatar
+from shards.sources.avsbench import AvsBench
+from shards.sources.duets import MusicDuet
 from shards.sources.flickr import Flickr
+from shards.sources.interactive import Is3
 from shards.sources.lying import what_lies
 from shards.sources.prepared import Prepared
 from shards.sources.vggsound import VggSound
@@ -35,6 +39,13 @@ def lay(root: Path, *names: str) -> None:
         (Videos, ["frames/a.jpg", "audio/a.wav"], "there lie audio/a.wav, frames/a.jpg: cacl pack prepared --root {root} reads them"),
         (Prepared, ["x/frames/a.jpg"], "there lie x/frames/a.jpg: give --root {root}/x"),
         (Flickr, [f"d/{YOUTUBE}_{k}_{k + 10}.mp4" for k in range(9)], "_2_12.mp4 and 6 more: cacl pack vggsound --root {root} reads them"),
+        (Videos, ["x/IS3_annotation.json", "x/images/a_b_1_a.jpg"], "cacl pack is3 --root {root}/x reads them"),
+        (Prepared, ["vpo_ss_bbox.json"], "cacl pack vpo --root {root} reads them"),
+        (Is3, ["s4_meta_data.csv", "s4_data/a.txt"], "cacl pack avsbench --root {root} reads them"),
+        (AvsBench, ["Single-source/s4_meta_data.csv"], "s4_meta_data.csv: give --root {root}/Single-source"),
+        (Avatar, ["music_duet.json"], "cacl pack music-duet --root {root} reads them"),
+        (MusicDuet, ["frames/a.jpg", "audio/a.wav"], "cacl pack prepared --root {root} reads them"),
+        (Prepared, ["a/metadata/x/00050.json", "a/video/x.mp4"], "cacl pack avatar --root {root}/a reads them"),
         (Videos, ["x/shard-000000.tar", "x/manifest.json"], "they are packed already, see: cacl shards info {root}/x"),
     ],
 )  # fmt: skip
