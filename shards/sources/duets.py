@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from cacl.annotation import Box, SoundSource
-from cacl.errors import UserError
+from cacl.errors import UserError, brief
 from cacl.media.sound import within_one
 from shards.clip import Clip, Rejection
 from shards.sources import media
@@ -135,7 +135,7 @@ class MusicDuet(PublishedSet):
         found = _duets(self.table).get(name)
         if found is None:
             raise media.BrokenMedia(f"missing: {self.table.name} has no boxes for it")
-        return tuple(located(class_name, [box]) for class_name, box in found)
+        return tuple(located(class_name, box) for class_name, box in found)
 
 
 @lru_cache(maxsize=2)
@@ -152,7 +152,7 @@ def _duets(path: Path) -> dict[str, list[tuple[str, Box]]]:
         where = f"{path}: frame {number}"
         name = entry.get("file") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not is_name(name) or name in found:
-            raise UserError(f"{where}: file: {name!r} is no name, or stands there twice; {_DUETS_FIX}")
+            raise UserError(f"{where}: file: {brief(name)} is no name, or stands there twice; {_DUETS_FIX}")
         found[name] = []
         for one in ("1", "2"):
             x, y, width, height = four_numbers(entry, f"bbox_src{one}", where, _DUETS_FIX)

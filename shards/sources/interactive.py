@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
 from cacl.annotation import Box, SoundSource
-from cacl.errors import UserError
+from cacl.errors import UserError, brief
 from shards.sources import media
 from shards.sources.lists import is_name
-from shards.sources.published import PublishedSet, four_numbers, located, read_json
+from shards.sources.published import PublishedSet, four_numbers, located, masked, read_json
 
 _SIDE = 224
 """Pixels of the pictures on which the boxes were drawn, whatever the form of the picture's file."""
@@ -96,14 +96,14 @@ class InteractiveSet(PublishedSet):
         if known is None:
             raise media.BrokenMedia("missing: the list names it, and the set has no such object")
         class_name = known.class_name or self.class_of(name)
-        place = None if known.box is None else located(class_name, [known.box], audible)
+        found = SoundSource(class_name)
         if folder := _folder(self.root, _MASKS):
             file = f"{folder}{name}.jpg"
             with media.blame(file):
-                mask = media.read_mask(media.in_any_form(self.root, file))
-            found = place or SoundSource(class_name, audible=audible)
-            return SoundSource(class_name, found.boxes, mask, audible, visible=found.visible)
-        return place or SoundSource(class_name, audible=audible)
+                found = masked(class_name, media.read_mask(media.in_any_form(self.root, file)))
+        if known.box is not None:
+            found = replace(located(class_name, known.box), mask=found.mask)
+        return replace(found, audible=audible)
 
 
 @dataclass(frozen=True)
@@ -184,5 +184,7 @@ def _name(entry: Any, where: str) -> str:
     image = entry.get("image") if isinstance(entry, dict) else None
     name = PurePosixPath(image).stem if isinstance(image, str) else ""
     if not is_name(name) or not picture_of(name):
-        raise UserError(f"{where}: image: expected a path to <picture>_<object>.jpg, got {image!r}; {_FIX}")
+        raise UserError(
+            f"{where}: image: expected a path to <picture>_<object>.jpg, got {brief(image)}; {_FIX}"
+        )
     return name

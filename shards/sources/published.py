@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cacl.annotation import Box, SoundSource
-from cacl.errors import UserError, shorten
+from cacl.errors import UserError, brief, shorten
 from cacl.files import regular
 from shards.clip import Array, Clip, Rejection
 from shards.sources import media
@@ -94,21 +93,29 @@ class PublishedSet(FileSource):
         if isinstance(clip, Rejection):
             return clip
         name = self.pick(id).video
-        return replace(clip, image=self.image(name), film=self.film_of(name), tags=self.tags(name))
+        try:
+            return replace(clip, image=self.image(name), film=self.film_of(name), tags=self.tags(name))
+        except media.BrokenMedia as error:
+            return Rejection(id, str(error), error.file)
 
 
-def located(class_name: str, boxes: Iterable[Iterable[float]], audible: bool = True) -> SoundSource:
-    """Return a source at corners in 0..1; out of view where no box has an area. Raises media.BrokenMedia."""
-    found: list[Box] = [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes if x0 < x1 and y0 < y1]
-    seen = checked_boxes(found) if found else ()
-    return SoundSource(class_name, seen, audible=audible, visible=bool(seen))
+def located(class_name: str, box: Box) -> SoundSource:
+    """Return a source by its box; out of view where that has no area. Raises media.BrokenMedia."""
+    x0, y0, x1, y1 = box
+    if x0 >= x1 or y0 >= y1:
+        return _out_of_view(class_name)
+    return SoundSource(class_name, checked_boxes([box]))
+
+
+def _out_of_view(class_name: str) -> SoundSource:
+    return SoundSource(class_name, boxes=(), visible=False)
 
 
 def masked(class_name: str, mask: Array) -> SoundSource:
     """Return a source by its mask, [h, w] bool, and the box around it; out of view where that is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
-        return SoundSource(class_name, boxes=(), visible=False)
+        return _out_of_view(class_name)
     height, width = mask.shape
     x0, x1 = columns[0] / width, (columns[-1] + 1) / width
     y0, y1 = rows[0] / height, (rows[-1] + 1) / height
@@ -129,7 +136,7 @@ def four_numbers(entry: dict[str, Any], field: str, where: str, fix: str) -> tup
     """Return the four finite numbers of a field. Raises UserError that begins with `where`."""
     value = entry.get(field)
     if not (isinstance(value, list) and len(value) == 4 and all(map(is_number, value))):
-        raise UserError(f"{where}: {field}: expected four numbers, got {shorten(repr(value))}; {fix}")
+        raise UserError(f"{where}: {field}: expected four numbers, got {brief(value)}; {fix}")
     return tuple(map(float, value))
 
 

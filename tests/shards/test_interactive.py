@@ -82,6 +82,13 @@ def test_pictures_and_sounds_alone_are_read_too(tmp_path: Path) -> None:
         assert cat.annotation.boxes is None and alone.sources == (SoundSource("a"),)
 
 
+def test_masks_alone_have_boxes_around_them(tmp_path: Path) -> None:
+    root = interactive(tmp_path, "cat_dog_7_cat")
+    mask(root / "gt_masks/cat_dog_7_cat.jpg", (24, 0, 71, 95))
+    clip = whole(Is3(root=root, storage=LONG).read("cat_dog_7_cat"))
+    assert clip.sources == (SoundSource("cat", ((0.25, 0, 0.75, 1),)), SoundSource("dog", audible=False))
+
+
 def test_vpo_is_read_as_it_is_tabled(tmp_path: Path) -> None:
     """Of the parts of a picture one sounds; classes stand nowhere, and boxes of squares fit any picture."""
     names = "000000000007_11", "000000000007_12"
