@@ -21,6 +21,9 @@ from shards.sources.files import FileSource
 from shards.sources.lists import Pick
 from shards.sources.video import Moment
 
+_TABLE_LIMIT = 2**28
+"""Bytes of a file of JSON; the largest known has two millions."""
+
 
 @dataclass(frozen=True)
 class PublishedSet(FileSource):
@@ -125,7 +128,7 @@ def masked(class_name: str, mask: Array) -> SoundSource:
 def read_json(path: Path, fix: str) -> Any:
     """Return what a file of JSON says. Raises UserError where there is none; `fix` says what to give."""
     try:
-        return json.loads(regular(path, fix).read_bytes())
+        return json.loads(regular(path, fix, _TABLE_LIMIT).read_bytes())
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path}: there is no such file; {fix}") from None
     except (ValueError, RecursionError) as error:
