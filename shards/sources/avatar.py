@@ -105,7 +105,8 @@ class Avatar(PublishedSet):
         with media.blame(file):
             picture = media.read_frame(media.in_any_form(self.root, file), self.storage)
         start = max(0.0, min(time - seconds / 2, self._clock(pick.audio).seconds - seconds))
-        window = Window(start, seconds, time - start, self.needs(pick))
+        # Of the film the sound is wanted; its last picture's number may lie beyond its end.
+        window = Window(start, seconds, 0.0, self.needs(pick))
         with media.blame(self.recording(pick.audio)):
             heard = read_video(self.root / self.recording(pick.audio), window, self.storage)
         return Moment(picture, heard.recording, self.time(pick.video))
@@ -155,7 +156,7 @@ def _read_clock(path: Path) -> _Clock:
     if not path.exists():
         raise media.BrokenMedia("missing: there is no such file")
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with path.open("rb") as file, av.open(file, "r", metadata_errors="ignore") as container:
             rate = float(container.streams.video[0].average_rate or 0)
             seconds = (container.duration or 0) / 1e6
     except (av.FFmpegError, IndexError, ValueError) as error:
