@@ -130,14 +130,12 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     data, training = recipe.data, recipe.training
     opened = [open_source(source, training.seed) for source in data.sources]
     parts, tables = [part for part, _ in opened], [table for _, table in opened]
-    mixture = Mixture(parts)
-    clips = parts[0] if len(parts) == 1 else mixture
-    names = source_names(data)
-    labels = (
-        tables[0]
-        if len(parts) == 1
-        else join_tables(tables, names, mixture.offsets.tolist(), clips.fingerprint)
-    )
+    mixture, names = Mixture(parts), source_names(data)
+    clips: Clips = parts[0]
+    labels = tables[0]
+    if len(parts) > 1:
+        clips = mixture
+        labels = join_tables(tables, names, mixture.offsets.tolist(), mixture.fingerprint)
     largest = -1 if labels is None else int(labels.label.max(initial=-1))
     recipe.loss.positives.check_labels(largest, soft=labels is not None and labels.soft is not None)
     identity = {"data": clips.fingerprint, "labels": None if labels is None else labels.fingerprint}

@@ -110,6 +110,14 @@ def test_batches_have_both_sets_at_three_to_one_on_any_number_of_ranks(recipe, f
             )
 
 
+def test_seed_and_weights_decide_the_order(recipe):
+    def row(*words):
+        order = open_data(load_recipe(recipe, list(words)), 1).order
+        return np.concatenate([order.batch(0, k) for k in range(order.batches_per_epoch)]).tolist()
+
+    assert row() == row() != row("--training.seed", "1")
+
+
 def test_frames_sounds_and_labels_are_those_of_their_set(recipe, folder):
     data = open_data(load_recipe(recipe, []), 1)
     stores = {name: open_store(folder / name) for name in SETS}

@@ -14,6 +14,9 @@ import pytest
 
 from cacl.runs.checkpoint import latest_valid, read_state
 from cacl.runs.directory import Run
+from launch.config import load_recipe
+from launch.jobs.data import open_data
+from launch.jobs.train import is_finished
 from launch.ranks import run_ranks as start_ranks
 from launch.stop_request import StopRequest
 from tests.helpers.ranks import run_ranks
@@ -68,6 +71,17 @@ def test_all_ranks_save_on_any_signal_and_a_person_s_asks_for_no_other_start(
     newest = latest_valid(run / "checkpoints")
     assert newest is not None and newest.name == f"step-{len(steps(run))}" and len(steps(run)) < 12
     assert (run / "requeue").exists() == wanted
+
+
+def test_a_run_is_finished_with_its_last_checkpoint_and_validation(tmp_path, recipe):
+    """What a launcher asks whose torchrun was told to stop when nothing was left to do."""
+    run, read = Run(tmp_path / "run"), load_recipe(recipe, [])
+    data = open_data(read, 1)
+    assert not is_finished(run, data, 8)
+    run_ranks(1, train_rank, recipe, str(run.folder), {"max_steps": 4})
+    assert is_finished(run, data, 4) and not is_finished(run, data, 8)
+    run_ranks(1, train_rank, recipe, str(run.folder), {"max_steps": 8, "stop_at": 8, "resume": True})
+    assert not is_finished(run, data, 8), "its validation is owed"
 
 
 def test_what_is_said_before_the_first_step_is_heard_before_it(tmp_path, recipe):

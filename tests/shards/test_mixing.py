@@ -112,6 +112,16 @@ def test_three_to_one_is_three_to_one_in_every_batch():
     )
 
 
+@given(orders())
+@settings(max_examples=100, deadline=None)
+def test_batches_have_nearly_the_same_mix(order):
+    """Each lane's window is a clip of each set from its share; lanes at other turns make up for each other."""
+    shares = np.array(order.weights) / sum(order.weights)
+    for number in range(order.batches_per_epoch):
+        apart = np.abs(order.counts(number) - shares * order.global_batch_size)
+        assert (apart <= 2 + 2 * len(shares)).all()
+
+
 def test_epochs_and_seeds_have_their_own_order():
     def row(seed, epoch):
         order = MixedOrder([shards_of(90), shards_of(70, 1000)], ["a", "b"], [90, 70], 16, 4, seed)
