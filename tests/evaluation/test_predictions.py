@@ -14,7 +14,7 @@ from PIL import Image
 import cacl
 from cacl.errors import UserError
 from cacl.evaluation.results import read_clips, read_record
-from launch.jobs.compare import compare
+from launch.jobs.compare import compare, share_clips
 from launch.jobs.predictions import evaluate_predictions
 from launch.main import main
 from shards.sources.boxes import read_boxes
@@ -205,6 +205,12 @@ def test_a_protocol_of_masks_or_ranks_refuses_regions(boxes, tmp_path):
 def test_clips_that_both_have_are_compared_by_their_ids(boxes, tmp_path, capsys):
     measure(save_maps(tmp_path, "abcd"), boxes, "first")
     measure(save_maps(tmp_path, "dcx", seed=1), boxes, "second")
+    found = share_clips(
+        [read_clips(tmp_path / name, "boxes")["model"] for name in ("first", "second")], [tmp_path] * 2
+    )
+    assert [one.id.tolist() for one in found] == [["c", "d"]] * 2
+    unsorted = read_clips(tmp_path / "first", "boxes")["model"].take(np.array([3, 2, 0]))
+    assert share_clips([found[0], unsorted], [tmp_path] * 2)[1].id.tolist() == ["c", "d"]
     assert main(["compare", str(tmp_path / "first"), str(tmp_path / "second")]) == 2
     assert "evaluate both alike" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "first"), str(tmp_path / "second"), "--shared"]) == 0

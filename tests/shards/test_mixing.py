@@ -112,14 +112,10 @@ def test_three_to_one_is_three_to_one_in_every_batch():
     )
 
 
-@given(orders())
-@settings(max_examples=100, deadline=None)
-def test_batches_have_nearly_the_same_mix(order):
-    """Each lane's window is a clip of each set from its share; lanes at other turns make up for each other."""
-    shares = np.array(order.weights) / sum(order.weights)
-    for number in range(order.batches_per_epoch):
-        apart = np.abs(order.counts(number) - shares * order.global_batch_size)
-        assert (apart <= 2 + 2 * len(shares)).all()
+def test_a_batch_has_the_mix_also_where_a_lane_gives_one_clip():
+    """Lanes are at other turns: at the same one, whole batches would come from one set."""
+    order = MixedOrder([shards_of(96), shards_of(96, 1000)], ["a", "b"], [3, 1], 12, 12, 0)
+    assert all(order.counts(k).tolist() == [9, 3] for k in range(order.batches_per_epoch))
 
 
 def test_epochs_and_seeds_have_their_own_order():
