@@ -8,20 +8,19 @@ of a tar at once, of a compressed one by reading on to it. Members asked for in 
 from __future__ import annotations
 
 import gzip
-import hashlib
-import json
 import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, TypeVar
 
-from cacl.files import cache_folder, locked, regular, write_text
+from cacl.files import regular
+from shards.noted import note_path, noted
 from shards.progress import progress
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -149,40 +148,18 @@ def list_part(path: Path) -> Listing:
 
     The first time it is read to its end: a tar from header to header, a compressed one whole. Raises OSError.
     """
-    cached = _cache_file(path)
-    with locked(cached.with_suffix(".lock")):
-        found = _read_listing(cached)
-        if found is None:
-            found = _list(path)
-            values = {"format_version": _LIST_VERSION, "members": found.members, "damage": found.damage}
-            write_text(cached, json.dumps(values))
-    return found
+    found = noted(note_path(path, "parts"), _LIST_VERSION, lambda: asdict(_list(path)))
+    return Listing([Member(*member) for member in found["members"]], found["damage"])
 
 
 def list_parts(paths: list[Path]) -> list[Listing]:
     """Return what each part holds; those that were not listed before are listed side by side."""
-    new = [path for path in paths if not _cache_file(path).exists()]
+    new = [path for path in paths if not note_path(path, "parts").exists()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         listed = pool.map(list_part, new)
         for _ in progress(listed, desc="listing parts", total=len(new), unit="part", disable=not new):
             pass
     return [list_part(path) for path in paths]
-
-
-def _cache_file(path: Path) -> Path:
-    state = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode(errors="replace"))
-    return cache_folder() / "parts" / f"{key.hexdigest()[:32]}.json"
-
-
-def _read_listing(path: Path) -> Listing | None:
-    try:
-        values = json.loads(path.read_bytes())
-        if values["format_version"] != _LIST_VERSION:
-            return None
-        return Listing([Member(*member) for member in values["members"]], values["damage"])
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
-        return None
 
 
 def _list(path: Path) -> Listing:

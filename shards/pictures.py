@@ -47,11 +47,17 @@ def open_picture(
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """Return a picture as viewers show it, in RGB: turned as its EXIF says, 16 bits of gray made 8."""
+    """Return a picture as viewers show it, in RGB: turned as its EXIF says, 16 bits of gray made 8.
+
+    What is transparent lies on white.
+    """
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):  # Pillow would cut off what is over 255
         gray = np.clip(np.asarray(upright).astype(np.int64) / 257, 0, 255)
         upright = Image.fromarray(np.rint(gray).astype(np.uint8))
+    if upright.has_transparency_data:
+        seen = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
     return upright.convert("RGB")
 
 

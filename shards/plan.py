@@ -74,6 +74,7 @@ def make_plan(source: Source, shard_size: int | None = None, cut: Cut | None = N
     A side is a data set of its own: its clips are counted from 0, and its fingerprint knows the cut.
     """
     size = shard_size or source.shard_size
+    source = source.settled()
     runs = source.runs()
     clips = sum(len(run.ids) for run in runs)
     if not 1 <= size <= LARGEST_SHARD:

@@ -2,6 +2,7 @@
 
     cacl pack stamps --out data/stamps/train
     cacl pack videos --root films --out data/mine --validation data/mine-validation
+    cacl pack videos --root films --every 3 --seconds 3 --out data/windows
     cacl pack merge --out DIR      # after parts (--part 3/16) were packed on several machines
 
 What was begun goes on, and what is packed already is checked.

@@ -15,13 +15,13 @@ from shards.sources.base import Source
 def add_fields(
     parser: argparse.ArgumentParser, kind: type, default: Any = None, without: tuple[str, ...] = ()
 ) -> None:
-    """Declare `--field-name` for every field; a field's metadata holds `help` and perhaps `required`.
+    """Declare `--field-name` for every field that has a `help` in its metadata, and perhaps `required`.
 
     `without` names fields that get no option.
     """
     types = typing.get_type_hints(kind)
     for field in fields(kind):
-        if field.name not in ("storage", *without):
+        if "help" in field.metadata and field.name not in without:
             option = field.metadata.get("option", "--" + field.name.replace("_", "-"))
             parser.add_argument(
                 option,

@@ -13,6 +13,7 @@ from PIL import Image
 from shards.clip import Array, Storage
 from shards.pictures import UnreadablePicture, open_head, open_picture
 from shards.sources import media
+from shards.sources.recordings import decode_audio
 
 PICTURES = (".png", ".webp", ".gif", ".tif", ".tiff", ".avif")
 """Endings of pictures that may have an alpha channel."""
@@ -83,7 +84,7 @@ def open_image(path: Path) -> Image.Image:
 def read_recording(data: bytes, sample_rate: int) -> Array:
     """Return the recording in a file's bytes, [t] float32 in -1..1, mono, without silence at its ends."""
     storage = Storage(sample_rate=sample_rate, seconds=_LONGEST)
-    recording = media.decode_audio(data, storage, media.Needs(_SHORTEST))
+    recording = decode_audio(data, storage, media.Needs(_SHORTEST))
     return trim(recording.samples[: round(recording.seconds * sample_rate)])
 
 

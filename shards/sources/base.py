@@ -44,6 +44,13 @@ class Source(ABC):
         Raises OSError when the storage fails, which is not the clip's fault.
         """
 
+    def settled(self) -> Source:
+        """Return the source with what it had to look for to know its ids, for processes that only read.
+
+        Raises UserError as `ids` does.
+        """
+        return self
+
     @property
     def order(self) -> str:
         """What indices follow: `sorted` ids, or `part-member`, archives and their members."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,8 @@ from shards.sources.base import Source
 from shards.sources.boxes import drawn_sources, read_boxes
 from shards.sources.lists import Pick, find_form, forms, read_list
 from shards.sources.lying import what_lies
+from shards.sources.pairs import is_prepared, prepared_file
+from shards.sources.recordings import read_audio
 from shards.sources.video import Moment
 from shards.youtube import youtube_video
 
@@ -139,8 +140,7 @@ class FileSource(Source):
 
     def is_there(self, name: str) -> bool:
         """Return whether the clip `name` has a file."""
-        files = f"frames/{name}.jpg", f"audio/{name}.wav"
-        return any(os.path.exists(media.in_any_form(self.root, file)) for file in files)
+        return is_prepared(self.root, name)
 
     def _check_boxes(self) -> None:
         """Raise UserError when boxes that need not be there are malformed, or name no clip at all."""
@@ -206,8 +206,9 @@ class FileSource(Source):
         return {name for pick, _ in _picks(self).values() for name in (pick.video, pick.audio)}
 
     def prepared_moment(self, pick: Pick) -> Moment:
-        """Read `frames/<id>.jpg` and `audio/<id>.wav`."""
-        return self.pair_moment(pick, f"frames/{pick.video}.jpg", f"audio/{pick.audio}.wav")
+        """Read `frames/<id>` and `audio/<id>`, whatever their endings. Raises media.BrokenMedia."""
+        frame = prepared_file(self.root, "frames", pick.video)
+        return self.pair_moment(pick, frame, prepared_file(self.root, "audio", pick.audio))
 
     def pair_moment(self, pick: Pick, frame: str, audio: str, middle: float | None = None) -> Moment:
         """Read a picture and a recording around `middle` (seconds), files below the root.
@@ -218,7 +219,7 @@ class FileSource(Source):
             picture = media.read_frame(media.in_any_form(self.root, frame), self.storage)
         with media.blame(audio):
             path = media.in_any_form(self.root, audio)
-            recording = media.read_audio(path, self.storage, self.needs(pick), middle)
+            recording = read_audio(path, self.storage, self.needs(pick), middle)
         return Moment(picture, recording)
 
 

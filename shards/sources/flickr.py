@@ -13,7 +13,7 @@ from shards.sources.boxes import flickr_boxes
 from shards.sources.files import FileSource
 from shards.sources.folders import files_below, left_out
 from shards.sources.lists import Pick
-from shards.sources.prepared import prepared_ids, prepared_left_out
+from shards.sources.pairs import prepared_ids, prepared_left_out
 from shards.sources.video import Moment
 
 _RECORDINGS = (".wav", ".mp3")

@@ -14,6 +14,15 @@ VIDEO_SUFFIXES = frozenset(
         ".webm", ".wmv",
     }
 )  # fmt: skip
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+SOUND_SUFFIXES = VIDEO_SUFFIXES | frozenset(
+    {
+        ".3ga", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a",
+        ".m4b", ".mka", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".spx", ".w64", ".wav", ".weba",
+        ".wma", ".wv",
+    }
+)  # fmt: skip
+"""Of recordings; a film has one too."""
 _NAMED = 3
 """Files of an ending that are named."""
 

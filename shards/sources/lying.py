@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.sources.folders import VIDEO_SUFFIXES
+from shards.sources.folders import PICTURE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES
 
 _LOOKED_AT, _SHOWN = 5000, 3
 """Names: of a folder with more, those that come first tell enough."""
@@ -31,7 +31,11 @@ def _kind(layout: str, *sources: str, option: str = "", whole: bool = False) -> 
     return _Kind(re.compile(rf"(?P<below>(?:.*/)?)(?:{layout})", re.IGNORECASE), sources, option, whole)
 
 
-_FILM = "(?:" + "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES)) + ")"
+def _ending(suffixes: Iterable[str]) -> str:
+    return "(?:" + "|".join(re.escape(suffix) for suffix in sorted(suffixes)) + ")"
+
+
+_FILM, _PICTURE, _SOUND = _ending(VIDEO_SUFFIXES), _ending(PICTURE_SUFFIXES), _ending(SOUND_SUFFIXES)
 _KINDS = (
     _kind(r"shard-\d{6,9}\.tar", whole=True),
     _kind(r"IS3_annotation\.json|synthetic3240_bbox\.json|gt_segmentation/[^/]+\.jpg", "is3", whole=True),
@@ -39,7 +43,7 @@ _KINDS = (
     _kind(r"(?:s4|ms3)_meta_data\.csv", "avsbench", whole=True),
     _kind(r"music_duet\.json", "music-duet", whole=True),
     _kind(r"metadata/[^/]+/\d+\.json", "avatar", whole=True),
-    _kind(r"frames/[^/]+\.jpg|audio/[^/]+\.wav", "prepared", whole=True),
+    _kind(rf"frames/[^/]+{_PICTURE}|audio/[^/]+{_SOUND}", "prepared", whole=True),
     _kind(r"Data/[^/]+\.(?:jpg|mp3|wav)|Annotations/[^/]+\.xml", "flickr", whole=True),
     _kind(rf"[\w-]{{11}}_\d+(?:[._]\d+)*{_FILM}", "vggsound", "vggss"),
     _kind(rf"[^/]+{_FILM}", "videos"),

@@ -6,10 +6,8 @@ A file's fault raises BrokenMedia; a fault of the storage beneath it raises OSEr
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -30,6 +28,8 @@ DECODING = 2
 """Version of the rules by which a file becomes a frame and a sound; part of a data set's fingerprint."""
 SILENCE = 1e-4
 """A sound whose every sample lies below is silent, -80 dB."""
+ALONE = {"protocol_whitelist": "none"}
+"""Options with which FFmpeg opens nothing that a file names beside itself, as lists of films do."""
 _SHORTEST_EDGE = 16
 """Pixels."""
 _JPEG_NOISE = 8
@@ -158,50 +158,6 @@ def fit_frame(frame: Array, storage: Storage) -> Array:
         return frame
     size = (round(width * scale), round(height * scale))
     return np.array(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
-
-
-def read_audio(path: Path, storage: Storage, needs: Needs, middle: float | None = None) -> Recording:
-    """Return the recording in a WAV file, mono at the storage's rate and length.
-
-    Of a longer one what lies around `middle`, in seconds, without leaving it; None: what comes first. Raises
-    BrokenMedia when it is damaged, not finite, or has not what it `needs`.
-    """
-    return decode_audio(read_bytes(path), storage, needs, middle)
-
-
-def decode_audio(data: bytes, storage: Storage, needs: Needs, middle: float | None = None) -> Recording:
-    """Return the recording in a file's bytes, of any kind that libsndfile reads, as `read_audio` does."""
-    import soundfile
-
-    _refuse_truncated(data)
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate, expected = file.samplerate, file.frames
-            limit = round(4 * storage.seconds * rate)
-            if middle is not None:
-                limit = round(storage.seconds * rate)
-                begin = round((middle - storage.seconds / 2) * rate)
-                expected -= file.seek(max(0, min(begin, expected - limit)))
-            audio = file.read(min(expected, limit), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, MemoryError) as error:
-        raise BrokenMedia(f"undecodable sound: {explain(error)}") from None
-    # How long an MP3 is stands nowhere in it: libsndfile guesses.
-    if len(audio) < min(expected, limit) and file.format != "MP3":
-        raise BrokenMedia(f"truncated sound: {len(audio)} of {expected} samples")
-    return fit_audio(audio, rate, storage, needs)
-
-
-def _refuse_truncated(data: bytes) -> None:
-    """Raise BrokenMedia when a WAV's data chunk is longer than its file, which libsndfile passes over."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        return
-    at = 12
-    while at + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, at)
-        # Recorders that write to a pipe leave the greatest size there is.
-        if name == b"data" and size < 2**31 - 2**16 and at + 8 + size > len(data):
-            raise BrokenMedia(f"truncated sound: {len(data) - at - 8} of {size} bytes")
-        at += 8 + size + size % 2
 
 
 def fit_audio(audio: Array, rate: int, storage: Storage, needs: Needs) -> Recording:

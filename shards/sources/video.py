@@ -19,7 +19,16 @@ from cacl.media.picture import as_shown, pixel_shape
 from cacl.media.tracks import frames_in, picture_track, sound_track
 from shards.clip import Array, Storage
 from shards.pictures import PIXEL_LIMIT
-from shards.sources.media import BrokenMedia, Needs, Recording, explain, fit_audio, fit_frame, is_missing
+from shards.sources.media import (
+    ALONE,
+    BrokenMedia,
+    Needs,
+    Recording,
+    explain,
+    fit_audio,
+    fit_frame,
+    is_missing,
+)
 from shards.sources.moments import Motion, ShownFrame, SoundPart
 
 if TYPE_CHECKING:
@@ -65,7 +74,7 @@ def read_video(film: Path | bytes, window: Window, storage: Storage) -> Moment:
     """
     import av
 
-    with _File(film) as file:
+    with FilmFile(film) as file:
         try:
             return _read(file, window, storage)
         # FFmpeg's errors are OSErrors and ValueErrors too; `file` knows which came from the storage.
@@ -75,14 +84,14 @@ def read_video(film: Path | bytes, window: Window, storage: Storage) -> Moment:
             raise BrokenMedia(f"undecodable video: {explain(error)}") from None
 
 
-def _read(file: _File, window: Window, storage: Storage) -> Moment:
+def _read(file: FilmFile, window: Window, storage: Storage) -> Moment:
     """Pass over the file, again from further back as long as the wanted moment was not met."""
     import av
 
     begins, skipping, length = _begins(window.start), True, None
     begin = next(begins)
     while True:
-        with _opened(file) as container:
+        with open_film(file) as container:
             if length is None and window.frame_at is None and not container.duration:
                 length = _measured(container, window.start + window.seconds)
                 continue
@@ -110,11 +119,12 @@ def _begins(start: float) -> Iterator[float | None]:
     yield None
 
 
-def _opened(file: _File) -> InputContainer:
+def open_film(file: FilmFile) -> InputContainer:
+    """Open a film from its beginning. Raises what PyAV raises."""
     import av
 
     file.seek(0)
-    return av.open(file, "r", metadata_errors="ignore")
+    return av.open(file, "r", metadata_errors="ignore", options=ALONE)
 
 
 def _measured(container: InputContainer, enough: float) -> float:
@@ -134,7 +144,7 @@ def _end(packet: Packet) -> float:
     return float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
-class _File:
+class FilmFile:
     """A file for FFmpeg to read, which remembers the storage's faults."""
 
     def __init__(self, film: Path | bytes) -> None:
@@ -156,6 +166,7 @@ class _File:
             raise BrokenMedia("empty: zero bytes")
 
     def read(self, size: int) -> bytes:
+        """Return the next bytes. Raises OSError, and remembers it."""
         try:
             return self._file.read(size)
         except OSError as error:
@@ -163,12 +174,14 @@ class _File:
             raise
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
+        """Return the place of the next byte."""
         return self._file.tell()
 
-    def __enter__(self) -> _File:
+    def __enter__(self) -> FilmFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -181,7 +194,7 @@ class _Pass:
     def __init__(self, container: InputContainer, window: Window, length: float, skipping: bool) -> None:
         """`length` of the film in seconds, 0 where that is not known."""
         self.container, self.window, self.length, self.skipping = container, window, length, skipping
-        self.video, self.audio = _tracks(container)
+        self.video, self.audio = film_tracks(container)
         self.origin = (container.start_time or 0) / 1e6
         there = max(0.0, min(length - window.start, window.seconds))
         frame_at = there / 2 if window.frame_at is None else window.frame_at
@@ -252,7 +265,7 @@ class _Pass:
         return Moment(fit_frame(picture, storage), recording, self.frame.time)
 
 
-def _tracks(container: InputContainer) -> tuple[Any, Any]:
+def film_tracks(container: InputContainer) -> tuple[Any, Any]:
     """Return the tracks that a player shows and plays. Raises BrokenMedia where one is missing or huge."""
     video, audio = picture_track(container), sound_track(container)
     if video is None:

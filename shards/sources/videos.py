@@ -1,34 +1,43 @@
-"""Any folder of videos, and perhaps a CSV that says which parts of them."""
+"""Any folder of videos: one clip of each, windows every so many seconds, or the parts that a CSV names."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from cacl.errors import UserError
 from shards.sources import media
+from shards.sources.boxes import read_boxes
+from shards.sources.cuts import Part, part_id, read_parts, window_start
 from shards.sources.files import FileSource
 from shards.sources.folders import files_below, is_video, left_out, video_files
-from shards.sources.lists import Pick, find_form, is_name, read_rows
+from shards.sources.lists import Pick, find_form
 from shards.sources.video import Moment, Window, read_video
+from shards.sources.windows import MOST, SILENT, FilmWindows, Windows, find_windows
 
-
-class _Part(NamedTuple):
-    id: str
-    """The clip's: the video's path without suffix, and the start in six digits where the CSV has one."""
-    video: str
-    start: float
-    label: str
+_SHORTEST_STEP = 0.01
+"""Seconds between the beginnings of two windows."""
 
 
 @dataclass(frozen=True)
 class Videos(FileSource):
-    """Videos of any kind, one clip each from its beginning; with --csv the parts that it names."""
+    """Videos of any kind, a clip of each; with --every or --csv several, cut out of it."""
 
     name: ClassVar[str] = "videos"
 
+    every: float | None = field(
+        default=None,
+        metadata={
+            "help": "seconds from the beginning of one clip to that of the next, each of --seconds; "
+            "default: one clip a video"
+        },
+    )
+    skip_silence: bool = field(
+        default=False, metadata={"help": f"with --every: no clip where the sound is below {SILENT:.0f} dBFS"}
+    )
     csv: Path | None = field(
         default=None, metadata={"help": "CSV with the header id,start,label; start in seconds"}
     )
@@ -39,12 +48,36 @@ class Videos(FileSource):
     leave_out_still: bool = field(
         default=False, metadata={"help": "reject films in which nothing moves, unless they have boxes"}
     )
+    windows: tuple[tuple[str, FilmWindows], ...] | None = field(default=None, compare=False, repr=False)
+    """With --every, of each video: filled in by `settled`, so that no other process looks again."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError for options that do not go together."""
+        if self.every is not None and self.csv is not None:
+            raise UserError("--every: --csv says already where clips begin; give one of the two")
+        if self.every is not None and self.every < _SHORTEST_STEP:
+            raise UserError(
+                f"--every: {self.every:g} is less than {_SHORTEST_STEP:g} seconds; give more, such as 3"
+            )
+        if self.skip_silence and self.every is None:
+            raise UserError("--skip-silence: is for the clips of --every; give that too, such as --every 3")
+
+    def settled(self) -> Videos:
+        """Return the source with the windows of its videos, if it cuts them."""
+        return self if self.every is None else replace(self, windows=tuple(_windows(self).items()))
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the options; those of windows where there are some."""
+        unused = {"windows", *(("every", "skip_silence") if self.every is None else ())}
+        return {key: value for key, value in super().parameters().items() if key not in unused}
 
     def all_ids(self) -> list[str]:
-        """Return a clip for each row of the CSV, or for each video."""
-        if self.csv is None:
-            return [_stem(self.root, path) for path in video_files(self.root)]
-        return [part.id for part in _parts(self.csv)]
+        """Return a clip for each video, each window that is not left out, or each row of the CSV."""
+        if self.every is not None:
+            return self._heard()
+        if self.csv is not None:
+            return [part.id for part in read_parts(self.csv)]
+        return [_stem(self.root, path) for path in video_files(self.root)]
 
     def is_there(self, name: str) -> bool:
         """Return whether the video of a clip is there."""
@@ -52,9 +85,8 @@ class Videos(FileSource):
         return find_form(self.film(name), files) in files
 
     def film(self, name: str) -> str:
-        """Return the video of which the CSV makes this clip."""
-        parts = _parts_by_id(self.csv) if self.csv else {}
-        found = parts.get(find_form(name, parts))
+        """Return the video that this clip is cut out of."""
+        found = self._parts().get(find_form(name, self._parts()))
         return found[0].video if found else name
 
     def label(self, name: str) -> str:
@@ -72,8 +104,8 @@ class Videos(FileSource):
             with media.blame(path.relative_to(self.root).as_posix()):
                 if len(paths) > 1:
                     raise media.BrokenMedia(f"duplicate id: {', '.join(path.name for path in paths)}")
-                window = Window(part.start, self.storage.seconds, self.frame_at, self.needs(pick))
-                moments.append(read_video(path, window, self.storage))
+                moments.append(read_video(path, self._window(part, pick), self.storage))
+                self._refuse_short(part)
         return Moment(moments[0].frame, moments[-1].recording, moments[0].frame_seconds)
 
     def needs(self, pick: Pick) -> media.Needs:
@@ -82,18 +114,64 @@ class Videos(FileSource):
         return needs if self.measured(pick) else needs._replace(moving=self.leave_out_still)
 
     def remarks(self) -> list[str]:
-        """Return sentences on boxes that name no clip, and on files that are no films by their names."""
+        """Return sentences on boxes that name no clip, on silent windows, and on files that are no films."""
         used = {*self.lists, self.csv, self.box_file}
         others = (path for path in files_below(self.root) if not is_video(path) and path not in used)
-        return [*super().remarks(), *left_out(self.root, others, "no films by their names")]
+        left = left_out(self.root, others, "no films by their names")
+        return [*super().remarks(), *self._of_windows(), *left]
 
-    def _part(self, id: str) -> _Part:
-        if self.csv is None:
-            return _Part(id, id, 0.0, "")
-        parts = _parts_by_id(self.csv)
-        found = parts.get(find_form(id, parts))
+    def _window(self, part: Part, pick: Pick) -> Window:
+        """Return what is read of a part; where a whole window is there, its middle needs no length."""
+        seconds, frame_at = self.storage.seconds, self.frame_at
+        if frame_at is None and self.every is not None and _windows(self)[part.video].count:
+            frame_at = seconds / 2
+        return Window(part.start, seconds, frame_at, self.needs(pick))
+
+    def _refuse_short(self, part: Part) -> None:
+        """Raise BrokenMedia for a film that is cut and has no window."""
+        if self.every is None or (film := _windows(self)[part.video]).count:
+            return
+        raise media.BrokenMedia(
+            f"too short: {film.length:.3f} s of film, and a clip has {self.storage.seconds:g} s"
+        )
+
+    def _heard(self) -> list[str]:
+        """Return the windows that are not silent, or have boxes; one of each film that has none at all."""
+        quiet = _silent(self)
+        ids = [id for id in self._parts() if id not in quiet]
+        if not ids and quiet:
+            raise UserError(
+                f"--skip-silence: all {len(quiet)} clips are below {SILENT:.0f} dBFS; look whether the films "
+                "have sound, or leave it out"
+            )
+        return ids
+
+    def _of_windows(self) -> list[str]:
+        """Return sentences on the windows that give no clip."""
+        found = []
+        if self.skip_silence and not self.lists:
+            quiet, parts = _silent(self), self._parts()
+            films = len({parts[id][0].video for id in quiet})
+            of = f"{len(quiet)} of {len(parts)} clips are below {SILENT:.0f} dBFS and left out"
+            found.append(f"--skip-silence: {of}" + (f"; films that have such: {films}" if films else ""))
+        for video, film in _windows(self).items() if self.every is not None else ():
+            if film.count == MOST:
+                found.append(
+                    f"--every: {video}: {MOST} clips are made of a film at most; the rest is left out"
+                )
+        return found
+
+    def _parts(self) -> Mapping[str, list[Part]]:
+        """Return what is cut out of the videos, by id; nothing where each is one clip."""
+        return {} if self.csv is None and self.every is None else _parts_by_id(self)
+
+    def _part(self, id: str) -> Part:
+        if self.csv is None and self.every is None:
+            return Part(id, id, 0.0)
+        found = self._parts().get(find_form(id, self._parts()))
         if not found:
-            raise media.BrokenMedia("missing: the list names it and the CSV does not")
+            where = "the CSV does not" if self.csv else "no clip of --every is called so"
+            raise media.BrokenMedia(f"missing: the list names it and {where}")
         return found[0]
 
 
@@ -110,30 +188,43 @@ def _files(root: Path) -> dict[str, list[Path]]:
 
 
 @lru_cache(maxsize=2)
-def _parts(path: Path) -> list[_Part]:
-    rows = read_rows(path)
-    header = rows[0] if rows else []
-    unknown = set(header) - {"id", "start", "label"}
-    if "id" not in header or unknown:
-        raise UserError(f"{path}: its header is {','.join(header)!r}; it must be id,start,label")
-    parts = []
-    for number, row in enumerate(rows[1:], start=2):
-        cells = dict(zip(header, row, strict=False))
-        try:
-            start = float(cells.get("start") or 0)
-        except ValueError:
-            start = -1.0
-        if len(row) != len(header) or not is_name(cells["id"]) or not 0 <= start < 1e6:
-            raise UserError(f"{path}: row {number}: {','.join(row)!r} is not {','.join(header)}")
-        suffix = f"_{start:06.0f}" if start == int(start) else f"_{start:010.3f}"
-        id = cells["id"] + (suffix if "start" in header else "")
-        parts.append(_Part(id, cells["id"], start, cells.get("label", "")))
-    return parts
+def _windows(source: Videos) -> dict[str, FilmWindows]:
+    """Return the windows of each video; none of two that have one name."""
+    if source.windows is not None:
+        return dict(source.windows)
+    assert source.every is not None
+    files = _files(source.root)
+    single = {video: paths[0] for video, paths in files.items() if len(paths) == 1}
+    asked = Windows(source.every, source.storage.seconds, source.skip_silence)
+    found = dict(zip(single, find_windows(list(single.values()), asked), strict=True))
+    return {video: found.get(video, FilmWindows()) for video in files}
 
 
 @lru_cache(maxsize=2)
-def _parts_by_id(path: Path) -> dict[str, list[_Part]]:
-    found: dict[str, list[_Part]] = {}
-    for part in _parts(path):
+def _parts_by_id(source: Videos) -> dict[str, list[Part]]:
+    found: dict[str, list[Part]] = {}
+    for part in _cut(source) if source.csv is None else read_parts(source.csv):
         found.setdefault(part.id, []).append(part)
     return found
+
+
+def _cut(source: Videos) -> Iterator[Part]:
+    """Yield the windows of all videos; a video without one has its beginning, which is rejected."""
+    assert source.every is not None
+    for video, film in _windows(source).items():
+        for number in range(max(1, film.count)):
+            start = window_start(number, source.every)
+            yield Part(part_id(video, start), video, start)
+
+
+@lru_cache(maxsize=2)
+def _silent(source: Videos) -> frozenset[str]:
+    """Return the ids of silent windows, but for those that have boxes: whatever is measured stays."""
+    assert source.every is not None
+    drawn = {} if source.box_file is None else read_boxes(source.box_file)
+    ids = (
+        part_id(video, window_start(number, source.every))
+        for video, film in _windows(source).items()
+        for number in film.silent
+    )
+    return frozenset(id for id in ids if find_form(id, drawn) not in drawn)

@@ -369,11 +369,3 @@ def test_files_that_a_source_leaves_out_are_counted_and_named(tmp_path: Path) ->
     assert "4 files are left out" in remark
     for words in ("2 of .srt (one.srt, two.srt)", "1 of .txt (notes.txt)", "linked/back"):
         assert words in remark
-
-
-def test_files_beside_frames_and_recordings_are_named(tmp_path: Path) -> None:
-    prepared(tmp_path, Image.new("RGB", (96, 64)), sound(3.0))
-    (tmp_path / "frames/b.png").touch()
-    (tmp_path / "audio/b.mp3").touch()
-    (remark,) = Prepared(root=tmp_path).remarks()
-    assert "2 files are left out" in remark and "frames/b.png" in remark and "audio/b.mp3" in remark

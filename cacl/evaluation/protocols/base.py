@@ -120,6 +120,7 @@ def known(annotation: Annotation, name: str, value: Any) -> Any:
     """Return the value of a field. Raises UserError naming clip and field if it is None."""
     if value is None:
         raise UserError(
-            f"clip {annotation.id}: the annotation has no {name!r}, which this protocol needs; pack it again"
+            f"clip {annotation.id}: the annotation has no {name!r}, which this protocol needs; "
+            "write a file for cacl pack --boxes (docs/data.md) and pack again"
         )
     return value
