@@ -8,8 +8,8 @@ training. Rows differ in the training clips alone: `scenes` (the level `varied` 
 `films` (every three seconds of real films of VGG-Sound), and `mixed`, both at 3 to 1. Batches have 80 clips
 and trainings 650 steps; positives are own clips, so that no labels favor one of the sets. The metric is
 `peak_in_box` on the test scenes of `varied` (draw 3) and on the films of VGG-SS that are there, none of which
-is a training film. Intervals resample seeds and clips. One trial (seed 9, 240 scenes) showed that it runs, and
-that films have 93 clips, from which batch and steps follow: 25 and 26 batches an epoch, 26 and 25 epochs.
+is a training film. Intervals resample seeds and clips. One trial (seed 9, 240 scenes) showed that it runs
+and that films have 93 clips, from which batch and steps follow: 25 and 26 batches, 26 and 25 epochs.
 
 What is done already is not done again. The result is written, whatever its sign, to docs/mixing.json and
 docs/mixing.md.
