@@ -28,6 +28,7 @@ SOURCES = {
         "the test clips of `stamps`, and as many in which nothing in view sounds",
     ),
     "flickr": ("shards.sources.flickr", "Flickr", "Flickr-SoundNet: frames, audio and XML boxes"),
+    "frames": ("shards.sources.frames", "Frames", "folders of numbered frames, each with a sound"),
     "generated": ("shards.sources.generated", "Generated", "drawn shapes and synthesized sounds"),
     "is3": (
         "shards.sources.interactive",
@@ -38,6 +39,11 @@ SOURCES = {
         "shards.sources.duets",
         "MusicDuet",
         "MUSIC-Duet: frames of films in which two play, and the boxes of both",
+    ),
+    "parquet": (
+        "shards.sources.parquet",
+        "Parquet",
+        "Parquet files with films, or pictures and sounds, in them, as hubs publish them",
     ),
     "photographs": (
         "shards.scenes.photographs",
@@ -64,6 +70,11 @@ SOURCES = {
     ),
     "vggss": ("shards.sources.vggss", "VggSs", "VGG-SS: annotated test clips and vggss.json"),
     "videos": ("shards.sources.videos", "Videos", "any folder of videos, and perhaps a CSV"),
+    "webdataset": (
+        "shards.sources.webdataset",
+        "WebDataset",
+        "WebDataset shards of others: tars of films, or of pictures and sounds",
+    ),
 }
 """Name of `cacl pack NAME` → its module, its class and its help text. By name: a module loads when chosen."""
 

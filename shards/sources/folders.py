@@ -14,7 +14,9 @@ VIDEO_SUFFIXES = frozenset(
         ".webm", ".wmv",
     }
 )  # fmt: skip
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+PICTURE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 SOUND_SUFFIXES = VIDEO_SUFFIXES | frozenset(
     {
         ".3ga", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a",

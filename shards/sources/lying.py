@@ -22,7 +22,7 @@ class _Kind(NamedTuple):
     sources: tuple[str, ...]
     """Who packs them, the likelier first; none where they are packed."""
     option: str = ""
-    """What that command needs besides."""
+    """What all but the first of them need besides."""
     whole: bool = False
     """Whether `layout` begins at the root that the command wants, and does not look into folders."""
 
@@ -43,11 +43,14 @@ _KINDS = (
     _kind(r"(?:s4|ms3)_meta_data\.csv", "avsbench", whole=True),
     _kind(r"music_duet\.json", "music-duet", whole=True),
     _kind(r"metadata/[^/]+/\d+\.json", "avatar", whole=True),
+    # Ids of prepared frames may be numbers too.
+    _kind(rf"(?!frames/|Data/)[^/]+/(?:frame|image|img)?[-_]?\d{{1,6}}{_PICTURE}", "frames", whole=True),
     _kind(rf"frames/[^/]+{_PICTURE}|audio/[^/]+{_SOUND}", "prepared", whole=True),
     _kind(r"Data/[^/]+\.(?:jpg|mp3|wav)|Annotations/[^/]+\.xml", "flickr", whole=True),
     _kind(rf"[\w-]{{11}}_\d+(?:[._]\d+)*{_FILM}", "vggsound", "vggss"),
     _kind(rf"[^/]+{_FILM}", "videos"),
-    _kind(r"[^/]+(?:\.tar|\.tar\.gz|\.tgz)", "vggsound", "vggss", option=" --tars"),
+    _kind(r"[^/]+\.(?:parquet|parq|pq)", "parquet"),
+    _kind(r"[^/]+(?:\.tar|\.tar\.gz|\.tgz)", "webdataset", "vggsound", "vggss", option=" --tars"),
 )
 
 
@@ -67,8 +70,9 @@ def _advice(kind: _Kind, root: Path, at: Path, source: str) -> str:
     if not kind.sources:
         return f"they are packed already, see: cacl shards info {at}"
     if source not in kind.sources:
-        return f"cacl pack {kind.sources[0]} --root {at}{kind.option} reads them"
-    if kind.option:
+        more = f", and cacl pack {kind.sources[1]}{kind.option} its own clips in them" if kind.option else ""
+        return f"cacl pack {kind.sources[0]} --root {at} reads them{more}"
+    if kind.option and source != kind.sources[0]:
         return f"add{kind.option} to read clips out of them"
     return f"give --root {at}" if at != root else "no table or list names any of them"
 

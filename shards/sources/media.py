@@ -114,11 +114,17 @@ def read_frame(path: Path, storage: Storage) -> Array:
 
     Raises BrokenMedia for anything that does not decode to its last row.
     """
-    return fit_frame(np.array(as_shown(_read_picture(path))), storage)
+    return decode_frame(read_bytes(path), storage)
 
 
-def _read_picture(path: Path) -> Image.Image:
-    data = read_bytes(path)
+def decode_frame(data: bytes, storage: Storage) -> Array:
+    """Return the picture in a file's bytes, as `read_frame` does."""
+    return fit_frame(np.array(as_shown(_decode_picture(data))), storage)
+
+
+def _decode_picture(data: bytes) -> Image.Image:
+    if not data:
+        raise BrokenMedia("empty: zero bytes")
     try:
         return open_picture(data, what="frame")
     except UnreadablePicture as error:
@@ -130,7 +136,7 @@ def read_mask(path: Path) -> Array:
 
     Raises BrokenMedia as `read_frame` does.
     """
-    picture = _read_picture(path)
+    picture = _decode_picture(read_bytes(path))
     gray = np.array(ImageOps.exif_transpose(picture).convert("L"))
     # A JPEG rounds black to almost black.
     return gray > (max(int(gray.max()) // 2, _JPEG_NOISE) if picture.format == "JPEG" else 0)

@@ -11,8 +11,8 @@ from shards.clip import Array, Storage
 from shards.sources.media import ALONE, BrokenMedia, Needs, Recording, explain, fit_audio, read_bytes
 from shards.sources.moments import SoundPart
 
-_READ = 4
-"""How many times the stored length is read of a recording: what is judged of a sound is judged by more."""
+DECODED = 4
+"""Times the stored length, how much of a recording is decoded; its channels and peaks are judged by that."""
 _TRUNCATED = 0.5
 """Seconds that may lack against what a container announces."""
 _EXACT = ("mp4", "matroska", "asf")
@@ -29,28 +29,32 @@ def read_audio(path: Path, storage: Storage, needs: Needs, middle: float | None 
 
 
 def decode_audio(data: bytes, storage: Storage, needs: Needs, middle: float | None = None) -> Recording:
-    """Return the recording in a file's bytes as `read_audio` does: libsndfile's, else the track of a film."""
+    """Return the recording in a file's bytes as `read_audio` does."""
+    seconds = storage.seconds * (DECODED if middle is None else 1)
+    return fit_audio(*decode_samples(data, seconds, middle), storage, needs)
+
+
+def decode_samples(data: bytes, seconds: float, middle: float | None = None) -> tuple[Array, int]:
+    """Return `seconds` of a recording, [t, channels] float32, and its rate in Hz.
+
+    They are the first ones, or lie around `middle` as those of `read_audio`; what libsndfile reads, else
+    the track of a film. Raises BrokenMedia.
+    """
     import soundfile
 
+    if not data:
+        raise BrokenMedia("empty: zero bytes")
     _refuse_truncated(data)
     try:
         file = soundfile.SoundFile(io.BytesIO(data))
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, MemoryError) as error:
-        reason = f"undecodable sound: {explain(error)}"
-        read = _READ * storage.seconds if middle is None else middle + storage.seconds
-        audio, rate = _track(data, read, reason)
-        if middle is not None:
-            length = round(storage.seconds * rate)
-            begin = max(0, min(round((middle - storage.seconds / 2) * rate), len(audio) - length))
-            audio = audio[begin : begin + length]
-        return fit_audio(audio, rate, storage, needs)
+        return _part_of_track(data, seconds, middle, f"undecodable sound: {explain(error)}")
     with file:
         rate, expected = file.samplerate, file.frames
-        limit = round(_READ * storage.seconds * rate)
+        limit = round(seconds * rate)
         try:
             if middle is not None:
-                limit = round(storage.seconds * rate)
-                begin = round((middle - storage.seconds / 2) * rate)
+                begin = round((middle - seconds / 2) * rate)
                 expected -= file.seek(max(0, min(begin, expected - limit)))
             audio = file.read(min(expected, limit), dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, MemoryError) as error:
@@ -58,7 +62,16 @@ def decode_audio(data: bytes, storage: Storage, needs: Needs, middle: float | No
         # How long an MP3 is stands nowhere in it: libsndfile guesses.
         if len(audio) < min(expected, limit) and file.format != "MP3":
             raise BrokenMedia(f"truncated sound: {len(audio)} of {expected} samples")
-    return fit_audio(audio, rate, storage, needs)
+    return audio, rate
+
+
+def _part_of_track(data: bytes, seconds: float, middle: float | None, reason: str) -> tuple[Array, int]:
+    if middle is None:
+        return _track(data, seconds, reason)
+    audio, rate = _track(data, middle + seconds, reason)
+    length = round(seconds * rate)
+    begin = max(0, min(round((middle - seconds / 2) * rate), len(audio) - length))
+    return audio[begin : begin + length], rate
 
 
 def _track(data: bytes, seconds: float, reason: str) -> tuple[Array, int]:

@@ -13,6 +13,7 @@ from shards.sources.avatar import Avatar
 from shards.sources.avsbench import AvsBench
 from shards.sources.duets import MusicDuet
 from shards.sources.flickr import Flickr
+from shards.sources.frames import Frames
 from shards.sources.interactive import Is3
 from shards.sources.lying import what_lies
 from shards.sources.prepared import Prepared
@@ -46,6 +47,12 @@ def lay(root: Path, *names: str) -> None:
         (Avatar, ["music_duet.json"], "cacl pack music-duet --root {root} reads them"),
         (MusicDuet, ["frames/a.jpg", "audio/a.wav"], "cacl pack prepared --root {root} reads them"),
         (Prepared, ["a/metadata/x/00050.json", "a/video/x.mp4"], "cacl pack avatar --root {root}/a reads them"),
+        (Videos, ["s/0.tar", "s/1.tgz"], "there lie s/0.tar, s/1.tgz: cacl pack webdataset --root {root} reads them, and cacl pack vggsound --tars its own clips in them"),
+        (Prepared, ["data/train-0.parquet"], "there lie data/train-0.parquet: cacl pack parquet --root {root} reads them"),
+        (Videos, ["d/clip/001.jpg", "d/clip/002.jpg", "audio/clip.wav"], "there lie d/clip/001.jpg, d/clip/002.jpg: cacl pack frames --root {root}/d reads them"),
+        (Videos, ["frames/12.jpg"], "there lie frames/12.jpg: cacl pack prepared --root {root} reads them"),
+        (Frames, ["a.mp4"], "there lie a.mp4: cacl pack videos --root {root} reads them"),
+        (Frames, ["a.tar"], "there lie a.tar: cacl pack webdataset --root {root} reads them"),
         (Videos, ["x/shard-000000.tar", "x/manifest.json"], "they are packed already, see: cacl shards info {root}/x"),
     ],
 )  # fmt: skip
