@@ -35,25 +35,28 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
 
 
 @compiled
-def thresholds(maps: np.ndarray, rank: int) -> np.ndarray:
-    """Return each map's threshold [n]: a number below which exactly `rank` of its pixels lie.
+def thresholds(maps: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Return thresholds [k, n]: numbers below which exactly `ranks` [k, n] pixels of each map lie.
 
     If pixels tie with the value of that rank (0 is the smallest), it is this value. `maps` is [n, P].
     """
-    found, (near, marks, words) = np.empty(len(maps), maps.dtype), _room(maps)
+    found, (near, marks, words) = np.empty(ranks.shape, maps.dtype), _room(maps)
     for row in range(len(maps)):
-        found[row] = _threshold(maps[row], _sample(maps[row]), rank, near, marks, words)
+        values, sample = maps[row], _sample(maps[row])
+        for k in range(len(ranks)):
+            found[k, row] = _threshold(values, sample, ranks[k, row], near, marks, words)
     return found
 
 
 @compiled
-def thresholds_and_means(maps: np.ndarray, rank: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `thresholds` [n], and float64 [n], the mean of the `count` highest pixels of each map."""
-    found, means = np.empty(len(maps), maps.dtype), np.empty(len(maps))
+def thresholds_and_means(maps: np.ndarray, ranks: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `thresholds` [k, n], and float64 [n], the mean of the `count` highest pixels of each map."""
+    found, means = np.empty(ranks.shape, maps.dtype), np.empty(len(maps))
     near, marks, words = _room(maps)
     for row in range(len(maps)):
         values, sample = maps[row], _sample(maps[row])
-        found[row] = _threshold(values, sample, rank, near, marks, words)
+        for k in range(len(ranks)):
+            found[k, row] = _threshold(values, sample, ranks[k, row], near, marks, words)
         lowest = _threshold(values, sample, len(values) - count, near, marks, words)
         means[row] = lowest + _excess(values, lowest) / count
     return found, means

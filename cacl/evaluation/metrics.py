@@ -9,9 +9,9 @@ Conventions
 - A *prediction* [n, S, S] is bool.
 - A map with NaN or infinity raises ValueError: `validate` stands at the door of `cacl.evaluation.measure`.
 - The CIoU of a clip in which nothing sounds is 0 whatever is predicted, and such clips enter no mean of CIoU.
-- "Top 50 %" means the pixels whose score is at least the value of rank `int(P * 0.5)` in ascending order. It
-  is relative: it always predicts half of the image, so a box under a quarter of it can never reach CIoU 0.5;
-  `ceiling_ciou` says what can be reached.
+- Which pixels are predicted is a rule of `cacl.evaluation.rules`; all of them predict what is at or above a
+  threshold. "Top 50 %" always predicts half of the image, so a box under a quarter of it can never reach
+  CIoU 0.5; `ceiling_ciou` says what can be reached.
 
 Numbers that rank clips by confidence (AP, max-F1) are in `cacl.evaluation.detection`.
 
@@ -21,6 +21,9 @@ The definitions are those of EZ-VSL's and SLAVC's public evaluators, less their 
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,18 +51,19 @@ def validate(maps: Tensor, truth: Tensor) -> None:
 # A value per clip.
 
 
-def top_threshold(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
-    """Return [n], a number that the `int(P * rank_fraction)` lowest pixels of each map are below, others not.
+def thresholds(scores: Tensor, ranks: Tensor) -> Tensor:
+    """Return [k, n], numbers that the `ranks` [k, n] int64 lowest pixels of each map are below, others not.
 
     Where pixels tie with the value of that rank, it is this value, and fewer lie below.
     """
     flat = scores.flatten(1)
-    return passes(flat).threshold(flat, int(flat.shape[1] * rank_fraction))
+    return passes(flat).thresholds(flat, ranks)
 
 
 def top_prediction(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
     """Return bool [n, S, S]: the pixels at or above the value of ascending rank `int(P * rank_fraction)`."""
-    return scores >= top_threshold(scores, rank_fraction)[:, None, None]
+    ranks = _same_rank(scores, rank_fraction)
+    return scores >= thresholds(scores, ranks)[0, :, None, None]
 
 
 def area_prediction(scores: Tensor, pixels: Tensor) -> Tensor:
@@ -67,10 +71,15 @@ def area_prediction(scores: Tensor, pixels: Tensor) -> Tensor:
 
     0 predicts nothing.
     """
-    ordered = passes(scores).ascending(scores.flatten(1))
-    first = (ordered.shape[1] - pixels.round().long()).clamp(max=ordered.shape[1] - 1)
-    threshold = ordered.gather(1, first[:, None])
-    return (scores >= threshold[:, :, None]) & (pixels > 0)[:, None, None]
+    total = scores.shape[1] * scores.shape[2]
+    first = (total - pixels.round().long()).clamp(max=total - 1)
+    limits = thresholds(scores, first[None])[0]
+    return (scores >= limits[:, None, None]) & (pixels > 0)[:, None, None]
+
+
+def _same_rank(scores: Tensor, rank_fraction: float) -> Tensor:
+    rank = int(scores.shape[1] * scores.shape[2] * rank_fraction)
+    return scores.new_full((1, len(scores)), rank, dtype=torch.int64)
 
 
 def ciou_per_clip(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -104,6 +113,13 @@ def sounding(truth: Tensor) -> Tensor:
     return truth if truth.dtype == torch.bool else truth > 0
 
 
+def covered(truth: Tensor, total: Tensor | None = None) -> Tensor:
+    """Return float64 [n], how many pixels anybody says sound; `total` is the truth's area if it is known."""
+    if truth.dtype == torch.bool and total is not None:
+        return total
+    return area(sounding(truth))
+
+
 def area(truth: Tensor) -> Tensor:
     """Return float64 [n], the sum over pixels of bool or 0..1 maps [n, S, S]."""
     flat = truth.flatten(1)
@@ -119,26 +135,23 @@ def ceiling_ciou(truth: Tensor, rank_fraction: float = 0.5, total: Tensor | None
     pixels = truth[0].numel() if len(truth) else 1
     predicted = pixels - int(pixels * rank_fraction)
     total = area(truth) if total is None else total
-    covered = total if truth.dtype == torch.bool else area(sounding(truth))
+    marked = covered(truth, total)
     inside = total.clamp(max=predicted)
     if truth.dtype != torch.bool:
-        for clip in (covered > predicted).nonzero().flatten().tolist():
+        for clip in (marked > predicted).nonzero().flatten().tolist():
             inside[clip] = truth[clip].flatten().topk(predicted).values.double().sum()
-    return inside / (total + (predicted - covered).clamp(min=0)).clamp(min=0.5)
+    return inside / (total + (predicted - marked).clamp(min=0)).clamp(min=0.5)
 
 
 def confidence_per_clip(scores: Tensor, fraction: float = 0.25) -> Tensor:
     """Return [n], the mean of the highest `fraction` of pixels: how sure it is that something sounds."""
-    return threshold_and_confidence(scores, fraction=fraction)[1]
+    return thresholds_and_confidence(scores, _same_rank(scores, 0)[:0], fraction)[1]
 
 
-def threshold_and_confidence(
-    scores: Tensor, rank_fraction: float = 0.5, fraction: float = 0.25
-) -> tuple[Tensor, Tensor]:
-    """Return `top_threshold` and `confidence_per_clip` of the same maps."""
+def thresholds_and_confidence(scores: Tensor, ranks: Tensor, fraction: float = 0.25) -> tuple[Tensor, Tensor]:
+    """Return `thresholds` [k, n] and `confidence_per_clip` [n] of the same maps."""
     flat = scores.flatten(1)
-    rank, count = int(flat.shape[1] * rank_fraction), -(-flat.shape[1] // round(1 / fraction))
-    return passes(flat).threshold_and_mean(flat, rank, count)
+    return passes(flat).thresholds_and_mean(flat, ranks, -(-flat.shape[1] // round(1 / fraction)))
 
 
 def peak(scores: Tensor) -> Tensor:
@@ -177,9 +190,20 @@ def success_rate(ciou: Tensor, threshold: float = 0.5) -> float:
     return float((ciou.double() >= threshold).double().mean())
 
 
+def mean(values: np.ndarray) -> float:
+    """Return the mean of those that are not NaN, the same to the last bit in any order of clips."""
+    known = values[~np.isnan(values)]
+    return math.fsum(known.tolist()) / len(known) if len(known) else math.nan
+
+
 def auc(ciou: Tensor) -> float:
-    """Return the area under the success rate over thresholds 0, 0.05 … 1, by trapezoids."""
-    return float(auc_per_clip(ciou).mean())
+    """Return the area under the success rate over thresholds 0, 0.05 … 1, by trapezoids.
+
+    NaN is below every threshold. Shares are counted, so that the order of clips changes no bit.
+    """
+    thresholds = torch.tensor(_THRESHOLDS, dtype=torch.float64, device=ciou.device)
+    shares = (ciou.double()[:, None] >= thresholds).double().mean(0)
+    return float(torch.trapezoid(shares, thresholds))
 
 
 def auc_per_clip(ciou: Tensor) -> Tensor:

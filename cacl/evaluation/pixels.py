@@ -24,11 +24,11 @@ except ImportError:  # numba only makes this faster, and may be absent or not ta
 class Passes(typing.Protocol):
     """What metrics ask of all pixels of `maps` [n, P] and of bool `truth` [n, P]."""
 
-    def threshold(self, maps: Tensor, rank: int) -> Tensor:
-        """Return [n], each map's value of ascending `rank`; see `metrics.top_threshold` for ties."""
+    def thresholds(self, maps: Tensor, ranks: Tensor) -> Tensor:
+        """Return [k, n], each map's values of ascending `ranks` [k, n] int64; see `metrics.thresholds`."""
 
-    def threshold_and_mean(self, maps: Tensor, rank: int, count: int) -> tuple[Tensor, Tensor]:
-        """Return `threshold` [n] and the mean [n] of the `count` highest pixels of each map."""
+    def thresholds_and_mean(self, maps: Tensor, ranks: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return `thresholds` [k, n] and the mean [n] of the `count` highest pixels of each map."""
 
     def overlaps(self, maps: Tensor, limits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Return int64 [k, n] twice: pixels of at least `limits` [k, n], and those of them in `truth`."""
@@ -46,12 +46,12 @@ class Passes(typing.Protocol):
 class TorchPasses:
     """Sorts and sums of PyTorch."""
 
-    def threshold(self, maps: Tensor, rank: int) -> Tensor:
-        return self.ascending(maps)[:, rank]
+    def thresholds(self, maps: Tensor, ranks: Tensor) -> Tensor:
+        return self.ascending(maps).gather(1, ranks.T).T
 
-    def threshold_and_mean(self, maps: Tensor, rank: int, count: int) -> tuple[Tensor, Tensor]:
+    def thresholds_and_mean(self, maps: Tensor, ranks: Tensor, count: int) -> tuple[Tensor, Tensor]:
         ordered = self.ascending(maps)
-        return ordered[:, rank], ordered[:, -count:].mean(1)
+        return ordered.gather(1, ranks.T).T, ordered[:, -count:].mean(1)
 
     def overlaps(self, maps: Tensor, limits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         predictions = [maps >= limit[:, None] for limit in limits]
@@ -71,11 +71,11 @@ class TorchPasses:
 class CompiledPasses:
     """The kernels of `cacl.evaluation.kernels`, and NumPy where it is the quicker one."""
 
-    def threshold(self, maps: Tensor, rank: int) -> Tensor:
-        return torch.from_numpy(kernels.thresholds(maps.numpy(), rank))
+    def thresholds(self, maps: Tensor, ranks: Tensor) -> Tensor:
+        return torch.from_numpy(kernels.thresholds(maps.numpy(), ranks.numpy()))
 
-    def threshold_and_mean(self, maps: Tensor, rank: int, count: int) -> tuple[Tensor, Tensor]:
-        thresholds, means = kernels.thresholds_and_means(maps.numpy(), rank, count)
+    def thresholds_and_mean(self, maps: Tensor, ranks: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        thresholds, means = kernels.thresholds_and_means(maps.numpy(), ranks.numpy(), count)
         return torch.from_numpy(thresholds), torch.from_numpy(means).to(maps.dtype)
 
     def overlaps(self, maps: Tensor, limits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

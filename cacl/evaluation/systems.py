@@ -62,7 +62,8 @@ def system_of(maps: Maps) -> System:
 def centered_box(images: Tensor, waveforms: Tensor, truths: Truths, protocol: Protocol) -> dict[str, Tensor]:
     """Return the columns of a model that always points at the middle of the frame.
 
-    Its map falls off with the distance to the middle; the top 50 % is a square of half the image's area.
+    Its map falls off with the distance to the middle, in rings. The top 50 % is a square of half the image's
+    area; as many pixels as the truth has are those, the last ring in part.
     """
     size, device = protocol.size, next(iter(truths.values())).device
     offset = (torch.arange(size, device=device) + 0.5 - size / 2).abs()
@@ -72,6 +73,10 @@ def centered_box(images: Tensor, waveforms: Tensor, truths: Truths, protocol: Pr
     if "ciou_top50" in columns:
         half = distance < int(size * math.sqrt(0.5)) / 2
         columns["ciou_top50"] = metrics.ciou_per_clip(half.expand(shape), truths["boxes"])
+    if "ciou_adaptive" in columns:
+        untied = -distance.flatten().argsort(stable=True).argsort().view(size, size).float()
+        part = metrics.area_prediction(untied.expand(shape), metrics.covered(truths["boxes"]))
+        columns["ciou_adaptive"] = metrics.ciou_per_clip(part, truths["boxes"])
     return columns
 
 

@@ -152,6 +152,7 @@ def evaluated(folder, quality, data="same", seed=0, clips=120, first=0, options=
     columns = {
         "area": np.full(clips, 900.0),
         "ciou_top50": ciou,
+        "ciou_adaptive": ciou,
         "ciou_absolute": ciou,
         "ceiling_ciou_top50": np.ones(clips),
         "confidence": random.random(clips),

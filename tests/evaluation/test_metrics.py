@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from cacl.evaluation import detection, metrics
+from cacl.evaluation import detection, metrics, rules
 from cacl.evaluation import kernels as rows
 from cacl.evaluation.detection import Detections
 from cacl.evaluation.ground_truth import consensus_map, mask_map, pixel_boxes, union_map
 from cacl.evaluation.pixels import CompiledPasses, TorchPasses, passes
+from cacl.evaluation.rules import TopShare
 from cacl.evaluation.upsampling import _INTERPOLATE, Upsampling, upsample, upsample_by_interpolation
 
 SIZE = 24
@@ -98,34 +99,37 @@ def values_of(kind, random):
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(KINDS))
 def test_thresholds_and_means_of_rows_equal_a_sort(seed, kind):
-    """Counting against the sort, ties and extremes included."""
+    """Counting against the sort, ties and extremes included; every map has ranks of its own."""
     maps = np.stack([values_of(kind, np.random.default_rng(seed + row)) for row in range(2)])
     pixels = maps.shape[1]
     for rank in {0, 1 % pixels, pixels // 2, 3 * pixels // 4, pixels - 1}:
-        thresholds, means = rows.thresholds_and_means(maps, rank, pixels - rank)
-        assert (thresholds == rows.thresholds(maps, rank)).all()
-        for values, threshold, mean in zip(maps, thresholds, means, strict=True):
+        ranks = np.array([[rank, pixels - 1 - rank], [rank // 2, rank], [rank, rank]])
+        thresholds, means = rows.thresholds_and_means(maps, ranks, pixels - rank)
+        assert (thresholds == rows.thresholds(maps, ranks)).all()
+        for row, (values, mean) in enumerate(zip(maps, means, strict=True)):
             ordered = np.sort(values)
-            assert ((values >= threshold) == (values >= ordered[rank])).all()
-            assert (values < threshold).sum() == rank or threshold == ordered[rank]
+            for one, threshold in zip(ranks[:, row], thresholds[:, row], strict=True):
+                assert ((values >= threshold) == (values >= ordered[one])).all()
+                assert (values < threshold).sum() == one or threshold == ordered[one]
             size = np.abs(ordered[rank:]).mean(dtype=np.float64)  # sums in another order round so far apart
             assert mean == pytest.approx(ordered[rank:].mean(dtype=np.float64), abs=1e-12 * size)
-        lower, same_means = rows.thresholds_and_means(maps, rank // 2, pixels - rank)
-        assert (lower == rows.thresholds(maps, rank // 2)).all() and (same_means == means).all()
+        none, same_means = rows.thresholds_and_means(maps, ranks[:0], pixels - rank)
+        assert none.shape == (0, 2) and (same_means == means).all()
 
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("size", [SIZE, SIZE - 1])
 def test_threshold_and_confidence_together_equal_each_alone(ties, size):
-    scores = random_case(3, ties=ties)[0][:, :size, :size]
-    threshold, confidence = metrics.threshold_and_confidence(scores)
+    scores, truth = (maps[:, :size, :size] for maps in random_case(3, ties=ties))
+    ranks = rules.ranks((TopShare(),), scores, truth)
+    (threshold,), confidence = metrics.thresholds_and_confidence(scores, ranks)
     ordered = scores.flatten(1).sort(dim=1).values
     predicted = scores >= ordered[:, int(size * size * 0.5), None, None]
     assert torch.equal(scores >= threshold[:, None, None], predicted)
     assert torch.equal(metrics.top_prediction(scores), predicted)
     # Both are means in float64 of the same values in another order, then rounded to float32.
     torch.testing.assert_close(confidence, metrics.confidence_per_clip(scores), rtol=2e-7, atol=0)
-    assert metrics.threshold_and_confidence(scores[:0])[1].shape == (0,)
+    assert metrics.thresholds_and_confidence(scores[:0], ranks[:, :0])[1].shape == (0,)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -137,13 +141,14 @@ def test_both_forms_of_the_passes_over_pixels_return_the_same(ties):
     assert isinstance(passes(maps), CompiledPasses)
     assert isinstance(passes(torch.empty(1, 1, device="meta")), TorchPasses)
     for rank in (0, pixels // 2, 3 * pixels // 4, pixels - 1):
+        ranks = torch.stack([torch.full((len(maps),), rank), torch.arange(len(maps)) * pixels // len(maps)])
         (one, mean), (other, same_mean) = (
-            each.threshold_and_mean(maps, rank, pixels - rank) for each in (plain, compiled)
+            each.thresholds_and_mean(maps, ranks, pixels - rank) for each in (plain, compiled)
         )
-        for threshold in (other, plain.threshold(maps, rank), compiled.threshold(maps, rank)):
-            assert torch.equal(maps >= one[:, None], maps >= threshold[:, None])
+        for limits in (other, plain.thresholds(maps, ranks), compiled.thresholds(maps, ranks)):
+            assert torch.equal(maps >= one[:, :, None], maps >= limits[:, :, None])
         torch.testing.assert_close(mean, same_mean, rtol=1e-6, atol=0)  # sums in another order
-        limits = torch.stack([one, torch.full_like(one, 0.3)])
+        limits = torch.cat([one, torch.full_like(one[:1], 0.3)])
         for found, expected in zip(
             compiled.overlaps(maps, limits, boxes), plain.overlaps(maps, limits, boxes), strict=True
         ):

@@ -4,10 +4,13 @@ import json
 import math
 import multiprocessing
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from cacl.annotation import Annotation, SoundSource
@@ -15,9 +18,10 @@ from cacl.errors import UserError
 from cacl.evaluation import results
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.detection import detections
+from cacl.evaluation.evaluator import Evaluator
 from cacl.evaluation.protocols import PROTOCOLS
 from cacl.evaluation.summary import breakdown
-from cacl.evaluation.systems import measure_maps
+from cacl.evaluation.systems import centered_box, measure_maps
 
 SIZE = 12
 
@@ -64,6 +68,7 @@ def test_boxes_are_measured_as_a_loop_over_pixels_does(name):
         ordered = np.sort(values.flatten())
         expected = {
             "ciou_top50": ciou_by_loop(values >= ordered[SIZE * SIZE // 2], truth),
+            "ciou_adaptive": ciou_by_loop(values >= np.append(ordered, 1)[-1 - (truth > 0).sum()], truth),
             "ciou_absolute": ciou_by_loop(values >= 0, truth),
             "confidence": (ordered[-SIZE * SIZE // 4 :].mean() + 1) / 2,
             "peak_in_box": bool(truth.flatten()[values.argmax()] > 0),
@@ -120,9 +125,13 @@ def results_of(**more):
 
 def test_the_numbers_of_boxes_are_those_of_sounding_clips():
     absolute = np.array([0.12, 0.22, 0.97, 0.32, 0, 0])
-    protocol, clips = PROTOCOLS["extended-vggss"], results_of(ciou_absolute=absolute)
+    adaptive = np.array([0.82, 0.82, 0.52, 0.12, 0, 0])
+    clips = results_of(ciou_absolute=absolute, ciou_adaptive=adaptive)
+    protocol = PROTOCOLS["extended-vggss"]
     numbers = protocol.summarize(clips)
     assert (numbers["ciou"], numbers["ciou_absolute"], numbers["peak_in_box"]) == (0.5, 0.25, 0.5)
+    assert numbers["ciou_adaptive"] == 0.75
+    assert numbers["auc_adaptive"] == pytest.approx((0.825 + 0.825 + 0.525 + 0.125) / 4)
     # A clip passes the thresholds 0, 0.05 ... up to its CIoU; the last trapezoid adds half a step.
     assert numbers["auc"] == pytest.approx((0.725 + 0.575 + 0.325 + 0.225) / 4)
     assert numbers["auc_absolute"] == pytest.approx((0.125 + 0.225 + 0.975 + 0.325) / 4)
@@ -132,9 +141,83 @@ def test_the_numbers_of_boxes_are_those_of_sounding_clips():
     assert protocol.ceiling(clips) == {
         "ciou": 0.75,
         "auc": pytest.approx((0.925 + 0.825 + 0.725 + 0.425) / 4),
+        "ciou_adaptive": 1,
+        "auc_adaptive": 1,
     }
     per_clip = protocol.per_clip(clips)
     assert per_clip["ciou"].tolist() == [True, True, False, False]
+    assert per_clip["ciou_adaptive"].tolist() == [True, True, True, False]
+
+
+def test_a_box_without_a_pixel_bounds_the_adaptive_rule():
+    """Two clips of VGG-SS: something sounds, and no map can point at it."""
+    clips = results_of(area=np.array([100.0, 0, 2000, 30000, 0, 0]))
+    assert PROTOCOLS["vggss"].ceiling(clips)["ciou_adaptive"] == 0.75
+
+
+@pytest.mark.parametrize("name", ["vggss", "flickr"])
+def test_the_centered_box_has_the_size_that_each_rule_asks_for(name):
+    """A square in the middle of as many pixels as the truth; half of the picture; all of it above 0."""
+    protocol = replace(PROTOCOLS[name], size=SIZE)
+    middle, corner = [0.25, 0.25, 0.75, 0.75], [0.0, 0.0, 0.25, 0.25]
+    notes = [note_of(boxes) for boxes in ([middle] * 2, [corner] * 2, [[0, 0, 0.5, 1]] * 2, [])]
+    truths = torch.stack([protocol.truth(note, SIZE)["boxes"] for note in notes])
+    nothing = torch.zeros(len(notes))
+    found = centered_box(nothing, nothing, {"boxes": truths}, protocol)
+    half = int(SIZE * math.sqrt(0.5)) ** 2  # of even side, since the middle lies between pixels
+    assert found["ciou_top50"].tolist() == pytest.approx(
+        [36 / half, 0.5 / (9 + half - 0.5), 32 / (72 + half - 32), 0], abs=0.01
+    )
+    assert found["ciou_adaptive"][0] == 1
+    assert found["ciou_adaptive"][1] == 0
+    assert found["ciou_adaptive"][2] == pytest.approx(1 / 3, abs=0.02)
+    assert found["ciou_adaptive"][3] == 0
+    assert found["ciou_absolute"].tolist() == pytest.approx([36 / 144, 9 / 144, 0.5, 0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1e3), shift=st.integers(-8, 8))
+def test_scale_and_shift_of_a_map_change_no_number_of_a_rank(seed, scale, shift):
+    """Multiples of 1/16 by powers of two and whole shifts: nothing is rounded."""
+    draw = torch.Generator().manual_seed(seed)
+    scores = torch.randint(-64, 64, (4, SIZE, SIZE), generator=draw) / 16
+    truths = {"boxes": torch.rand(4, SIZE, SIZE, generator=draw) < 0.3}
+    protocol = replace(PROTOCOLS["vggss"], size=SIZE)
+    one = protocol.measure(scores, truths)
+    other = protocol.measure(scores * 2.0 ** round(math.log2(scale)) + shift, truths)
+    for column in ("ciou_top50", "ciou_adaptive", "peak_in_box"):
+        assert torch.equal(one[column], other[column]), column
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), consensus=st.booleans())
+def test_a_map_that_is_highest_at_the_truth_reaches_1_under_the_adaptive_rule(seed, consensus):
+    """Whatever its size, which no rule of half the picture allows."""
+    draw = torch.Generator().manual_seed(seed)
+    held = torch.randint(0, 3, (4, SIZE, SIZE), generator=draw) / 2
+    truth = held if consensus else held > 0.5
+    scores = held + torch.rand(held.shape, generator=draw) / 4
+    found = replace(PROTOCOLS["flickr"], size=SIZE).measure(scores, {"boxes": truth})
+    assert found["ciou_adaptive"].tolist() == [1] * 4
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.sets(st.integers(1, 39), max_size=4))
+def test_batches_and_their_order_change_no_bit(seed, cuts):
+    draw = np.random.default_rng(seed)
+    maps = draw.normal(size=(40, 5, 5)).astype(np.float32)
+    low = draw.uniform(0, 0.5, (40, 2))
+    boxes = [[(*one, *(one + 0.3))] for one in low]
+    ids = [f"clip-{k}" for k in range(40)]
+    whole = Evaluator("vggss")
+    whole.add(maps, boxes, ids=ids)
+    edges = [0, *sorted(cuts), 40]
+    parts = [slice(first, last) for first, last in pairwise(edges)]
+    cut = Evaluator("vggss")
+    for rows in draw.permutation(len(parts)):
+        part = parts[rows]
+        cut.add(maps[part], boxes[part], ids=ids[part])
+    assert cut.compute() == whole.compute()
 
 
 def test_stamps_are_right_by_the_mask_whatever_their_ranking():
@@ -176,7 +259,8 @@ def evaluation(protocol, n, missing=(), options=None):
     systems = {}
     for name, share in (("model", 0.75), ("untrained", 0.25)):
         ciou = np.where(np.arange(n) < share * n, 0.8, 0.1)
-        columns = {**common, "ciou_top50": ciou, "ciou_absolute": ciou, "peak_in_box": ciou > 0.5}
+        names = ("ciou_top50", "ciou_adaptive", "ciou_absolute")
+        columns = {**common, **dict.fromkeys(names, ciou), "peak_in_box": ciou > 0.5}
         systems[name] = ClipResults(**facts, columns=columns)
     subject = results.Subject(PROTOCOLS[protocol], "data", "step-1", list(missing), options or {})
     return results.summarize(subject, systems), systems

@@ -43,13 +43,22 @@ def test_half_the_image_can_reach_at_most_50_5_and_49_5(truth):
     assert percent(over_all(truth, metrics.ceiling_ciou)) == (50.5, 49.5)
 
 
-def test_the_centered_box_reaches_31_7_and_36_9(truth):
+def centered(truth, column):
     protocol, nothing = PROTOCOLS["vggss"], torch.zeros(256)
 
     def box(part):
-        return centered_box(nothing[: len(part)], nothing, {"boxes": part}, protocol)["ciou_top50"]
+        return centered_box(nothing[: len(part)], nothing, {"boxes": part}, protocol)[column]
 
-    assert percent(over_all(truth, box)) == (31.7, 36.9)
+    return over_all(truth, box)
+
+
+def test_the_centered_box_reaches_31_7_and_36_9(truth):
+    assert percent(centered(truth, "ciou_top50")) == (31.7, 36.9)
+
+
+def test_of_the_boxes_own_size_it_reaches_41_4_and_42_6_and_a_map_can_reach_all_but_two(truth):
+    assert percent(centered(truth, "ciou_adaptive")) == (41.4, 42.6)
+    assert percent(over_all(truth, metrics.area) > 0)[0] == 100.0
 
 
 def test_the_whole_image_reaches_21_9(truth):

@@ -13,7 +13,7 @@ boxes: nothing in view sounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -23,6 +23,7 @@ from cacl.annotation import Annotation
 from cacl.errors import UserError
 from cacl.evaluation import metrics
 from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.rules import Rule
 from cacl.evaluation.upsampling import Upsampling, upsample
 
 Truths = Mapping[str, Tensor]
@@ -56,6 +57,8 @@ class Protocol:
     """The best that any model can reach, for the numbers that have such a bound below 1."""
     scores: Callable[[Tensor, int, Upsampling], Tensor] = upsample
     """From a model's maps [n, h, w], S and the upsampling to score maps [n, S, S]."""
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    """Which pixels a number takes for predicted, by the number's name; `*` is every number."""
     upsampling: Upsampling = "bicubic"
     size: int = 224
     """S."""

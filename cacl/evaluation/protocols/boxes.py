@@ -7,6 +7,8 @@ Axes: `n` clips of a batch, `N` clips of the test set, `S` pixels of an image's 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,21 +18,35 @@ from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.detection import detections
 from cacl.evaluation.ground_truth import consensus_map, pixel_boxes, union_map
 from cacl.evaluation.protocols.base import Annotation, Numbers, Protocol, Truths, describe, required
+from cacl.evaluation.rules import Absolute, Adaptive, Rule, TopShare, ranks
+
+RULES = {"": TopShare(), "_adaptive": Adaptive()}
+"""The rules that need no scale, by what the names of their numbers end in."""
+COSINE_0 = Absolute(0.0)
 
 
 def boxes_protocol(
-    name: str, version: int, official_clips: int | None = None, consensus: bool = False
+    name: str,
+    version: int,
+    official_clips: int | None = None,
+    consensus: bool = False,
+    absolute: Absolute = COSINE_0,
 ) -> Protocol:
-    """Return a protocol of boxes; `consensus`: they are annotators' opinions, not several objects."""
+    """Return a protocol of boxes; `consensus`: they are annotators' opinions, not several objects.
+
+    `absolute` is the rule of `ciou_absolute` and `auc_absolute`.
+    """
+    every: dict[str, Rule] = {**RULES, "_absolute": absolute}
     return Protocol(
         name,
         version,
         truth=opinions_truth if consensus else objects_truth,
-        measure=measure,
+        measure=partial(measure, theta=absolute.theta),
         per_clip=per_clip,
         summarize=summarize,
         ceiling=ceiling,
         official_clips=official_clips,
+        rules={f"{kind}{end}": rule for end, rule in every.items() for kind in ("ciou", "auc")},
     )
 
 
@@ -47,16 +63,18 @@ def opinions_truth(annotation: Annotation, size: int) -> Truths:
     return {"boxes": consensus_map(pixel_boxes(required(annotation, "boxes"), size, annotation.id), size)}
 
 
-def measure(scores: Tensor, truths: Truths) -> dict[str, Tensor]:
-    """Return CIoU, relative (top 50 %) and absolute ((cos + 1) / 2 ≥ 0.5), confidence and peak."""
+def measure(scores: Tensor, truths: Truths, theta: float = COSINE_0.theta) -> dict[str, Tensor]:
+    """Return CIoU at the top 50 %, as many pixels as the truth and from `theta` up, confidence and peak."""
     boxes = truths["boxes"]
     known = describe(boxes)
-    top50, confidence = metrics.threshold_and_confidence(scores)
-    limits = torch.stack([top50, torch.zeros_like(top50)])
-    relative, absolute = metrics.ciou_at(scores, limits, boxes, known["area"])
+    cuts = ranks(tuple(RULES.values()), scores, boxes, known["area"])
+    limits, confidence = metrics.thresholds_and_confidence(scores, cuts)
+    limits = torch.cat([limits, torch.full_like(limits[:1], theta)])
+    top50, adaptive, absolute = metrics.ciou_at(scores, limits, boxes, known["area"])
     return {
         **known,
-        "ciou_top50": relative,
+        "ciou_top50": top50,
+        "ciou_adaptive": adaptive,
         "ciou_absolute": absolute,
         "confidence": (confidence + 1) / 2,
         "peak_in_box": metrics.peak_inside(scores, boxes),
@@ -64,19 +82,28 @@ def measure(scores: Tensor, truths: Truths) -> dict[str, Tensor]:
 
 
 def per_clip(results: ClipResults) -> dict[str, np.ndarray]:
-    """Return CIoU ≥ 0.5, AUC and the peak of sounding clips."""
+    """Return CIoU ≥ 0.5 and AUC by both rules, and the peak of sounding clips."""
     found = results.take(results.sounding)
-    auc = metrics.auc_per_clip(torch.from_numpy(found["ciou_top50"])).numpy()
-    return {"ciou": found["ciou_top50"] >= 0.5, "auc": auc, "peak_in_box": found["peak_in_box"]}
+    top50, adaptive = found["ciou_top50"], found["ciou_adaptive"]
+    return {
+        "ciou": top50 >= 0.5,
+        "auc": metrics.auc_per_clip(torch.from_numpy(top50)).numpy(),
+        "ciou_adaptive": adaptive >= 0.5,
+        "auc_adaptive": metrics.auc_per_clip(torch.from_numpy(adaptive)).numpy(),
+        "peak_in_box": found["peak_in_box"],
+    }
 
 
 def summarize(results: ClipResults) -> Numbers:
     """Return CIoU and AUC of sounding clips; AP, max-F1 and CIoU of all, the silent ones as mistakes."""
     found = results.take(results.sounding)
-    top50, absolute = (torch.from_numpy(found[name]) for name in ("ciou_top50", "ciou_absolute"))
+    names = ("ciou_top50", "ciou_adaptive", "ciou_absolute")
+    top50, adaptive, absolute = (torch.from_numpy(found[name]) for name in names)
     return {
         "ciou": metrics.success_rate(top50),
         "auc": metrics.auc(top50),
+        "ciou_adaptive": metrics.success_rate(adaptive),
+        "auc_adaptive": metrics.auc(adaptive),
         **detections(results, "ciou_top50").numbers(),
         "peak_in_box": float(found["peak_in_box"].mean()),
         "ciou_absolute": metrics.success_rate(absolute),
@@ -85,6 +112,12 @@ def summarize(results: ClipResults) -> Numbers:
 
 
 def ceiling(results: ClipResults) -> Numbers:
-    """Return the bounds of the top 50 %."""
+    """Return the bounds of the top 50 %; and of the adaptive rule, which boxes without a pixel miss alone."""
     best = torch.from_numpy(results["ceiling_ciou_top50"][results.sounding])
-    return {"ciou": metrics.success_rate(best), "auc": metrics.auc(best)}
+    drawn = float((results["area"][results.sounding] > 0).mean())
+    return {
+        "ciou": metrics.success_rate(best),
+        "auc": metrics.auc(best),
+        "ciou_adaptive": drawn,
+        "auc_adaptive": drawn,
+    }

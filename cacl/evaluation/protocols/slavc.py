@@ -31,6 +31,7 @@ from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.detection import average_precision, f1, max_f1, precision_recall
 from cacl.evaluation.protocols import boxes
 from cacl.evaluation.protocols.base import Numbers, Protocol, Truths, describe
+from cacl.evaluation.rules import Absolute, TopShare
 from cacl.evaluation.upsampling import Upsampling, upsample_by_interpolation
 
 QUIRKS = frozenset({"nan-when-nothing", "strict-half", "thinned-ap", "thinned-f1"})
@@ -52,6 +53,7 @@ PUBLISHED = Rules()
 
 def slavc_protocol(name: str, version: int, consensus: bool = False, rules: Rules = PUBLISHED) -> Protocol:
     """Return the evaluator as a protocol; `consensus` as for boxes (Flickr)."""
+    top, absolute = TopShare(1 - rules.rank_fraction), Absolute(rules.absolute_threshold)
     return Protocol(
         name,
         version,
@@ -61,6 +63,7 @@ def slavc_protocol(name: str, version: int, consensus: bool = False, rules: Rule
         per_clip=per_clip,
         summarize=partial(summarize, quirks=rules.quirks),
         ceiling=ceiling,
+        rules={"*": top if rules.relative else absolute},
         upsampling="bicubic-corners",
         has_detection=False,  # the thinned curves have no interval
         quirks=rules.quirks,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.evaluation import metrics
+from cacl.evaluation import metrics, rules
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.detection import detections
 from cacl.evaluation.ground_truth import mask_map, pixel_boxes, union_map
@@ -33,6 +33,8 @@ def stamps_protocol(name: str, version: int, judged_by: str = "ciou") -> Protoco
         needs_masks=True,
         ranked_by="pixel_ap",
         judged_by=judged_by,
+        rules=dict.fromkeys(("ciou", "auc", "miou"), rules.Adaptive())
+        | dict.fromkeys(("ciou_top50", "auc_top50"), rules.TopShare()),
     )
 
 
@@ -48,13 +50,14 @@ def measure(scores: Tensor, truths: Truths) -> dict[str, Tensor]:
     """Return peak, pixels' ranking, CIoU at the mask's area and in the field's way, and confidence."""
     boxes, mask = truths["boxes"], truths["mask"]
     area = metrics.area(mask)
-    top50, confidence = metrics.threshold_and_confidence(scores)
+    ranks = rules.ranks((rules.TopShare(),), scores, boxes)
+    top50, confidence = metrics.thresholds_and_confidence(scores, ranks)
     return {
         **describe(boxes),
         "peak_in_box": metrics.peak_inside(scores, boxes),
         "pixel_ap": metrics.pixel_ap_per_clip(scores, mask),
         "ciou": metrics.ciou_per_clip(metrics.area_prediction(scores, area), mask),
-        "ciou_top50": metrics.ciou_at(scores, top50[None], boxes)[0],
+        "ciou_top50": metrics.ciou_at(scores, top50, boxes)[0],
         "confidence": (confidence + 1) / 2,
     }
 
@@ -79,7 +82,7 @@ def per_clip(results: ClipResults) -> dict[str, np.ndarray]:
 
 def summarize(results: ClipResults, judged_by: str) -> Numbers:
     """Return the means of `per_clip`, and what `Detections` counts."""
-    means = {name: float(np.nanmean(values)) for name, values in per_clip(results).items()}
+    means = {name: metrics.mean(values) for name, values in per_clip(results).items()}
     return {**means, **detections(results, judged_by).numbers()}
 
 
