@@ -1,0 +1,116 @@
+"""Negative sound under one threshold: golden values of vssl_eval, and what the numbers mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cacl.evaluation import metrics, negatives, rules
+from cacl.evaluation.rules import Adaptive, TopShare
+from cacl.evaluation.upsampling import upsample
+from tests.evaluation.golden import cases, check_numbers, truths
+
+
+@pytest.fixture(scope="module")
+def golden(golden_dir):
+    return cases(golden_dir / "negative_audio.npz")
+
+
+def maps_of(case, negative_upsampling=None):
+    """Return the own maps [n, S, S], and by kind those of negatives [K, n, S, S], silence as often."""
+    size, way = case["size"], case["upsampling"]
+
+    def brought(maps, how):
+        flat = torch.from_numpy(maps).flatten(0, -3)
+        return upsample(flat, size, how).view(*maps.shape[:-2], size, size)
+
+    other = negative_upsampling or way
+    every = {kind: brought(case[kind], other) for kind in ("noise", "offscreen")}
+    times = len(case["noise"])
+    every["silence"] = brought(case["silence"], other)[None].expand(times, -1, -1, -1)
+    return brought(case["maps"], way), {kind: every[kind] for kind in negatives.KINDS}
+
+
+def numbers_at(own, others, truth, theta):
+    """Return a θ's columns and numbers."""
+    ciou = negatives.own_ciou(own, truth, theta).numpy()
+    areas = {kind: negatives.image_area(maps, theta).numpy() for kind, maps in others.items()}
+    overlaps = {kind: negatives.overlap_with_own(own, maps, theta).numpy() for kind, maps in others.items()}
+    return ciou, areas, overlaps, negatives.negative_numbers(ciou, areas, overlaps)
+
+
+def close(found, expected, where):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, err_msg=str(where))
+
+
+@pytest.mark.parametrize("form", ["clean", "compat"])
+def test_golden_numbers_at_each_theta(golden, form):
+    """`compat` upsamples negatives as its EZ-VSL loop does, in another way than the own maps."""
+    for name, case in golden.items():
+        expected, truth = case[form], truths(case, len(case["maps"]))
+        own, others = maps_of(case, case["negative_upsampling_compat"] if form == "compat" else None)
+        for theta, value in case["theta"].items():
+            ciou, areas, overlaps, numbers = numbers_at(own, others, truth, value)
+            close(ciou, expected["ciou"][theta], (name, theta))
+            for kind in negatives.KINDS:
+                close(areas[kind], expected["pia"][kind][theta], (name, kind, theta))
+                close(overlaps[kind], expected["iou_positive"][kind][theta], (name, kind, theta))
+            check_numbers(numbers, expected["summary"][theta])
+
+
+def test_golden_areas_under_thresholds_of_the_own_map(golden):
+    for name, case in golden.items():
+        truth = truths(case, len(case["maps"]))
+        own, others = maps_of(case)
+        limits = metrics.values_at(own, rules.ranks((TopShare(), Adaptive()), own, truth))
+        for rule, theta in zip(("top_of_positive", "adaptive_of_positive"), limits, strict=True):
+            for kind in negatives.KINDS:
+                found = negatives.image_area(others[kind], theta)
+                close(found, case["clean"]["pia"][kind][rule], (name, kind, rule))
+                overlap = negatives.overlap_with_own(own, others[kind], theta)
+                close(overlap, case["clean"]["iou_positive"][kind][rule], (name, kind, rule))
+
+
+def test_golden_theta_is_fitted_to_the_highest_values_before_upsampling(golden):
+    for case in golden.values():
+        times = len(case["noise"])
+        highest = {kind: case[kind].max((-2, -1)) for kind in ("noise", "offscreen")}
+        highest["silence"] = np.tile(case["silence"].max((-2, -1)), (times, 1))
+        fitted = negatives.fit_theta(highest)
+        check_numbers(fitted, case["clean"]["fitted_theta"])
+        truth, (own, others) = truths(case, len(case["maps"])), maps_of(case)
+        for rule, theta in fitted.items():
+            numbers = numbers_at(own, others, truth, theta)[-1]
+            check_numbers(numbers, case["clean"]["summary_at_fitted_theta"][rule])
+
+
+def test_a_model_that_answers_silence_by_nothing_has_the_best_numbers():
+    truth = torch.zeros(2, 8, 8, dtype=torch.bool)
+    truth[:, 2:5, 1:6] = True
+    own, silent = truth.float(), torch.zeros(3, 2, 8, 8)
+    *_, numbers = numbers_at(own, {"silence": silent}, truth, 0.5)
+    perfect = {"mean_ciou", "auc", "aoc_silence", "f_loc", "f_auc", "f_loc_silence", "f_auc_silence"}
+    assert {name for name, value in numbers.items() if value == pytest.approx(1)} >= perfect
+    assert (numbers["pia_silence"], numbers["iou_positive_silence"]) == (0, 0)
+    deaf = numbers_at(own, {"silence": own.expand(3, -1, -1, -1)}, truth, 0.5)[-1]
+    assert deaf["iou_positive_silence"] == 1
+    assert deaf["pia_silence"] == pytest.approx(15 / 64)
+    mute = numbers_at(0 * own, {"silence": silent}, truth, 0.5)[-1]
+    assert (mute["f_loc"], mute["iou_positive_silence"]) == (0, 1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_order_of_clips_changes_no_bit(seed):
+    draw = np.random.default_rng(seed)
+    ciou, areas = draw.random(23), draw.random((4, 23))
+    order = draw.permutation(23)
+    one = negatives.negative_numbers(ciou, {"noise": areas}, {"noise": areas**2})
+    other = negatives.negative_numbers(
+        ciou[order], {"noise": areas[:, order]}, {"noise": areas[:, order] ** 2}
+    )
+    assert one == other
+    assert negatives.fit_theta({"noise": areas}) == negatives.fit_theta({"noise": areas[:, order]})
