@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from cacl.errors import UserError
 
-_FACTS = ("index", "id", "class_name", "boxes")
+FACTS = ("index", "id", "class_name", "boxes", "image")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,13 @@ class ClipResults:
     boxes: np.ndarray
     """[N] int64, how many boxes the clip has; none makes it silent."""
     columns: Mapping[str, np.ndarray]
-    """What the protocol measures, [N] a name."""
+    """What the protocol measures, [N] a name, or [N, T] at T thresholds."""
+    image: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=str))
+    """[N] str, the picture that several clips share; empty where a clip has one of its own."""
+
+    def __post_init__(self) -> None:
+        if not len(self.image):
+            object.__setattr__(self, "image", np.full(len(self.index), "", dtype=str))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -45,8 +51,15 @@ class ClipResults:
 
     @property
     def facts(self) -> dict[str, np.ndarray]:
-        """What is known of the clips whatever the system: index, id, class_name, boxes."""
-        return {name: getattr(self, name) for name in _FACTS}
+        """What is known of the clips whatever the system: index, id, class_name, boxes, image."""
+        return {name: getattr(self, name) for name in FACTS}
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """[N] int64, which picture each clip shows: 0, 1 … in the order of the pictures' first clips."""
+        named = {name: row for row, name in reversed([*enumerate(self.image.tolist())]) if name}
+        first = [named.get(name, row) for row, name in enumerate(self.image.tolist())]
+        return np.unique(np.array(first, dtype=np.int64), return_inverse=True)[1]
 
     def take(self, rows: np.ndarray) -> ClipResults:
         """Return the rows of a bool mask [N], or rows by their positions."""
@@ -78,14 +91,14 @@ class ClipResults:
         import pyarrow as pa
 
         columns = [*self.facts.items(), *self.columns.items()]
-        return pa.table({name: pa.array(values) for name, values in columns})
+        return pa.table({name: _to_arrow(values) for name, values in columns})
 
     @classmethod
     def from_table(cls, table: Any) -> ClipResults:
         """Return what `to_table` wrote; columns without any value are left out."""
         kept = [name for name in table.column_names if table[name].null_count < len(table)]
         values = {name: _to_numpy(table[name]) for name in kept}
-        return cls(**{name: values.pop(name) for name in _FACTS}, columns=values)
+        return cls(**{name: values.pop(name) for name in FACTS if name in values}, columns=values)
 
 
 def by_name(names: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -99,7 +112,18 @@ def _repeated(ids: Sequence[str]) -> str | None:
     return next((clip for clip, count in Counter(ids).items() if count > 1), None)
 
 
+def _to_arrow(values: np.ndarray) -> Any:
+    """Return an array [N], or [N, T] as lists of T."""
+    import pyarrow as pa
+
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+
+
 def _to_numpy(column: Any) -> np.ndarray:
-    """Return an Arrow column as an array; text as str."""
-    values = column.to_pylist() if str(column.type) == "string" else column.to_numpy()
-    return np.array(values, dtype=str) if str(column.type) == "string" else np.array(values)
+    """Return an Arrow column as an array; text as str, lists of T as [N, T]."""
+    kind = str(column.type)
+    if kind.startswith("fixed_size_list"):
+        return np.array(column.combine_chunks().flatten()).reshape(len(column), -1)
+    return np.array(column.to_pylist(), dtype=str) if kind == "string" else np.array(column.to_numpy())

@@ -10,7 +10,7 @@ With few seeds the interval over seeds is itself rough: say how many there were.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -65,6 +65,8 @@ class Statistic:
     of: Weighted
     """From weights [k, N] to values [k, R]."""
     resamples: int = RESAMPLES
+    unit: str = "clips"
+    """What is drawn: `pictures` where clips of one picture make one value."""
 
     def interval(self, seed: int = 0) -> Estimate:
         """Return the mean over seeds with its interval over clips and seeds."""
@@ -72,7 +74,7 @@ class Statistic:
 
     def less(self, first: Statistic) -> Statistic:
         """Return this number minus that of `first`, of the same clips and seeds: the pairing is kept."""
-        return Statistic(self.clips, lambda weights: self.of(weights) - first.of(weights), self.resamples)
+        return replace(self, of=lambda weights: self.of(weights) - first.of(weights))
 
 
 def intervals(numbers: Mapping[Name, Statistic], seed: int = 0) -> dict[Name, Estimate]:
@@ -160,13 +162,15 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     return McNemar(only_first, only_second, p_value)
 
 
-def verdict(first: str, second: str, metric: str, difference: Estimate, clips: int, seeds: int) -> str:
-    """Return the comparison as one plain sentence."""
-    over = f"{clips} clips, {seeds} seeds" if seeds > 1 else f"{clips} clips, one seed"
+def verdict(
+    first: str, second: str, metric: str, difference: Estimate, clips: int, seeds: int, unit: str = "clips"
+) -> str:
+    """Return the comparison as one plain sentence; `clips` of a `unit` were drawn."""
+    over = f"{clips} {unit}, {seeds} seeds" if seeds > 1 else f"{clips} {unit}, one seed"
     interval = f"95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}, {over}"
     if not difference.excludes_zero:
         points = f"{100 * difference.value:+.1f}"
-        return f"{metric}: these clips cannot tell {first} and {second} apart ({points} points; {interval})."
+        return f"{metric}: these {unit} cannot tell {first} and {second} apart ({points} points; {interval})."
     higher, lower = (second, first) if difference.value > 0 else (first, second)
     better, worse = (lower, higher) if metric in LOWER_IS_BETTER else (higher, lower)
     points = f"{100 * abs(difference.value):.1f}"

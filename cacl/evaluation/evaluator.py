@@ -18,7 +18,7 @@ from torch import Tensor
 from cacl.annotation import Annotation, SoundSource
 from cacl.errors import UserError
 from cacl.evaluation.clip_results import ClipResults
-from cacl.evaluation.ground_truth import mask_map
+from cacl.evaluation.ground_truth import box_around, mask_map
 from cacl.evaluation.measure import measure_annotated
 from cacl.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from cacl.evaluation.upsampling import Upsampling
@@ -34,12 +34,13 @@ _BEYOND = 1.01
 
 def evaluate(
     maps: np.ndarray | Tensor,
-    boxes: Sequence[Boxes],
+    boxes: Sequence[Boxes] | None = None,
     protocol: str | Protocol = "vggss",
     *,
     size: Size | None = None,
     masks: Sequence[Any] | np.ndarray | Tensor | None = None,
     ids: Sequence[str] | None = None,
+    images: Sequence[str | None] | None = None,
     upsampling: Upsampling | None = None,
     without_quirks: Collection[str] = (),
 ) -> dict[str, float]:
@@ -50,8 +51,10 @@ def evaluate(
     slavc-compat's. `boxes` holds for every clip its (x0, y0, x1, y1), in 0..1, or in pixels where `size` =
     (width, height) is given, one for all clips or one a clip; a clip without boxes is silent. What of
     a box lies left of the picture or above it is cut off. `masks` [N, H, W], or one [H, W] a clip, bool,
-    uint8 (255 inside) or float in 0..1, belong to the protocols stamps and extended-stamps. `ids` name the
-    clips in messages, their positions otherwise. `upsampling` and `without_quirks` are those of the command.
+    uint8 (255 inside) or float in 0..1, belong to the protocols stamps, extended-stamps and avsbench; with
+    them, `boxes` may be left out: those around the masks are taken. `ids` name the clips in messages, their
+    positions otherwise. `images` name the picture of every clip where several share one (is3, vpo-ss …).
+    `upsampling` and `without_quirks` are those of the command.
 
     docs/evaluation.md says what the numbers mean. Raises UserError, naming the clip, for a map that is not
     finite, for boxes or masks that do not fit, and where no clip has boxes.
@@ -63,7 +66,7 @@ def evaluate(
     (1.0, 1.0, 1.0)
     """
     evaluator = Evaluator(protocol, upsampling=upsampling, without_quirks=without_quirks)
-    evaluator.update(maps, boxes, size=size, masks=masks, ids=ids)
+    evaluator.update(maps, boxes, size=size, masks=masks, ids=ids, images=images)
     return evaluator.compute()
 
 
@@ -100,11 +103,12 @@ class Evaluator:
     def update(
         self,
         maps: np.ndarray | Tensor,
-        boxes: Sequence[Boxes],
+        boxes: Sequence[Boxes] | None = None,
         *,
         size: Size | None = None,
         masks: Sequence[Any] | np.ndarray | Tensor | None = None,
         ids: Sequence[str] | None = None,
+        images: Sequence[str | None] | None = None,
     ) -> None:
         """Measure a batch of N clips.
 
@@ -112,10 +116,14 @@ class Evaluator:
         """
         tensor = _to_tensor(maps)
         first = len(self)
-        given: dict[str, Any] = {"boxes": boxes, "masks": masks, "ids": ids}
+        given: dict[str, Any] = {"boxes": boxes, "masks": masks, "ids": ids, "images": images}
         if self.protocol.needs_masks != (masks is not None):
             wanted = "masks; give masks=, [N, H, W]" if masks is None else "boxes alone; leave out masks="
             raise UserError(f"protocol {self.protocol.name}: compares with {wanted}")
+        if boxes is None and masks is None:
+            raise UserError(
+                "boxes: none are given; give those of every clip, an empty list where it is silent"
+            )
         for name, values in given.items():
             if values is not None and len(values) != len(tensor):
                 raise UserError(
@@ -129,11 +137,14 @@ class Evaluator:
         _check_finite(tensor, names)
         notes = []
         for k, name in enumerate(names):
-            found: Any = tuple(map(tuple, normalized_boxes(boxes[k], sizes[k], name)))
             # Brought to the protocol's pixels here: shares of a pixel count in that, and a source has none.
             mask = None if masks is None else mask_map(_mask(masks[k], name), self.protocol.size).numpy()
+            if boxes is None:
+                found: Any = box_around(mask)
+            else:
+                found = tuple(map(tuple, normalized_boxes(boxes[k], sizes[k], name)))
             source = SoundSource(boxes=found, mask=mask, visible=bool(found))
-            notes.append(Annotation(name, sources=(source,)))
+            notes.append(Annotation(name, sources=(source,), image=images[k] if images is not None else None))
         if notes:
             self._parts.append((measure_annotated(tensor, notes, self.protocol), ids is not None))
 
@@ -193,7 +204,8 @@ class Evaluator:
 
 def canonical(results: ClipResults) -> ClipResults:
     """Return the rows in an order that their numbers alone decide: so do the last bits of sums over them."""
-    return results.take(np.lexsort([*results.columns.values(), results.boxes]))
+    keys = [key for values in results.columns.values() for key in np.atleast_2d(values.T)]
+    return results.take(np.lexsort([*keys, results.boxes]))
 
 
 def _rules(protocol: Protocol) -> str:

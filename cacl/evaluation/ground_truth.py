@@ -64,3 +64,13 @@ def mask_map(mask: np.ndarray | Tensor, size: int) -> Tensor:
     if pixels.shape != (size, size):
         pixels = adaptive_avg_pool2d(pixels[None, None], size)[0, 0]
     return pixels >= 0.5
+
+
+def box_around(mask: np.ndarray | None) -> tuple[tuple[float, ...], ...]:
+    """Return the box in 0..1 around a mask [H, W] bool, none if it is empty or there is none."""
+    if mask is None or not mask.any():
+        return ()
+    rows, columns = np.nonzero(mask)
+    height, width = mask.shape
+    left, right = columns.min() / width, (columns.max() + 1) / width
+    return ((float(left), float(rows.min() / height), float(right), float((rows.max() + 1) / height)),)

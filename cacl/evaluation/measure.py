@@ -15,14 +15,14 @@ from torch import Tensor
 
 from cacl.annotation import OTHER_SOUND, Annotation, SoundSource
 from cacl.errors import UserError
-from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.clip_results import FACTS, ClipResults
 from cacl.evaluation.protocols.base import Protocol, Truths
 from cacl.evaluation.systems import System, measure_maps
 from cacl.resumable import Arrays, resumable_map
 from cacl.types import Batch
 from cacl.world import World
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 """Of the files in which a killed measurement leaves what it has done."""
 
 
@@ -114,16 +114,25 @@ def clip_results(
         index=index,
         id=np.array([note.id for note in notes], dtype=str),
         class_name=np.array([note.class_name for note in notes], dtype=str),
-        boxes=np.array([len(note.boxes or ()) for note in notes], dtype=np.int64),
+        boxes=np.array([_places(note) for note in notes], dtype=np.int64),
+        image=np.array([note.image or "" for note in notes], dtype=str),
         columns={name: values.cpu().numpy() for name, values in columns.items()},
     )
+
+
+def _places(note: Annotation) -> int:
+    """Return how many boxes a clip has; where they are not known, one if a mask shows what is heard."""
+    if note.boxes is not None:
+        return len(note.boxes)
+    return int(note.mask is not None and bool(note.mask.any()))
 
 
 def _pack(results: ClipResults, valid: Tensor) -> np.ndarray:
     """Return a record for every clip of a batch, empty where the clip is not valid: facts and columns."""
     fields = results.facts | dict(results.columns)
     del fields["index"]
-    records = np.zeros(len(valid), [(name, values.dtype) for name, values in fields.items()])
+    shapes = [(name, values.dtype, values.shape[1:]) for name, values in fields.items()]
+    records = np.zeros(len(valid), shapes)
     for name, values in fields.items():
         records[name][valid.cpu().numpy()] = values
     return records
@@ -132,5 +141,5 @@ def _pack(results: ClipResults, valid: Tensor) -> np.ndarray:
 def _unpack(index: np.ndarray, records: np.ndarray) -> ClipResults:
     """Return the results of clips `index` [n] whose records these are."""
     fields = {name: np.ascontiguousarray(records[name]) for name in records.dtype.names or ()}
-    facts = {name: fields.pop(name) for name in ("id", "class_name", "boxes")}
+    facts = {name: fields.pop(name) for name in FACTS if name != "index"}
     return ClipResults(index, **facts, columns=fields)

@@ -60,6 +60,20 @@ def thresholds(scores: Tensor, ranks: Tensor) -> Tensor:
     return passes(flat).thresholds(flat, ranks)
 
 
+def values_at(scores: Tensor, ranks: Tensor) -> Tensor:
+    """Return [k, n], the values themselves of ascending `ranks` [k, n] int64, by a sort.
+
+    For rules that ask what is strictly above one, or compare another map with it.
+    """
+    return passes(scores).ascending(scores.flatten(1)).gather(1, ranks.T).T
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """Return maps [n, S, S] scaled to 0..1 each; a constant one stays."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return torch.where(high > low, (maps - low) / torch.where(high > low, high - low, 1), maps)
+
+
 def top_prediction(scores: Tensor, rank_fraction: float = 0.5) -> Tensor:
     """Return bool [n, S, S]: the pixels at or above the value of ascending rank `int(P * rank_fraction)`."""
     ranks = _same_rank(scores, rank_fraction)

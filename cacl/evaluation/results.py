@@ -98,6 +98,8 @@ def summarize(subject: Subject, systems: Mapping[str, ClipResults]) -> dict[str,
     record["intervals"] = _intervals(protocol, model)
     if protocol.has_detection:
         record["curve"] = detections(model, protocol.judged_by).summary()
+    if curves := protocol.sweep(model):
+        record["sweep"] = curves
     return {**record, "breakdown": breakdown(model, protocol)}
 
 

@@ -4,7 +4,8 @@
 | --- | --- | --- |
 | `TopShare` | a share of the pixels, half of them | EZ-VSL, SLAVC, FNAC and most others |
 | `Adaptive` | as many pixels as the truth has | SSLalignment and what followed it |
-| `Absolute` | what reaches a θ | ACL (the best of 19 on the test set), vssl_eval |
+| `Absolute` | what reaches a θ | vssl_eval, and whoever wants silence to be answered by nothing |
+| `BestOf` | what reaches the θ that the test set likes best | ACL, F of AVSBench |
 
 The first two ask for no scale and no θ. Where pixels tie with the last that is predicted, all of them are.
 Numbers under different rules are different numbers, even where their names agree in a paper.
@@ -61,7 +62,25 @@ class Absolute:
         return f"at least {self.theta:g} ({self.chosen})"
 
 
-Rule = TopShare | Adaptive | Absolute
+@dataclass(frozen=True)
+class BestOf:
+    """Every pixel that reaches the threshold which the test set itself likes best: a public habit."""
+
+    thresholds: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return f"best of {len(self.thresholds)} thresholds, chosen on the test set"
+
+
+@dataclass(frozen=True)
+class Region:
+    """What a model outlines itself, by a mask or boxes."""
+
+    def __str__(self) -> str:
+        return "the model's own region"
+
+
+Rule = TopShare | Adaptive | Absolute | BestOf | Region
 
 
 def ranks(

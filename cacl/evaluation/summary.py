@@ -5,8 +5,8 @@ Axes: `N` clips of the test set, `R` seeds (runs that differ in nothing else), `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,9 @@ from cacl.evaluation.protocols.base import Protocol
 
 def statistics(seeds: Sequence[ClipResults], protocol: Protocol) -> dict[str, Statistic]:
     """Return the reported numbers of runs on the same clips, for intervals and comparisons."""
-    values = [protocol.per_clip(results) for results in seeds]
-    stacked = {name: np.stack([one[name] for one in values]) for name in values[0]}
-    means = {name: mean_over_clips(one) for name, one in stacked.items() if one.size}
+    means = _means([protocol.per_clip(results) for results in seeds])
+    pictures = _means([protocol.per_picture(results) for results in seeds])
+    means |= {name: replace(one, unit="pictures") for name, one in pictures.items()}
     if not protocol.has_detection:
         return means
     found = [detections(results, protocol.judged_by) for results in seeds]
@@ -44,6 +44,11 @@ def statistics(seeds: Sequence[ClipResults], protocol: Protocol) -> dict[str, St
 
     names, clips = found[0].numbers(), len(seeds[0])
     return means | {name: curve_number([number(one, name) for one in curves], clips) for name in names}
+
+
+def _means(seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Statistic]:
+    stacked = {name: np.stack([one[name] for one in seeds]) for name in seeds[0]}
+    return {name: mean_over_clips(one) for name, one in stacked.items() if one.size}
 
 
 def breakdown(results: ClipResults, protocol: Protocol) -> dict[str, Any]:
@@ -78,13 +83,16 @@ class Comparison:
     """A number of two models on the same clips."""
 
     clips: int
+    """How many, or how many pictures: see `unit`."""
     seeds: int
     first: Estimate
     second: Estimate
     difference: Estimate
     """Second less first, paired."""
     mcnemar: McNemar | None = None
-    """For numbers that are right or wrong for each clip, of one seed."""
+    """For numbers that are right or wrong for each clip or picture, of one seed."""
+    unit: str = "clips"
+    """What was drawn: clips, or the pictures that some of them share."""
 
     def record(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -92,7 +100,7 @@ class Comparison:
 
     def sentence(self, names: tuple[str, str], metric: str) -> str:
         """Return the comparison as text."""
-        text = verdict(*names, metric, self.difference, self.clips, self.seeds)
+        text = verdict(*names, metric, self.difference, self.clips, self.seeds, self.unit)
         if self.mcnemar is None:
             return text
         return (
@@ -108,7 +116,7 @@ def compare(
     numbers = [statistics(seeds, protocol) for seeds in (first, second)]
     tests: dict[str, McNemar] = {}
     if len(first) == 1:
-        pair = [protocol.per_clip(seeds[0]) for seeds in (first, second)]
+        pair = [protocol.per_clip(one) | protocol.per_picture(one) for one in (first[0], second[0])]
         tests = {
             metric: mcnemar(values, pair[1][metric])
             for metric, values in pair[0].items()
@@ -127,6 +135,7 @@ def compare(
             second=found[metric, "second"],
             difference=found[metric, "difference"],
             mcnemar=tests.get(metric),
+            unit=one.unit,
         )
         for metric, one in numbers[0].items()
     }

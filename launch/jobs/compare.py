@@ -106,7 +106,7 @@ def read_system(run: Path, evaluation: str, system: str) -> ClipResults:
     return systems[system]
 
 
-_RULES, _CLIPS = ("protocol", "protocol_version", "options"), ("data", "n")
+_RULES, _CLIPS = ("protocol", "protocol_version", "options", "rules"), ("data", "n")
 
 
 def check_same(
@@ -118,7 +118,6 @@ def check_same(
 ) -> None:
     """Raise UserError unless both evaluations have measured by the same rules, and on the same `clips`."""
     for key in (*_RULES, *clips):
-        if first[key] != other[key]:
-            raise UserError(
-                f"{run}: its {key} is {other[key]}, that of {first_run} is {first[key]}; evaluate both alike"
-            )
+        one, two = first.get(key, other.get(key)), other.get(key, first.get(key))
+        if one != two:  # what an older record does not say is taken to be the same
+            raise UserError(f"{run}: its {key} is {two}, that of {first_run} is {one}; evaluate both alike")

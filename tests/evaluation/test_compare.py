@@ -1,6 +1,7 @@
 """Intervals that cover what they promise, and tests against the textbook's numbers."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols import PROTOCOLS
 from cacl.evaluation.summary import compare as compare_results
 from cacl.evaluation.summary import statistics
+from launch.jobs.compare import compare as compare_runs
 from launch.main import main
 
 
@@ -216,6 +218,20 @@ def test_runs_of_other_clips_are_not_compared(tmp_path, capsys):
     first, second = evaluated(tmp_path / "a", 0.3), evaluated(tmp_path / "b", 0.6, first=7)
     assert main(["compare", first, second]) == 2
     assert "b: has results for other clips than" in capsys.readouterr().err
+
+
+def test_numbers_under_another_threshold_are_not_compared(tmp_path):
+    """Promise 13; a record that does not say its rules yet is taken to have those of its version."""
+    first, second = (Path(evaluated(tmp_path / name, 0.3)) for name in "ab")
+    record, systems = results.read_record(second, "vggss"), results.read_clips(second, "vggss")
+    results.write(
+        second, {**record, "rules": record["rules"] | {"ciou_absolute": "at least 0.3 (fixed)"}}, systems
+    )
+    with pytest.raises(UserError, match=r"b: its rules is .*at least 0.3 .*, that of .*a is .*at least 0 "):
+        compare_runs([first], [second])
+    del record["rules"]
+    results.write(second, record, systems)
+    assert compare_runs([first], [second]).metrics["ciou"].difference.value == 0
 
 
 def heard(folder, quality):

@@ -210,13 +210,13 @@ def test_batches_and_their_order_change_no_bit(seed, cuts):
     boxes = [[(*one, *(one + 0.3))] for one in low]
     ids = [f"clip-{k}" for k in range(40)]
     whole = Evaluator("vggss")
-    whole.add(maps, boxes, ids=ids)
+    whole.update(maps, boxes, ids=ids)
     edges = [0, *sorted(cuts), 40]
     parts = [slice(first, last) for first, last in pairwise(edges)]
     cut = Evaluator("vggss")
     for rows in draw.permutation(len(parts)):
         part = parts[rows]
-        cut.add(maps[part], boxes[part], ids=ids[part])
+        cut.update(maps[part], boxes[part], ids=ids[part])
     assert cut.compute() == whole.compute()
 
 

@@ -35,6 +35,27 @@ def test_every_rank_gets_the_numbers_of_all_clips(protocol, cuts):
     assert run_ranks(2, on_rank, protocol, cuts) == [expected, expected]
 
 
+def pictures_on_rank(world: World, protocol: str) -> dict[str, float]:
+    metric = LocalizationMetric(protocol)
+    rows = slice(0, 5) if world.rank == 0 else slice(5, 11)
+    masks = None if protocol == "is3" else MAPS[rows] > 0.5
+    metric.update(MAPS[rows], [[(0, 0, 1, 0.5)]] * len(MAPS[rows]), masks=masks, images=PICTURES[rows])
+    return metric.compute()
+
+
+PICTURES = [None, *"aabbccaabb"]
+
+
+def test_ranks_share_pictures_and_curves():
+    """Clips of one picture on two ranks are one picture; columns may be curves over thresholds."""
+    boxes: list[list[tuple[float, ...]]] = [[(0, 0, 1, 0.5)]] * len(MAPS)
+    expected = cacl.evaluate(MAPS, boxes, "is3", images=PICTURES)
+    assert expected["iauc"] < expected["auc"]
+    assert run_ranks(2, pictures_on_rank, "is3") == [expected, expected]
+    expected = cacl.evaluate(MAPS, boxes, "avsbench", masks=MAPS > 0.5)
+    assert run_ranks(2, pictures_on_rank, "avsbench") == [expected, expected]
+
+
 def test_a_metric_is_reset_pickled_and_moved():
     metric = LocalizationMetric("extended-vggss")
     metric.update(MAPS[:5], BOXES[:5])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from cacl.errors import UserError
+from cacl.evaluation.protocols.acl import acl_protocol
+from cacl.evaluation.protocols.alignment import alignment_protocol
+from cacl.evaluation.protocols.avsbench import Batches, avsbench_protocol
 from cacl.evaluation.protocols.base import Annotation, Protocol, Truths
 from cacl.evaluation.protocols.boxes import boxes_protocol
+from cacl.evaluation.protocols.interactive import interactive_protocol
 from cacl.evaluation.protocols.other_audio import other_sound_protocol
 from cacl.evaluation.protocols.regions import region_protocol
 from cacl.evaluation.protocols.slavc import slavc_protocol
@@ -23,8 +27,20 @@ _PROTOCOLS = (
     boxes_protocol("extended-vggss", version=2, official_clips=10316),
     boxes_protocol("flickr", version=2, official_clips=250, consensus=True),
     boxes_protocol("extended-flickr", version=2, official_clips=500, consensus=True),
+    interactive_protocol("is3", version=1, official_clips=6480),
+    interactive_protocol("vpo-ss", version=1, official_clips=890),
+    interactive_protocol("vpo-ms", version=1, official_clips=2157),
+    interactive_protocol("avsbench-s4-boxes", version=1, official_clips=3700),
+    interactive_protocol("avsbench-ms3-boxes", version=1, official_clips=320),
+    avsbench_protocol("avsbench", version=1),
+    avsbench_protocol("avsbench-compat", version=1, batches=Batches(frames=5, maxima=True)),
+    avsbench_protocol("avsbench-acl-compat", version=1, batches=Batches(frames=5, maxima=False)),
     slavc_protocol("slavc-compat", version=1),
     slavc_protocol("slavc-compat-flickr", version=1, consensus=True),
+    alignment_protocol("alignment-compat", version=1),
+    alignment_protocol("alignment-compat-flickr", version=1, consensus=True),
+    acl_protocol("acl-compat", version=1),
+    acl_protocol("acl-compat-flickr", version=1, consensus=True),
 )
 
 _WITH_REGIONS = ("boxes", "vggss", "vggss-heard", "vggss-unheard", "extended-vggss")

@@ -36,6 +36,16 @@ def no_ceiling(results: ClipResults) -> Numbers:
     return {}
 
 
+def no_sweep(results: ClipResults) -> dict[str, list[float]]:
+    """Return nothing: no threshold is swept."""
+    return {}
+
+
+def no_pictures(results: ClipResults) -> dict[str, np.ndarray]:
+    """Return nothing: no number is a mean over pictures."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """One way to measure. The functions are plain ones of the protocol's module."""
@@ -48,13 +58,17 @@ class Protocol:
     Raises UserError naming the clip and the field.
     """
     measure: Callable[[Tensor, Truths], dict[str, Tensor]]
-    """From score maps [n, S, S] and truths [n, S, S] to a column [n] a name."""
+    """From score maps [n, S, S] and truths [n, S, S] to a column [n] a name, or [n, T] at T thresholds."""
     per_clip: Callable[[ClipResults], dict[str, np.ndarray]]
     """A value for every clip that counts, for each number that is a mean over clips and has an interval."""
     summarize: Callable[[ClipResults], Numbers]
     """The named numbers of a whole test set."""
+    per_picture: Callable[[ClipResults], dict[str, np.ndarray]] = no_pictures
+    """A value for every picture, for each number that is a mean over pictures; its interval is over them."""
     ceiling: Callable[[ClipResults], Numbers] = no_ceiling
     """The best that any model can reach, for the numbers that have such a bound below 1."""
+    sweep: Callable[[ClipResults], dict[str, list[float]]] = no_sweep
+    """Curves over thresholds by name, those of one kind as long as their thresholds, for the record."""
     scores: Callable[[Tensor, int, Upsampling], Tensor] = upsample
     """From a model's maps [n, h, w], S and the upsampling to score maps [n, S, S]."""
     rules: Mapping[str, Rule] = field(default_factory=dict)

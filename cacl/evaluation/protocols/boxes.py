@@ -20,7 +20,7 @@ from cacl.evaluation.ground_truth import consensus_map, pixel_boxes, union_map
 from cacl.evaluation.protocols.base import Annotation, Numbers, Protocol, Truths, describe, required
 from cacl.evaluation.rules import Absolute, Adaptive, Rule, TopShare, ranks
 
-RULES = {"": TopShare(), "_adaptive": Adaptive()}
+RULES: dict[str, TopShare | Adaptive] = {"": TopShare(), "_adaptive": Adaptive()}
 """The rules that need no scale, by what the names of their numbers end in."""
 COSINE_0 = Absolute(0.0)
 
@@ -84,40 +84,40 @@ def measure(scores: Tensor, truths: Truths, theta: float = COSINE_0.theta) -> di
 def per_clip(results: ClipResults) -> dict[str, np.ndarray]:
     """Return CIoU ≥ 0.5 and AUC by both rules, and the peak of sounding clips."""
     found = results.take(results.sounding)
-    top50, adaptive = found["ciou_top50"], found["ciou_adaptive"]
     return {
-        "ciou": top50 >= 0.5,
-        "auc": metrics.auc_per_clip(torch.from_numpy(top50)).numpy(),
-        "ciou_adaptive": adaptive >= 0.5,
-        "auc_adaptive": metrics.auc_per_clip(torch.from_numpy(adaptive)).numpy(),
+        **right_and_auc("ciou", "auc", found["ciou_top50"]),
+        **right_and_auc("ciou_adaptive", "auc_adaptive", found["ciou_adaptive"]),
         "peak_in_box": found["peak_in_box"],
     }
+
+
+def right_and_auc(right: str, area: str, ciou: np.ndarray) -> dict[str, np.ndarray]:
+    """Return by these names whether each CIoU [n] is 0.5 or more, and what it adds to the area."""
+    return {right: ciou >= 0.5, area: metrics.auc_per_clip(torch.from_numpy(ciou)).numpy()}
+
+
+def share_and_auc(share: str, area: str, ciou: np.ndarray) -> Numbers:
+    """Return by these names the share of CIoU [n] that is 0.5 or more, and the area under such shares."""
+    values = torch.from_numpy(ciou)
+    return {share: metrics.success_rate(values), area: metrics.auc(values)}
 
 
 def summarize(results: ClipResults) -> Numbers:
     """Return CIoU and AUC of sounding clips; AP, max-F1 and CIoU of all, the silent ones as mistakes."""
     found = results.take(results.sounding)
-    names = ("ciou_top50", "ciou_adaptive", "ciou_absolute")
-    top50, adaptive, absolute = (torch.from_numpy(found[name]) for name in names)
     return {
-        "ciou": metrics.success_rate(top50),
-        "auc": metrics.auc(top50),
-        "ciou_adaptive": metrics.success_rate(adaptive),
-        "auc_adaptive": metrics.auc(adaptive),
+        **share_and_auc("ciou", "auc", found["ciou_top50"]),
+        **share_and_auc("ciou_adaptive", "auc_adaptive", found["ciou_adaptive"]),
         **detections(results, "ciou_top50").numbers(),
         "peak_in_box": float(found["peak_in_box"].mean()),
-        "ciou_absolute": metrics.success_rate(absolute),
-        "auc_absolute": metrics.auc(absolute),
+        **share_and_auc("ciou_absolute", "auc_absolute", found["ciou_absolute"]),
     }
 
 
 def ceiling(results: ClipResults) -> Numbers:
     """Return the bounds of the top 50 %; and of the adaptive rule, which boxes without a pixel miss alone."""
-    best = torch.from_numpy(results["ceiling_ciou_top50"][results.sounding])
-    drawn = float((results["area"][results.sounding] > 0).mean())
+    found = results.take(results.sounding)
     return {
-        "ciou": metrics.success_rate(best),
-        "auc": metrics.auc(best),
-        "ciou_adaptive": drawn,
-        "auc_adaptive": drawn,
+        **share_and_auc("ciou", "auc", found["ceiling_ciou_top50"]),
+        **share_and_auc("ciou_adaptive", "auc_adaptive", (found["area"] > 0).astype(np.float64)),
     }

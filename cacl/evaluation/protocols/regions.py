@@ -17,6 +17,7 @@ from torch import Tensor
 from cacl.evaluation import metrics
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols.base import Numbers, Protocol, Truths, describe, no_ceiling
+from cacl.evaluation.rules import Region
 
 
 def region_protocol(of: Protocol) -> Protocol:
@@ -29,6 +30,7 @@ def region_protocol(of: Protocol) -> Protocol:
         per_clip=per_clip,
         summarize=summarize,
         ceiling=no_ceiling,
+        rules={"*": Region()},
         judged_by="region_iou",
         ranked_by="region_iou",
         has_detection=False,

@@ -120,10 +120,7 @@ def relative_prediction(scores: Tensor, rank_fraction: float) -> Tensor:
 
     Normalizing changes no order, but its rounding makes ties, and every pixel that ties is predicted.
     """
-    low, high = scores.amin((1, 2), keepdim=True), scores.amax((1, 2), keepdim=True)
-    span = torch.where(high > low, high - low, 1)
-    normalized = torch.where(high > low, (scores - low) / span, scores)
-    return metrics.top_prediction(normalized, rank_fraction)
+    return metrics.top_prediction(metrics.min_max(scores), rank_fraction)
 
 
 def ciou_with_quirks(prediction: Tensor, truth: Tensor, quirks: Set[str] = QUIRKS) -> Tensor:
