@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cacl.annotation import Annotation, SoundSource
 from cacl.evaluation.clip_results import ClipResults
-from cacl.evaluation.evaluator import evaluate
+from cacl.evaluation.evaluator import Evaluator, evaluate
 from cacl.evaluation.measure import measure_annotated
 from cacl.evaluation.protocols import PROTOCOLS
 from cacl.evaluation.protocols.avsbench import LEVELS, Batches, avsbench_protocol, f_thresholds
@@ -74,6 +74,18 @@ def test_golden_numbers_are_had_from_masks_alone(golden):
         numbers = evaluate(case["logits"], protocol=small, masks=case["masks"])
         close(numbers["miou"], case["clean"]["summary"]["miou"])
         close(numbers["f"], case["clean"]["summary"]["f"])
+
+
+def test_batches_are_of_frames_in_order():
+    """Those of the public loop, though the evaluator orders clips by their numbers."""
+    draw = np.random.default_rng(0)
+    logits, masks = draw.normal(size=(23, 8, 8)), draw.random((23, 8, 8)) < draw.random((23, 1, 1))
+    small = replace(PROTOCOLS["avsbench-compat"], size=8)
+    evaluator = Evaluator(small)
+    evaluator.update(logits, masks=masks)
+    results = evaluator.results()
+    parts = [results.take(np.arange(k, min(k + 5, 23))) for k in range(0, 23, 5)]
+    assert evaluator.compute()["miou"] == pytest.approx(np.mean([part["iou"].mean() for part in parts]))
 
 
 def test_masks_of_what_is_not_heard_or_not_in_view_are_no_truth():
