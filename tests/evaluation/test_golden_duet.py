@@ -14,6 +14,13 @@ from torch.nn.functional import interpolate
 from cacl.evaluation import metrics, sources
 from cacl.evaluation.ground_truth import pixel_boxes, union_map
 from cacl.evaluation.protocols import boxes
+from cacl.evaluation.sources_compat import (
+    added_boxes,
+    avgn_measure,
+    avgn_numbers,
+    noprior_measure,
+    noprior_numbers,
+)
 from cacl.evaluation.upsampling import upsample
 from tests.evaluation.golden import cases
 
@@ -112,6 +119,54 @@ def test_golden_numbers_of_joined_frames(golden):
         for name, value in expected["summary"].items():
             ours = "auc_adaptive" if name == "auc" else name.replace("ciou_at", "ciou_adaptive_at")
             assert numbers[ours] == pytest.approx(value, abs=1e-6), (form, name)
+
+
+def added_truths(case):
+    """Return float [n, 2, S, S] as AVGN draws them: widths as corners, overlaps twice."""
+    size, (clips, count) = case["size"], case["maps"].shape[:2]
+    if "boxes_xywh" in case:
+        per_source = [[[box] for box in clip] for clip in case["boxes_xywh"].tolist()]
+    else:
+        mine, source = case["box_clip"], case["box_source"]
+        every = case["boxes_normalized"]
+        per_source = [
+            [every[(mine == clip) & (source == k)].tolist() for k in range(count)] for clip in range(clips)
+        ]
+    drawn = [[added_boxes(pixel_boxes(box, size, ""), size) for box in clip] for clip in per_source]
+    return torch.stack([torch.stack(clip) for clip in drawn])
+
+
+@pytest.mark.parametrize("name", ["one_frame", "two_frames"])
+def test_golden_numbers_of_avgn(golden, name):
+    case = golden[name]
+    truths, maps = added_truths(case), torch.from_numpy(case["maps"])
+    every = []
+    for k in range(maps.shape[1]):
+        expected = case["compat"][f"source{k}"]
+        cosines = upsample(maps[:, k], case["size"], case["upsampling"])
+        found = {name: values.numpy() for name, values in avgn_measure(cosines, truths[:, k]).items()}
+        for column, values in found.items():
+            close(values, expected[column], (k, column))
+        close(truths[:, k].sum((1, 2)), expected["area"])
+        every.append(avgn_numbers(found))
+        assert every[-1] == pytest.approx(expected["summary"], abs=1e-6)
+    means = {name: sum(one[name] for one in every) / len(every) for name in every[0]}
+    assert means == pytest.approx(case["compat"]["summary"], abs=1e-6)
+
+
+def test_golden_numbers_of_noprior(golden):
+    case = golden["joined"]
+    parts, clips, right = case["parts"], [], []
+    for maps, truths in joined_clips(case):
+        own = torch.stack([truths[k].unflatten(0, (parts, -1))[k] for k in range(parts)])
+        clips.append(noprior_measure(maps.unflatten(1, (parts, -1)), own))
+        right.append(len(maps) == parts)
+    assert [len(clip["ciou"]) for clip in clips] == case["compat"]["entries"].tolist()
+    for column in ("ciou", "cap", "piap"):
+        close([value for clip in clips for value in clip[column]], case["compat"][column], column)
+    expected = case["compat"]["summary"]
+    numbers = noprior_numbers(clips, right)
+    assert {name: numbers[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
 @settings(max_examples=40, deadline=None)

@@ -4,7 +4,6 @@ import json
 import math
 import multiprocessing
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from cacl.errors import UserError
 from cacl.evaluation import results
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.detection import detections
-from cacl.evaluation.evaluator import Evaluator
 from cacl.evaluation.protocols import PROTOCOLS
 from cacl.evaluation.summary import breakdown
 from cacl.evaluation.systems import centered_box, measure_maps
@@ -199,25 +197,6 @@ def test_a_map_that_is_highest_at_the_truth_reaches_1_under_the_adaptive_rule(se
     scores = held + torch.rand(held.shape, generator=draw) / 4
     found = replace(PROTOCOLS["flickr"], size=SIZE).measure(scores, {"boxes": truth})
     assert found["ciou_adaptive"].tolist() == [1] * 4
-
-
-@settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10**6), cuts=st.sets(st.integers(1, 39), max_size=4))
-def test_batches_and_their_order_change_no_bit(seed, cuts):
-    draw = np.random.default_rng(seed)
-    maps = draw.normal(size=(40, 5, 5)).astype(np.float32)
-    low = draw.uniform(0, 0.5, (40, 2))
-    boxes = [[(*one, *(one + 0.3))] for one in low]
-    ids = [f"clip-{k}" for k in range(40)]
-    whole = Evaluator("vggss")
-    whole.update(maps, boxes, ids=ids)
-    edges = [0, *sorted(cuts), 40]
-    parts = [slice(first, last) for first, last in pairwise(edges)]
-    cut = Evaluator("vggss")
-    for rows in draw.permutation(len(parts)):
-        part = parts[rows]
-        cut.update(maps[part], boxes[part], ids=ids[part])
-    assert cut.compute() == whole.compute()
 
 
 def test_stamps_are_right_by_the_mask_whatever_their_ranking():

@@ -163,7 +163,7 @@ def _subset(
 ) -> Numbers:
     correct = ciou >= level
     precision, _ = precision_recall(correct, sounding, confidence, np.array([-np.inf]))
-    ap = _thinned_ap if "thinned-ap" in quirks else average_precision
+    ap = thinned_ap if "thinned-ap" in quirks else average_precision
     best_f1 = _thinned_f1 if "thinned-f1" in quirks else _percent_f1
     return {
         "Precision": float(precision[0]),
@@ -173,7 +173,8 @@ def _subset(
     }
 
 
-def _thinned_ap(correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray) -> float:
+def thinned_ap(correct: np.ndarray, sounding: np.ndarray, confidence: np.ndarray) -> float:
+    """Return AP by the quirk `thinned-ap`, of clips [N]."""
     step = max(1, len(confidence) // 200)
     thresholds = np.sort(confidence)[:-1][::-1][::step]
     if len(thresholds) < 2:
