@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from cacl.evaluation.retrieval import class_ranks, entries, ranks, retrieval_numbers, similarities
 from tests.evaluation.golden import cases, check_numbers
 
-DIRECTIONS = {"sound_to_image": lambda matrix: matrix, "image_to_sound": np.transpose}
+DIRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sound_to_image": lambda matrix: matrix, "image_to_sound": np.transpose}
 
 
 @pytest.fixture(scope="module")
