@@ -26,7 +26,7 @@ from benchmarks.tables import Rows, bytes_table, growth_table, loss_table, machi
 
 DOCS = Path("docs")
 KEPT = DOCS / "benchmarks.json"
-NAMES = ("loss", "train", "step", "evaluate", "pack", "loader", "label", "growth")
+NAMES = ("loss", "train", "step", "evaluate", "pack", "loader", "label", "growth", "audit")
 OPTIONS = {"loss": ["--scores", "float32,bfloat16"]}
 
 
@@ -72,6 +72,7 @@ def write_pages(kept: dict[str, dict[str, Any]]) -> None:
         "pack": ("scale.md", packing),
         "loader": ("scale.md", plain_table),
         "growth": ("scale.md", growth_table),
+        "audit": ("leaks.md", plain_table),
     }
     for name, (page, write) in writers.items():
         if name in kept:

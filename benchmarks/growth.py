@@ -50,10 +50,10 @@ from cacl.runs.directory import Run
 from cacl.types import Batch
 from cacl.viewing.report import Page, write_report
 from cacl.world import World
+from launch.jobs.audit import audit
 from launch.jobs.compare import compare
 from launch.jobs.report import losses, read_evaluation
 from launch.jobs.runs import list_runs
-from launch.jobs.shards import audit
 from shards.annotation import write_annotation
 from shards.manifest import Manifest, Shard, digest, shard_name
 from shards.order import Lanes

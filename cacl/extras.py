@@ -13,6 +13,7 @@ EXTRA_OF = {
     "boto3": "s3",
     "deepspeed": "deepspeed",
     "fsspec": "data",
+    "imagehash": "data",
     "jinja2": "eval",
     "matplotlib": "eval",
     "nvidia": "dali",

@@ -26,6 +26,7 @@ from launch.jobs.baselines import (
     object_maps,
     trained_and_untrained,
 )
+from launch.jobs.leaks import training_leaks, warning
 from launch.jobs.measuring import AnnotatedClips, Measurement, data_options, open_test, restrict_systems
 
 
@@ -51,8 +52,9 @@ def evaluate(
     Every rank of `world` calls this. The test clips `data`, the `protocol` and the `weights` are the recipe's
     unless they are named. `ids` restricts what is reported to an official list. `object_guidance` measures
     mixed maps too: the sound's weigh `alpha`, those of any object the rest; `choose` takes the best alpha on
-    annotated clips that are not tested: `validation`, or the recipe's `data.validation`. Raises UserError if
-    run, clips and options do not fit each other.
+    annotated clips that are not tested: `validation`, or the recipe's `data.validation`. The record says what
+    the training data share with the test clips by their names, None where that is not known. Raises UserError
+    if run, clips and options do not fit each other.
     """
     world = world or World()
     weights = weights or measured_weights(Run(run))
@@ -61,6 +63,9 @@ def evaluate(
     check_alpha(alpha, object_guidance, validation)
     chosen_on = open_validation(run, validation, clips) if alpha == "choose" else None
     guidance = Guidance(object_guidance, object_weights, alpha, chosen_on)
+    leaks = training_leaks(data_options(run), clips.store, ids) if world.is_main else None
+    if leaks:
+        say(warning(leaks, clips.store))
     step = world.broadcast_object(str(find_checkpoint(Run(run), checkpoint)))
     options = {"weights": str(weights), "checkpoint": str(checkpoint), **guidance.options()}
     parts = Path(run) / "evaluation" / f".{results.evaluation_name(measured_by, options)}.parts"
@@ -74,6 +79,7 @@ def evaluate(
         measured, missing = restrict_systems(measured, ids, clips.store)
         subject = results.Subject(measured_by, clips.store.fingerprint, Path(step).name, missing, options)
         record = results.summarize(subject, measured) | {"object_guidance": said}
+        record["shared_with_training"] = leaks
         results.write(Path(run), record, measured)
     return record
 

@@ -1,10 +1,9 @@
-"""What is in packed shards, whether it is whole, and which training clips stand in test lists."""
+"""What is in packed shards, and whether it is whole."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +13,12 @@ from PIL import Image
 from cacl.annotation import Annotation
 from cacl.errors import UserError
 from cacl.files import written
-from shards.audit import Leak, find_leak, read_ids
-from shards.cut import SHARE, Cut
 from shards.decoders.clip import annotation
 from shards.manifest import Manifest
 from shards.pack import REJECTED
 from shards.pictures import FRAMES, open_picture
-from shards.sources.lists import write_ids
 from shards.store import Store, open_store
 from shards.verify import verify
-from shards.youtube import youtube_video
 
 
 @dataclass(frozen=True)
@@ -76,50 +71,3 @@ def draw_shards(location: str | Path, out: Path, clips: int = 40) -> int:
 def _frame_and_note(store: Store, index: int) -> tuple[Image.Image, Annotation]:
     members = store.read(index)
     return open_picture(members["jpg"], FRAMES).convert("RGB"), annotation(members)
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What a training set shares with test lists, and what is left of it."""
-
-    training: int
-    """Clips of the training set."""
-    leaks: list[tuple[Path, int, Leak]]
-    """A test list, how many clips it has, and what it shares."""
-    clean: list[str]
-    """Ids that stand in no test list, sorted."""
-    validation: list[str]
-    """Those of them that are chosen for validation."""
-    train: list[str]
-    """The others, sorted."""
-
-
-def audit(
-    training: Path,
-    against: Sequence[Path] = (),
-    *,
-    share: float = SHARE,
-    clean_file: Path | None = None,
-    validation_file: Path | None = None,
-) -> Audit:
-    """Find the training clips that stand in test lists, and choose validation clips among the others.
-
-    A set is a folder of shards, a list of ids or vggss.json. If `validation_file` is given, `share` (0..1) of
-    the clean videos goes there: those that packing the clean ids with that share would keep for validation.
-    The other clean ids go to `clean_file`.
-    """
-    if not 0 < share < 1:
-        raise UserError(f"--share: {share} does not lie between 0 and 1")
-    ids = read_ids(training)
-    leaks = []
-    for path in against:
-        tested = read_ids(path)
-        leaks.append((path, len(tested), find_leak(ids, tested)))
-    leaked = {id for _, _, leak in leaks for id in (*leak.same_clip, *leak.same_video)}
-    clean, cut = sorted(ids - leaked), Cut("validation", share)
-    validation = [id for id in clean if cut.keeps(youtube_video(id) or id)] if validation_file else []
-    train = sorted(set(clean) - set(validation))
-    for file, lines in ((validation_file, validation), (clean_file, train)):
-        if file:
-            write_ids(file, lines)
-    return Audit(len(ids), leaks, clean, validation, train)

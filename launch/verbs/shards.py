@@ -5,8 +5,10 @@
     cacl shards sheet data/vggsound --out sheet.png
     cacl shards audit data/vggsound --against vggss_test.csv flickr_test.csv --clean clean.txt
     cacl shards audit vggss_144k.txt --against vggss.json --clean clean.txt
+    cacl shards audit data/mine --against data/mine
 
-An audit finds training clips that stand in test lists.
+An audit finds training clips that are in test sets: by their names, and where both are packed by frames and
+sounds too. Against itself it finds what is in a set twice.
 """
 
 from __future__ import annotations
@@ -34,15 +36,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sheet.add_argument("location", help="folder or address of the shards")
     sheet.add_argument("--out", type=Path, required=True, help="the picture, such as sheet.png")
     sheet.add_argument("--clips", type=positive, default=40, help="how many (default: %(default)s)")
-    audit = verbs.add_parser("audit", help="find training clips that stand in test lists", allow_abbrev=False)
-    audit.add_argument("training", type=Path, help="folder of shards, or a list of ids")
-    audit.add_argument(
-        "--against", type=Path, nargs="+", default=[], help="test lists, vggss.json, or folders of shards"
+    audit = verbs.add_parser("audit", help="find training clips that are in test sets", allow_abbrev=False)
+    add_audit_arguments(audit)
+
+
+def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of an audit."""
+    parser.add_argument("training", type=Path, help="folder of shards, or a list of ids")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="test lists, vggss.json, folders of shards, or the training set itself",
     )
-    audit.add_argument("--clean", type=Path, help="write the ids that stand in none, for cacl pack --list")
-    audit.add_argument("--validation", type=Path, help="write a validation split of the clean ids")
-    audit.add_argument(
+    parser.add_argument(
+        "--by", choices=["names", "content"], help="compare only these (default: all that the sets allow)"
+    )
+    parser.add_argument("--clean", type=Path, help="write the ids that share nothing, for cacl pack --list")
+    parser.add_argument("--exclude", type=Path, help="write the ids that share something")
+    parser.add_argument("--pairs", type=Path, help="write a CSV of all pairs, with what each shares")
+    parser.add_argument("--validation", type=Path, help="write a validation split of the clean ids")
+    parser.add_argument(
         "--share", type=share, default=SHARE, help="of the videos, for --validation (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=count_cores(), help="processes (default: %(default)s)"
     )
 
 
@@ -93,22 +112,29 @@ def draw(arguments: argparse.Namespace) -> None:
 
 def audit(arguments: argparse.Namespace) -> None:
     """Print what is shared, and where lists were written."""
-    from launch.jobs.shards import audit
+    from launch.jobs.audit import audit, sentences
 
     found = audit(
         arguments.training,
         arguments.against,
+        by=arguments.by,
         share=arguments.share,
         clean_file=arguments.clean,
         validation_file=arguments.validation,
+        exclude_file=arguments.exclude,
+        pairs_file=arguments.pairs,
+        workers=arguments.workers,
     )
     print(f"{arguments.training}: {found.training} clips")
-    for path, clips, leak in found.leaks:
-        print(f"  {path}: {len(leak.same_clip)} of its {clips} clips stand in the training set")
-        if leak.same_video:
-            print(f"  {path}: {len(leak.same_video)} training clips are other parts of its videos")
+    for finding in found.findings:
+        for sentence in sentences(finding):
+            print(f"  {finding.tested}: {sentence}")
     print(f"  clean: {len(found.clean)} clips")
     if arguments.validation:
         print(f"  wrote {arguments.validation}: {len(found.validation)} validation clips")
     if arguments.clean:
         print(f"  wrote {arguments.clean}: {len(found.train)} clean training clips")
+    if arguments.exclude:
+        print(f"  wrote {arguments.exclude}: {len(found.excluded)} clips to leave out")
+    if arguments.pairs:
+        print(f"  wrote {arguments.pairs}: every pair")

@@ -8,7 +8,7 @@ from benchmarks import growth
 from benchmarks.tables import growth_table
 from cacl.evaluation import results
 from cacl.runs.directory import Run
-from launch.jobs.shards import audit
+from launch.jobs.audit import audit
 
 CLIPS, STEPS = 250, 2000
 
@@ -29,4 +29,4 @@ def test_every_row_is_measured_and_stands_in_the_table(tmp_path):
     assert f"Of {STEPS:,} points of a line" in (tmp_path / "runs/first/report.html").read_text()
     assert next(Run(tmp_path / "runs/first").newest_first("loss"))["step"] == STEPS - 500
     found = audit(tmp_path / "shards", [tmp_path / "shards/tested.txt"])
-    assert len(found.leaks[0][2].same_clip) == found.leaks[0][1] == CLIPS
+    assert len(found.findings[0].leak["clip"].training) == found.findings[0].clips == CLIPS

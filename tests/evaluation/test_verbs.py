@@ -33,8 +33,9 @@ from cacl.viewing.pictures import heat_image, webp_url
 from cacl.world import World
 from launch.jobs.baselines import Guidance, mix_objects
 from launch.jobs.evaluate import check_size, evaluate
+from launch.jobs.leaks import training_leaks
 from launch.jobs.measuring import Measurement, open_test
-from launch.jobs.recipe import Recipe
+from launch.jobs.recipe import DataOptions, Recipe, TrainSource
 from launch.jobs.report import examples
 from launch.main import main
 from launch.verbs import evaluate as verb
@@ -291,6 +292,36 @@ def test_two_ranks_started_by_the_verb_report_the_same_numbers(evaluated, tmp_pa
     copy, words = copied(evaluated, tmp_path)
     assert main(["evaluate", *words, "--nproc-per-node", "2"]) == 0
     assert same_numbers(evaluated, copy)
+
+
+def test_test_clips_that_were_trained_on_are_a_warning_and_stand_in_the_record(evaluated, tmp_path, capsys):
+    """The run of these tests was trained on what it is tested on."""
+    copy, words = copied(evaluated, tmp_path)
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(read_clips(evaluated, "stamps")["model"].id.tolist()[:2]))
+    capsys.readouterr()
+    for more, clips in (([], CLIPS), (["--ids", str(ids)], 2)):
+        assert main(["evaluate", *words, *more]) == 0
+        said = [
+            line for line in capsys.readouterr().err.splitlines() if "the training data share clips" in line
+        ]
+        assert (
+            len(said) == 1 and f"has {clips} of them, 0 in part" in said[0] and "cacl shards audit" in said[0]
+        )
+        (found,) = json.loads((copy / "metrics.json").read_text())["shared_with_training"]
+        assert (found["same_clip"], found["same_moment"], found["same_film"]) == (clips, 0, 0)
+
+
+def test_a_training_set_that_is_not_there_or_elsewhere_is_no_warning(evaluated, tmp_path):
+    clips, _ = open_test(evaluated)
+    for train in (str(tmp_path / "nowhere"), "s3://bucket/train"):
+        assert training_leaks(DataOptions(train=train), clips.store) is None
+    words = ["--split", "train", "--clips", "3", "--frame-side", "64", "--workers", "1"]
+    assert main(["pack", "generated", "--out", str(tmp_path / "other"), *words]) == 0
+    assert training_leaks(DataOptions(train=str(tmp_path / "other")), clips.store) == []
+    sources = TrainSource(str(tmp_path / "other")), TrainSource(str(clips.store.files.location))
+    (found,) = training_leaks(DataOptions(train=sources), clips.store) or []
+    assert found["training"] == clips.store.files.location and found["same_clip"] == CLIPS
 
 
 def test_a_list_of_ids_names_what_is_missing(evaluated, tmp_path):

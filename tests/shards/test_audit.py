@@ -15,10 +15,11 @@ import pytest
 from cacl.annotation import SoundSource
 from launch.main import main
 from shards import manifest as manifests
-from shards.audit import find_leak, read_ids
+from shards.audit import Leak, compare_names
 from shards.clip import Clip, encode_mask, encode_wav, members
 from shards.cut import Cut
 from shards.manifest import Shard
+from shards.named import named, read_clips
 from shards.pack import merge, pack
 from shards.plan import make_plan
 from shards.sources.generated import Generated
@@ -153,6 +154,10 @@ def test_an_index_that_is_not_the_tars_is_found(folder: Path) -> None:
     assert ["does not say where the clips lie" in problem for problem in verify(folder, 1)] == [True]
 
 
+def leak_of(training: list[str], tested: list[str]) -> Leak:
+    return compare_names([named(id) for id in training], [named(id) for id in tested])
+
+
 LEAKS = [
     ("vggss_144k.txt", "vggss_test.csv", 3709),
     ("vggss_10k.txt", "vggss_test.csv", 238),
@@ -164,8 +169,8 @@ LEAKS = [
 
 @pytest.mark.parametrize(("training", "test", "count"), LEAKS)
 def test_the_leaks_of_the_public_lists(lists_dir: Path, training: str, test: str, count: int) -> None:
-    leak = find_leak(read_ids(lists_dir / training), read_ids(lists_dir / test))
-    assert len(leak.same_clip) == count
+    leak = compare_names(read_clips(lists_dir / training), read_clips(lists_dir / test))
+    assert len(leak["clip"].training) == len(leak["clip"].tested) == count and not leak["moment"].count
 
 
 def test_a_clean_list_and_its_validation_split_share_nothing_with_the_test(
@@ -186,26 +191,26 @@ def test_a_clean_list_and_its_validation_split_share_nothing_with_the_test(
     )
     assert done.returncode == 0, done.stderr
     assert "238 of its 5158 clips stand in the training set" in done.stdout
-    sets = [set(read_ids(path)) for path in (clean, validation, test)]
+    sets = [{clip.id for clip in read_clips(path)} for path in (clean, validation, test)]
     assert not sets[0] & sets[1] and not sets[0] & sets[2] and not sets[1] & sets[2]
     assert len(sets[0] | sets[1]) == 10_000 - 238 - 2  # 2: other parts of tested videos
     assert not {youtube_video(id) for id in sets[0] | sets[1]} & {youtube_video(id) for id in sets[2]}
 
 
-def test_packed_shards_can_be_audited(once: Path) -> None:
-    assert set(read_ids(once)) == {f"test-{k:06d}" for k in range(6)}
-    done = cacl("shards", "audit", once, "--against", once)
+def test_packed_shards_can_be_audited(once: Path, folder: Path) -> None:
+    assert {clip.id for clip in read_clips(once)} == {f"test-{k:06d}" for k in range(6)}
+    done = cacl("shards", "audit", once, "--against", folder, "--by", "names")
     assert "6 of its 6 clips stand in the training set" in done.stdout and "clean: 0 clips" in done.stdout
 
 
 def test_a_leak_is_the_same_clip_or_another_part_of_the_same_video() -> None:
     """Flickr's ids are no YouTube ids: the same beginning means nothing there."""
     training = ["aaaaaaaaaaa_000010", "aaaaaaaaaaa_000020", "bbbbbbbbbbb_000000", "1234_000010", "1234"]
-    leak = find_leak(training, ["aaaaaaaaaaa_000020", "1234_000020", "1234", "ccccccccccc_000000"])
-    assert leak.same_clip == ["1234", "aaaaaaaaaaa_000020"]
-    assert leak.same_video == ["aaaaaaaaaaa_000010"]
-    none = find_leak(["dddddddd_000010"], ["eeeeeeee_000010"])
-    assert (none.same_clip, none.same_video) == ([], [])
+    leak = leak_of(training, ["aaaaaaaaaaa_000020", "1234_000020", "1234", "ccccccccccc_000000"])
+    assert leak["clip"].training == {"1234", "aaaaaaaaaaa_000020"}
+    assert leak["film"].training == {"aaaaaaaaaaa_000010"}
+    none = leak_of(["dddddddd_000010"], ["eeeeeeee_000010"])
+    assert not any(shared.count for shared in none.values())
 
 
 def test_a_clean_list_shares_no_frame_no_sound_and_no_video_with_a_list_of_pairs(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import unicodedata
 import pytest
 
 from cacl.errors import UserError
+from launch.jobs.audit import audit
 from launch.jobs.measuring import read_ids as read_official_ids
-from launch.jobs.shards import audit
-from shards.audit import find_leak, read_ids
+from shards.audit import compare_names
 from shards.clip import Clip
+from shards.named import named, read_clips
 from shards.pack import check_bytes, merge, pack
 from shards.plan import make_plan
 from shards.sources.generated import Generated
@@ -38,7 +39,9 @@ DECOMPOSED, COMPOSED = (unicodedata.normalize(form, "고양이 é") for form in 
         ('a,"two\nlines"\n"b"c\n', 3),
     ],
 )
-@pytest.mark.parametrize("read", [read_rows, read_list, read_ids, lambda path: read_official_ids(str(path))])
+@pytest.mark.parametrize(
+    "read", [read_rows, read_list, read_clips, lambda path: read_official_ids(str(path))]
+)
 def test_a_quote_that_is_not_closed_names_its_row_in_every_reader(tmp_path, read, text, line):
     path = tmp_path / "list.csv"
     path.write_text(text)
@@ -52,10 +55,12 @@ def test_every_reader_of_lists_takes_what_spreadsheets_write(tmp_path, ending, m
     path = tmp_path / "list.csv"
     path.write_bytes((mark + ending.join(["a", "", '"b"', "c d,label", ""])).encode())
     assert read_official_ids(str(path)) == ["a", "b", "c d"]
-    assert read_ids(path) == {"a", "b", "c d"} and [pick.id for pick in read_list(path)] == ["a", "b", "c d"]
+    assert {clip.id for clip in read_clips(path)} == {"a", "b", "c d"} and [
+        pick.id for pick in read_list(path)
+    ] == ["a", "b", "c d"]
     boxes = tmp_path / "vggss.json"
     boxes.write_bytes((mark + json.dumps([{"file": "a", "bbox": [[0, 0, 1, 1]]}])).encode())
-    assert read_official_ids(str(boxes)) == ["a"] and read_ids(boxes) == {"a"}
+    assert read_official_ids(str(boxes)) == ["a"] and [clip.id for clip in read_clips(boxes)] == ["a"]
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfea\x00", b"\xe9\n"])
@@ -105,7 +110,7 @@ def test_a_name_is_found_in_either_normal_form(tmp_path, listed, there):
     assert isinstance(clip, Clip) and clip.id == listed, clip
     assert [(one.class_name, one.boxes) for one in clip.sources or ()] == [("cat", ((0.0, 0.0, 1.0, 1.0),))]
     assert source.remarks() == []
-    assert find_leak([listed], [there]).same_clip == [listed]
+    assert compare_names([named(listed)], [named(there)])["clip"].pairs == [(listed, there)]
 
 
 def test_prepared_files_are_found_in_either_normal_form(tmp_path):

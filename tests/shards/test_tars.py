@@ -17,10 +17,10 @@ from cacl.errors import UserError
 from launch.jobs.measuring import restrict_systems
 from launch.jobs.pack import merge, pack, pack_both
 from shards import parts
-from shards.audit import read_ids
 from shards.clip import Storage
 from shards.cut import Cut
 from shards.manifest import Manifest
+from shards.named import read_clips
 from shards.parts import DamagedPart, Part, list_part
 from shards.plan import make_plan
 from shards.sources.vggsound import VggSound
@@ -114,7 +114,7 @@ def test_indices_follow_parts_and_members_and_each_part_begins_a_shard(root: Pat
     assert store.indices.tolist() == [0, 2, 3, 4, 6, 7, 8, 9]
     assert [store.annotation(index).id for index in store.indices] == [f, d, b, minus, c, a, under, e]
     assert rejected(packed) == dict.fromkeys((g, h, i), ("", "missing: no part holds it"))
-    assert read_ids(packed) == {f, d, b, minus, c, a, under, e}
+    assert {clip.id for clip in read_clips(packed)} == {f, d, b, minus, c, a, under, e}
 
 
 def test_the_same_clips_as_files_are_another_data_set_of_the_same_content(

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.audit import find_leak
+from shards.audit import compare_names
 from shards.clip import Clip, Rejection, Storage
+from shards.named import named
 from shards.sources.vggsound import VggSound
 from shards.sources.vggss import VggSs
 from shards.youtube import clip_names, find_clip, youtube_video
@@ -60,8 +61,9 @@ def test_films_of_ones_own_are_not_taken_for_parts_of_one() -> None:
 
 
 def test_the_audit_knows_a_tested_video_under_a_mirrors_name() -> None:
-    leak = find_leak(["abcdefghijk_70000_80000", "zyxwvutsrqp_1_11"], ["abcdefghijk_000030"])
-    assert leak.same_video == ["abcdefghijk_70000_80000"]
+    training = [named("abcdefghijk_70000_80000"), named("zyxwvutsrqp_1_11")]
+    leak = compare_names(training, [named("abcdefghijk_000030")])
+    assert leak["film"].training == {"abcdefghijk_70000_80000"} and not leak["clip"].count
 
 
 NAMES = {
