@@ -1,4 +1,4 @@
-"""Several packed data sets as one, and frames of one with sounds of another.
+"""Several packed data sets as one, a part of one, and frames of one with sounds of another.
 
 Both read like a store: loaders, labels and orders speak of their indices and know nothing of the parts.
 """
@@ -24,7 +24,7 @@ _FRAME = "jpg"
 
 
 class Clips(Protocol):
-    """Packed clips by index: a store, a mixture, or pairs of two stores."""
+    """Packed clips by index: a store, a part of one, a mixture, or pairs of two stores."""
 
     @property
     def fingerprint(self) -> str:
@@ -103,6 +103,41 @@ class Mixture:
         if not 0 <= index < self.capacity:
             raise UserError(f"clip {index} is not in any of the {len(self.parts)} data sets")
         return self.parts[number], int(index - self.offsets[number])
+
+
+class Subset:
+    """Some of a data set's clips, under their own indices."""
+
+    def __init__(self, clips: Clips, shards: Shards) -> None:
+        """Take `shards`, what is left of each of the data set's."""
+        self.clips, self.shards = clips, shards
+
+    @cached_property
+    def indices(self) -> Indices:
+        """Every clip that is left, [N] int64, ascending."""
+        return np.concatenate([*self.shards, np.empty(0, np.int64)])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 that names the data set and what is left of it."""
+        return digest(["subset", self.clips.fingerprint, digest(self.indices.tolist())])
+
+    @property
+    def capacity(self) -> int:
+        """The first index after the data set's room."""
+        return self.clips.capacity
+
+    def read(self, index: int) -> dict[str, bytes]:
+        """Return the members of a clip. Raises as a store's `read` does."""
+        return self.clips.read(index)
+
+    def prefetch(self, indices: Indices) -> None:
+        """Begin to fetch the shards of clips [n] int64 that will be read soon."""
+        self.clips.prefetch(indices)
+
+    def where(self, index: int) -> str:
+        """Return where a clip lies, as a message names it."""
+        return self.clips.where(index)
 
 
 class Pairs:

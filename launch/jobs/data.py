@@ -22,9 +22,10 @@ from cacl.training.validation import retrieval
 from cacl.types import Batch, ClipLabels
 from cacl.world import World
 from launch.jobs.recipe import DataOptions, Recipe, TrainSource
+from shards.exclusion import excluded
 from shards.loader import evaluation_batches, training_batches
 from shards.mixed_order import MixedOrder
-from shards.mixture import Clips, Mixture, Pairs, draw_partners
+from shards.mixture import Clips, Mixture, Pairs, Subset, draw_partners
 from shards.order import Lanes, Order, check_division
 from shards.store import open_store
 
@@ -128,7 +129,7 @@ def label_joiner(labels: LabelTable | None, device: torch.device) -> Callable[[T
 def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     """Open shards and labels. Raises UserError where they do not fit the recipe, the ranks or each other."""
     data, training = recipe.data, recipe.training
-    opened = [open_source(source, training.seed) for source in data.sources]
+    opened = [open_source(source, data.exclude, training.seed) for source in data.sources]
     parts, tables = [part for part, _ in opened], [table for _, table in opened]
     mixture, names = Mixture(parts), source_names(data)
     clips: Clips = parts[0]
@@ -153,26 +154,37 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     return TrainingData(recipe, clips, order, labels, identity, pairs)
 
 
-def open_source(source: TrainSource, seed: int) -> tuple[Clips, LabelTable | None]:
-    """Open one data set and its labels. Raises UserError where they do not fit each other."""
-    store = open_store(source.path)
-    labels = source.labels and LabelTable.load(source.labels, fingerprint=store.fingerprint)
-    if source.sounds is None or not labels:
-        return store, labels or None
-    sounds = open_store(source.sounds.path)
-    heard = LabelTable.load(source.sounds.labels, fingerprint=sounds.fingerprint)
+def open_source(source: TrainSource, exclude: str | None, seed: int) -> tuple[Clips, LabelTable | None]:
+    """Open one data set and its labels, without the clips of the list `exclude`.
+
+    Raises UserError where they do not fit each other.
+    """
+    clips, labels = open_labeled(source.path, source.labels, exclude)
+    if source.sounds is None or labels is None:
+        return clips, labels
+    sounds, heard = open_labeled(source.sounds.path, source.sounds.labels, exclude)
+    assert heard is not None  # a recipe names them
     check_same_classes(labels, source.path, heard, source.sounds.path)
     partner = draw_partners(
-        store.indices, labels.lookup(store.indices), sounds.indices, heard.lookup(sounds.indices), seed
+        clips.indices, labels.lookup(clips.indices), sounds.indices, heard.lookup(sounds.indices), seed
     )
     name = f"{source.path} with sounds of {source.sounds.path}"
-    pairs = Pairs(store, sounds, partner, name, [labels.fingerprint, heard.fingerprint])
+    pairs = Pairs(clips, sounds, partner, name, [labels.fingerprint, heard.fingerprint])
     if not len(pairs.indices):
         raise UserError(
             f"data.train: {source.path}: no frame has a label that a sound of {source.sounds.path} has; "
             "take sounds of classes that the frames show"
         )
     return pairs, labels
+
+
+def open_labeled(path: str, labels: str | None, exclude: str | None) -> tuple[Clips, LabelTable | None]:
+    """Open packed clips, less those of a list, and their label table."""
+    store = open_store(path)
+    table = None if labels is None else LabelTable.load(labels, fingerprint=store.fingerprint)
+    if exclude is None:
+        return store, table
+    return Subset(store, excluded(store, Path(exclude))), table
 
 
 def source_names(data: DataOptions) -> list[str]:

@@ -67,6 +67,8 @@ class DataOptions(Options):
     """Folder or URL of the packed training clips, or a list of several: `{path, weight, labels, sounds}`."""
     labels: str | None = None
     """The label table of the training clips; without one every clip is a class of its own."""
+    exclude: str | None = None
+    """A list of ids that are not trained on, such as `cacl shards audit --exclude` writes."""
     validation: str | None = None
     """Packed clips, without boxes, by whose retrieval checkpoints and settings are chosen."""
     validation_labels: str | None = None

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from cacl.evaluation.retrieval import class_ranks, entries, ranks, retrieval_numbers, similarities
 from tests.evaluation.golden import cases, check_numbers
 
-DIRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sound_to_image": lambda matrix: matrix, "image_to_sound": np.transpose}
+DIRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "sound_to_image": lambda matrix: matrix,
+    "image_to_sound": np.transpose,
+}
 
 
 @pytest.fixture(scope="module")

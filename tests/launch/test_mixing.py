@@ -263,3 +263,21 @@ def test_a_set_without_labels_has_a_class_for_every_clip(folder, tmp_path):
     data = open_data(load_recipe(write(tmp_path / "r.yaml", train), []), 1)
     assert data.labels is not None
     assert (data.labels.lookup(data.store.indices) == -1).sum() == 48
+
+
+def test_excluded_clips_are_trained_on_nowhere(folder, tmp_path):
+    """Neither as frames nor as sounds, of one data set or of several; and it is another training."""
+    names = ["clip-003", "clip-010", "clip-047", "of-another-set"]
+    (tmp_path / "exclude.txt").write_text("\n".join(names) + "\n")
+    one, two = source(folder, "one"), source(folder, "two")
+    left = [["--data.exclude", str(tmp_path / "exclude.txt")], []]
+    for train in (str(folder / "one"), [one, two], [{**one, "sounds": two}, two]):
+        recipe = write(tmp_path / "r.yaml", train)
+        without, whole = (open_data(load_recipe(recipe, words), 1) for words in left)
+        room = open_store(folder / "one").capacity
+        gone = set(whole.store.indices.tolist()) - set(without.store.indices.tolist())
+        assert {index % room for index in gone} == {3, 10, 47}
+        drawn = [without.order.batch(0, k) for k in range(without.order.batches_per_epoch)]
+        assert not gone & set(np.concatenate(drawn).tolist())
+        assert all(not {3, 10, 47} & set(pairs.partner.tolist()) for pairs in without.pairs)
+        assert without.identity["data"] != whole.identity["data"]
