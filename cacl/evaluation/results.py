@@ -30,7 +30,7 @@ from cacl.evaluation.protocols import CONTROLS, PROTOCOLS, Protocol
 from cacl.evaluation.summary import breakdown, statistics
 from cacl.files import locked, read_json, regular, write_json, written
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _AGAIN = "delete it and evaluate again"
 
 
@@ -91,16 +91,30 @@ def summarize(subject: Subject, systems: Mapping[str, ClipResults]) -> dict[str,
         "data": subject.data,
         "checkpoint": subject.checkpoint,
         "weights": subject.options.get("weights", _PLAIN["weights"]),
+        "asked": _asked(subject),
         "ceiling": protocol.ceiling(model),
     }
     for name, results in systems.items():
         record[name] = _finite(controls.get(name, protocol).summarize(results))
     record["intervals"] = _intervals(protocol, model)
+    record["main"] = {
+        "name": protocol.main,
+        "value": record["model"][protocol.main],
+        "interval": record["intervals"].get(protocol.main),
+        "rule": protocol.rule_of(protocol.main),
+    }
     if protocol.has_detection:
         record["curve"] = detections(model, protocol.judged_by).summary()
     if curves := protocol.sweep(model):
         record["sweep"] = curves
     return {**record, "breakdown": breakdown(model, protocol)}
+
+
+def _asked(subject: Subject) -> dict[str, str]:
+    """Return what the evaluation was asked for, the quirks that are off among it."""
+    registered = PROTOCOLS.get(subject.protocol.name, subject.protocol)
+    off = "+".join(sorted(registered.quirks - subject.protocol.quirks))
+    return {**subject.options, **({"without": off} if off else {})}
 
 
 def write(run: Path, record: Mapping[str, Any], systems: Mapping[str, ClipResults]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.detection import detections
 from cacl.evaluation.protocols import CONTROLS, Protocol
+from cacl.evaluation.sentences import sentence
 from cacl.files import write_text
 from cacl.viewing.charts import line_chart, smooth
 from cacl.viewing.gallery import Example, render_example
@@ -68,17 +69,14 @@ def write_report(path: Path, evaluation: Evaluation, protocol: Protocol, page: P
         name=evaluation.name,
         rival=page.rival,
         record=record,
+        main=_main(evaluation, page.rival),
         table=_table(evaluation, page.rival),
         controls=[(TITLES.get(key, key), record[key]) for key in CONTROLS.get(record["protocol"], {})],
         breakdown=record["breakdown"],
         charts=[
             ("Loss", _training_chart(page.losses)),
             ("Share of clips whose CIoU is at least this", _success_chart(shown, evaluation, protocol)),
-            ("Precision over recall", _precision_recall_chart(shown, protocol)),
-            (
-                "Precision and recall of the trained model, by confidence",
-                _threshold_chart(evaluation, protocol),
-            ),
+            *(_detection_charts(shown, evaluation, protocol) if protocol.has_detection else []),
         ],
         gallery={
             heading: [render_example(example, page.sample_rate) for example in examples]
@@ -105,8 +103,33 @@ def _table(evaluation: Evaluation, rival: Rival | None) -> dict[str, Any]:
                     name: _interval(ends) for name, ends in other.record["intervals"].items()
                 }
     columns["ceiling"] = {name: _number(value) for name, value in record["ceiling"].items()}
-    rows = [(name, [cells.get(name, "–") for cells in columns.values()]) for name in record["model"]]
-    return {"titles": list(columns), "rows": rows}
+    reached = [name for name in record["model"] if record["ceiling"].get(name) != 0]
+    rows = [(name, sentence(name), [cells.get(name, "–") for cells in columns.values()]) for name in reached]
+    beyond = [name for name in record["model"] if name not in reached]
+    return {"titles": list(columns), "rows": rows, "beyond": beyond}
+
+
+def _main(evaluation: Evaluation, rival: Rival | None) -> dict[str, Any]:
+    """Return the number at first sight: what it says, and what it is for each system."""
+    record = evaluation.record
+    name = record["main"]["name"]
+    systems = {TITLES[key]: record[key] for key in TITLES if key in record and key != "other_sound"}
+    others = {
+        title: _number(numbers[name]) for title, numbers in systems.items() if numbers.get(name) is not None
+    }
+    others.pop(TITLES["model"], None)
+    if rival:
+        others = {rival.evaluation.name: _number(rival.evaluation.record["model"][name]), **others}
+    if name in record["ceiling"]:
+        others["ceiling"] = _number(record["ceiling"][name])
+    ends = record["main"]["interval"]
+    return {
+        "name": name,
+        "sentence": sentence(name),
+        "value": _number(record["main"]["value"]),
+        "interval": "" if ends is None else _interval(ends),
+        "others": others,
+    }
 
 
 def _shown(evaluation: Evaluation, rival: Rival | None) -> dict[str, ClipResults]:
@@ -142,6 +165,17 @@ def _success_chart(shown: Mapping[str, ClipResults], evaluation: Evaluation, pro
 def _success(results: ClipResults, name: str) -> list[tuple[float, float]]:
     ciou = results[name][results.sounding]
     return [(k / 50, float((ciou >= k / 50).mean())) for k in range(51)]
+
+
+def _detection_charts(
+    shown: Mapping[str, ClipResults], evaluation: Evaluation, protocol: Protocol
+) -> list[tuple[str, str]]:
+    """Return the charts of clips ranked by confidence, with their captions."""
+    by_confidence = _threshold_chart(evaluation, protocol)
+    return [
+        ("Precision over recall", _precision_recall_chart(shown, protocol)),
+        ("Precision and recall of the trained model, by confidence", by_confidence),
+    ]
 
 
 def _precision_recall_chart(shown: Mapping[str, ClipResults], protocol: Protocol) -> str:

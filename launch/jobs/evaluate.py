@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import cacl
 from cacl.errors import UserError
 from cacl.evaluation import results
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols import CONTROLS, Protocol
+from cacl.evaluation.signature import Signature
 from cacl.evaluation.systems import Maps, centered_box, system_of
 from cacl.evaluation.upsampling import Upsampling
 from cacl.resumable import kept
@@ -79,6 +81,7 @@ def evaluate(
         measured, missing = restrict_systems(measured, ids, clips.store)
         subject = results.Subject(measured_by, clips.store.fingerprint, Path(step).name, missing, options)
         record = results.summarize(subject, measured) | {"object_guidance": said}
+        record["signature"] = str(Signature.of(record, cacl.__version__))
         record["shared_with_training"] = leaks
         results.write(Path(run), record, measured)
     return record

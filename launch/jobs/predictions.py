@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import cacl
 from cacl.annotation import Annotation
 from cacl.errors import UserError
 from cacl.evaluation import results
@@ -16,6 +17,7 @@ from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.measure import clip_results, stack_truths
 from cacl.evaluation.predictions import Predictions, read_predictions
 from cacl.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
+from cacl.evaluation.signature import Signature
 from cacl.evaluation.systems import centered_box, measure_maps
 from cacl.evaluation.upsampling import Upsampling
 from launch.jobs import Say
@@ -63,6 +65,7 @@ def evaluate_predictions(
     options = {"threshold": f"{threshold:g}"} if found.kind == "regions" and threshold != 0.5 else {}
     subject = results.Subject(measured_by, data, Path(predictions).name, missing, options)
     record = results.summarize(subject, systems)
+    record["signature"] = str(Signature.of(record, cacl.__version__))
     results.write(Path(out), record, systems)
     return record
 

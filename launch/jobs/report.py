@@ -127,6 +127,7 @@ def facts(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
     environment = read_json(environment_file, remedy) if environment_file.exists() else {}
     versions = environment.get("versions") or {}
     listed = {
+        "signature": record.get("signature"),
         "checkpoint": record["checkpoint"],
         "test set (fingerprint)": record["data"],
         "commit": environment.get("commit"),

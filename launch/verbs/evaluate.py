@@ -3,6 +3,7 @@
     cacl evaluate --run runs/demo
     cacl evaluate --run runs/mine --data data/vggss --protocol vggss --ids vggss.json --nproc-per-node 2
     cacl evaluate --predictions theirs.npz --boxes vggss.json --protocol vggss --out runs/theirs
+    cacl evaluate --run runs/mine --signature 'vggss|v2|n:5158|...'
 
 Each clip is measured once, whatever the number of ranks; a killed evaluation goes on where it stopped. Writes
 evaluation/<protocol>/ and metrics.json in the run; options such as --weights ema are part of the folder's
@@ -36,6 +37,11 @@ RANK_WORDS = (
 """The arguments that every rank is given, beside the run."""
 FOR_PREDICTIONS = ("boxes", "out", "threshold")
 FOR_RUNS = ("data", "weights", "object_guidance", "object_weights", "validation", "nproc_per_node")
+SIGNED = {
+    "protocol": None, "upsampling": None, "without_quirks": "", "object_guidance": None, "alpha": "0.4",
+    "weights": None, "checkpoint": "latest",
+}  # fmt: skip
+"""The arguments that a signature tells, and what they are when they are not given."""
 _COLUMN = 15
 """Characters of a column of the printed table."""
 
@@ -81,6 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ids", metavar="FILE", help="measure only the clips of this list, name those missing"
     )
     _add_guidance_arguments(parser)
+    parser.add_argument(
+        "--signature",
+        metavar="LINE",
+        help="measure as a result was whose signature this is, in place of options",
+    )
     parser.add_argument("--nproc-per-node", type=int, metavar="N", help="ranks on this machine (default: 1)")
 
 
@@ -110,6 +121,8 @@ def main(arguments: argparse.Namespace) -> int:
     from launch.jobs.evaluate import evaluate
     from launch.jobs.measuring import open_test, read_ids
 
+    if arguments.signature is not None:
+        follow_signature(arguments)
     quirks = [name for name in arguments.without_quirks.split(",") if name]
     if arguments.predictions is not None:
         return measure_predictions(arguments, quirks)
@@ -143,6 +156,25 @@ def main(arguments: argparse.Namespace) -> int:
     finally:
         stop_world()
     return 0
+
+
+def follow_signature(arguments: argparse.Namespace) -> None:
+    """Set the options that a signature tells. Raises UserError where one is given beside it."""
+    from cacl.evaluation.signature import Signature
+
+    told = Signature.parse(arguments.signature).options()
+    for name, plain in SIGNED.items():
+        if getattr(arguments, name) != plain:
+            raise UserError(f"--{name.replace('_', '-')}: stands in --signature already; give one of them")
+    told["without_quirks"] = ",".join(told["without_quirks"])
+    if arguments.predictions is not None:  # a run's own
+        told = {
+            name: value
+            for name, value in told.items()
+            if name in ("protocol", "upsampling", "without_quirks")
+        }
+    for name, value in told.items():
+        setattr(arguments, name, value)
 
 
 def measure_predictions(arguments: argparse.Namespace, quirks: list[str]) -> int:
@@ -197,14 +229,35 @@ def table(record: Mapping[str, Any]) -> str:
     titles = {"model": "trained", "guided": "with objects", "objects": "objects alone"}
     titles |= {"untrained": "untrained", "centered_box": "centered box", "ceiling": "ceiling"}
     shown = [key for key in titles if key in record]
+    beyond = out_of_reach(record)
     width = max(map(len, record["model"])) + 2
-    lines = [heading(record), " " * width + "".join(f"{titles[key]:>{_COLUMN}}" for key in shown)]
+    lines = [heading(record), main_number(record)]
+    lines.append(" " * width + "".join(f"{titles[key]:>{_COLUMN}}" for key in shown))
     for name in record["model"]:
+        if name in beyond:
+            continue
         lines.append(f"{name:<{width}}" + "".join(_cell(record[key].get(name)) for key in shown))
     for key in CONTROLS.get(record["protocol"], {}):
         numbers = ", ".join(f"{name} {value:.3f}" for name, value in record[key].items())
         lines.append(f"{key.replace('_', ' ')}: {numbers}")
-    return "\n".join(lines)
+    if beyond:
+        lines.append(f"left out, for no map can reach them on these clips: {', '.join(beyond)}")
+    return "\n".join([*lines, record["signature"]])
+
+
+def main_number(record: Mapping[str, Any]) -> str:
+    """Return the protocol's main number, its interval, and what it says."""
+    from cacl.evaluation.sentences import sentence
+
+    main = record["main"]
+    value = "-" if main["value"] is None else f"{main['value']:.3f}"
+    ends = "" if main["interval"] is None else " [{:.3f}, {:.3f}]".format(*main["interval"])
+    return f"{main['name']} {value}{ends}: {sentence(main['name'])}"
+
+
+def out_of_reach(record: Mapping[str, Any]) -> list[str]:
+    """Return the numbers whose ceiling is 0: they say something of the clips, and nothing of a model."""
+    return [name for name, best in record["ceiling"].items() if best == 0]
 
 
 def heading(record: Mapping[str, Any]) -> str:

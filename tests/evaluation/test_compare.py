@@ -283,6 +283,6 @@ def test_results_of_another_format_are_refused(tmp_path):
     run = tmp_path / "run"
     evaluated(run, 0.5)
     path = run / "metrics.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 9'))
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 9'))
     with pytest.raises(UserError, match="format_version is 9"):
         results.read_record(run)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.protocols import PROTOCOLS
+from cacl.evaluation.sentences import sentence
 from cacl.viewing import charts, report
 from cacl.viewing.gallery import Example, View, render_example
 
@@ -44,9 +45,17 @@ def test_the_table_has_each_runs_own_numbers_and_intervals():
         "trained model", "95 % interval", "second", "second, 95 % interval", "untrained model", "ceiling",
     ]  # fmt: skip
     assert table["rows"] == [
-        ("ciou", ["0.500", "0.400 – 0.600", "0.750", "0.650 – 0.850", "0.125", "0.875"]),
-        ("pixel_ap", ["0.250", "–", "0.500", "–", "–", "–"]),
+        ("ciou", sentence("ciou"), ["0.500", "0.400 – 0.600", "0.750", "0.650 – 0.850", "0.125", "0.875"]),
+        ("pixel_ap", sentence("pixel_ap"), ["0.250", "–", "0.500", "–", "–", "–"]),
     ]
+    assert table["beyond"] == []
+
+
+def test_numbers_that_no_map_can_reach_are_no_failure():
+    evaluation = measured("first", 0.0)
+    evaluation.record["ceiling"]["ciou"] = 0.0
+    table = report._table(evaluation, None)
+    assert [name for name, *_ in table["rows"]] == ["pixel_ap"] and table["beyond"] == ["ciou"]
 
 
 def results_of(boxes, **columns):

@@ -62,6 +62,7 @@ def acl_protocol(name: str, version: int, consensus: bool = False, rules: Rules 
         sweep=partial(sweep, thresholds=rules.thresholds),
         rules=dict.fromkeys(_best_names(rules.thresholds), best)
         | dict.fromkeys(("ciou_median", "auc_median"), TopShare()),
+        main=_best_names(rules.thresholds)[0],
         has_detection=False,
         judged_by="ciou_median",
         ranked_by="ciou_median",

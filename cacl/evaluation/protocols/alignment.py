@@ -48,6 +48,7 @@ def alignment_protocol(
         summarize=partial(summarize, quirks=quirks),
         ceiling=boxes.ceiling,
         rules={end: boxes.RULES["_adaptive" if end.endswith("_adaptive") else ""] for end in ends},
+        main="ciou",
         upsampling="bilinear-corners",
         has_detection=False,
         quirks=quirks,

@@ -63,6 +63,7 @@ def avsbench_protocol(name: str, version: int, batches: Batches | None = None) -
             "miou_median": TopShare(),
             "f": BestOf(tuple(f_thresholds().tolist())),
         },
+        main="miou",
         needs_masks=True,
         has_detection=False,
         judged_by="iou",

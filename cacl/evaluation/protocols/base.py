@@ -73,6 +73,8 @@ class Protocol:
     """From a model's maps [n, h, w], S and the upsampling to score maps [n, S, S]."""
     rules: Mapping[str, Rule] = field(default_factory=dict)
     """Which pixels a number takes for predicted, by the number's name; `*` is every number."""
+    main: str = "ciou_adaptive"
+    """The one number by which a model is judged at first sight."""
     upsampling: Upsampling = "bicubic"
     size: int = 224
     """S."""
@@ -108,6 +110,18 @@ class Protocol:
         """Return what may be set next to name and version, for records."""
         quirks = {} if self.with_quirks is None else {"quirks": " ".join(sorted(self.quirks)) or "none"}
         return {"upsampling": self.upsampling, **quirks}
+
+    def rule_of(self, number: str) -> str:
+        """Return the rule by which a number takes pixels for predicted, in words; of a peak, that."""
+        if number.startswith("peak"):
+            return "highest pixel"
+        if number == "pixel_ap":
+            return "order of pixels"
+        # What ranks clips by confidence calls a place right as the protocol's plain number does.
+        for name in (number, "*", self.judged_by, "ciou"):
+            if name in self.rules:
+                return str(self.rules[name])
+        return "none"
 
     def _without(self, quirks: Collection[str]) -> Protocol:
         if self.with_quirks is None:

@@ -31,10 +31,11 @@ def boxes_protocol(
     official_clips: int | None = None,
     consensus: bool = False,
     absolute: Absolute = COSINE_0,
+    main: str = "ciou_adaptive",
 ) -> Protocol:
     """Return a protocol of boxes; `consensus`: they are annotators' opinions, not several objects.
 
-    `absolute` is the rule of `ciou_absolute` and `auc_absolute`.
+    `absolute` is the rule of `ciou_absolute` and `auc_absolute`; `main` is the number at first sight.
     """
     every: dict[str, Rule] = {**RULES, "_absolute": absolute}
     return Protocol(
@@ -46,6 +47,7 @@ def boxes_protocol(
         summarize=summarize,
         ceiling=ceiling,
         official_clips=official_clips,
+        main=main,
         rules={f"{kind}{end}": rule for end, rule in every.items() for kind in ("ciou", "auc")},
     )
 

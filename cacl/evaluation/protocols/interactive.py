@@ -34,6 +34,7 @@ def interactive_protocol(
         per_picture=per_picture,
         ceiling=ceiling,
         rules={**plain.rules, **more},
+        main="iiou_adaptive",
     )
 
 

@@ -30,6 +30,7 @@ def region_protocol(of: Protocol) -> Protocol:
         per_clip=per_clip,
         summarize=summarize,
         ceiling=no_ceiling,
+        main="region_miou",
         rules={"*": Region()},
         judged_by="region_iou",
         ranked_by="region_iou",

@@ -64,6 +64,7 @@ def slavc_protocol(name: str, version: int, consensus: bool = False, rules: Rule
         summarize=partial(summarize, quirks=rules.quirks),
         ceiling=ceiling,
         rules={"*": top if rules.relative else absolute},
+        main="precision_at_50",
         upsampling="bicubic-corners",
         has_detection=False,  # the thinned curves have no interval
         quirks=rules.quirks,

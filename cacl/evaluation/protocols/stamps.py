@@ -31,6 +31,7 @@ def stamps_protocol(name: str, version: int, judged_by: str = "ciou") -> Protoco
         summarize=partial(summarize, judged_by=judged_by),
         ceiling=ceiling,
         needs_masks=True,
+        main="peak_in_box",
         ranked_by="pixel_ap",
         judged_by=judged_by,
         rules=dict.fromkeys(("ciou", "auc", "miou"), rules.Adaptive())
