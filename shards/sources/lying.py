@@ -49,6 +49,7 @@ _KINDS = (
     _kind(r"Data/[^/]+\.(?:jpg|mp3|wav)|Annotations/[^/]+\.xml", "flickr", whole=True),
     _kind(rf"[\w-]{{11}}_\d+(?:[._]\d+)*{_FILM}", "vggsound", "vggss"),
     _kind(rf"[^/]+{_FILM}", "videos"),
+    _kind(rf"[^/]+(?:{_PICTURE}|{_SOUND})", "prepared", whole=True),
     _kind(r"[^/]+\.(?:parquet|parq|pq)", "parquet"),
     _kind(r"[^/]+(?:\.tar|\.tar\.gz|\.tgz)", "webdataset", "vggsound", "vggss", option=" --tars"),
 )

@@ -1,4 +1,4 @@
-"""Prepared data in the field's layout: pictures `frames/<id>` and recordings `audio/<id>`."""
+"""Prepared data: pictures `frames/<id>` and recordings `audio/<id>`, or both side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shards.sources.video import Moment
 
 @dataclass(frozen=True)
 class Prepared(FileSource):
-    """Pictures frames/<id>.jpg (or .png, .webp) and recordings audio/<id>.wav (or .flac, .mp3, .m4a ...)."""
+    """Pictures frames/<id>.jpg (or .png ...) and recordings audio/<id>.wav (or .mp3 ...), or side by side."""
 
     name: ClassVar[str] = "prepared"
     shard_size: ClassVar[int] = 25

@@ -126,3 +126,25 @@ def test_a_folder_without_pictures_and_recordings_says_what_it_holds(tmp_path: P
     (tmp_path / "x/frames/a.PNG").touch()
     with pytest.raises(UserError, match=r"there lie x/frames/a\.PNG: give --root"):
         Prepared(root=tmp_path).ids()
+
+
+def test_pictures_and_recordings_may_lie_side_by_side(tmp_path: Path) -> None:
+    """As the field hands on test pairs: a.jpg, a.wav and perhaps a.mat in one folder."""
+    for name in "ab":
+        lay(tmp_path, f"{name}.jpg", f"{name}.wav")
+    (tmp_path / "a.mat").write_bytes(b"x")
+    (tmp_path / "b.mp4").write_bytes(b"x")
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.jpg").read_bytes())
+    source = Prepared(root=tmp_path, storage=STORAGE)
+    assert source.ids() == ["a", "b", "c"]
+    clips = [source.read(id) for id in "abc"]
+    assert [isinstance(clip, Clip) for clip in clips] == [True, True, False]
+    assert isinstance(clips[2], Rejection) and "missing" in clips[2].reason and clips[2].file == "c.wav"
+    (sentence,) = source.remarks()
+    assert "2 files are left out" in sentence and "a.mat" in sentence and "b.mp4" in sentence
+
+
+def test_a_folder_of_films_alone_is_not_taken_for_pairs(tmp_path: Path) -> None:
+    film(tmp_path / "a.mp4")
+    with pytest.raises(UserError, match="cacl pack videos --root"):
+        Prepared(root=tmp_path, storage=STORAGE).ids()
