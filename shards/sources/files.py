@@ -143,16 +143,19 @@ class FileSource(Source):
         return is_prepared(self.root, name)
 
     def _check_boxes(self) -> None:
-        """Raise UserError when boxes that need not be there are malformed, or name no clip at all."""
+        """Raise UserError when boxes of a clip that need not be there are malformed, or name no clip at all.
+
+        A public list may hold malformed ones of clips that are not here.
+        """
         if self.box_file is None or self.needs_boxes:
             return
-        entries = read_boxes(self.box_file)
-        for name, entry in entries.items():
+        entries, unused = read_boxes(self.box_file), set(self._unused_boxes())
+        for name in entries.keys() - unused:
             try:
-                drawn_sources(entry)
+                drawn_sources(entries[name])
             except media.BrokenMedia as error:
                 raise UserError(f"--boxes {self.box_file}: {name}: {error}") from None
-        if len(self._unused_boxes()) == len(entries):
+        if len(unused) == len(entries):
             raise UserError(
                 f"--boxes {self.box_file}: no entry names a clip of the source; their names are such as "
                 f"{min(_picks(self))!r}"

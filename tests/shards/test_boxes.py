@@ -148,6 +148,12 @@ def test_a_slip_of_the_pen_ends_packing_before_it_begins(tmp_path: Path, kind: s
     assert "\n" not in str(error.value)
 
 
+def test_malformed_boxes_of_clips_that_are_not_here_do_not_matter(tmp_path: Path) -> None:
+    """The public list of VGG-SS has two clips whose boxes have no pixel."""
+    boxes = boxes_file(prepared(tmp_path, "a"), entry("a"), entry("b", bbox=[[0.2, 1.0, 0.7, 1.0]]))
+    assert Prepared(root=tmp_path, boxes=boxes).ids() == ["a"]
+
+
 def test_files_that_hold_no_boxes_are_one_sentence(tmp_path: Path) -> None:
     prepared(tmp_path, "a")
     for number, text in enumerate((b"", b"{}x", b"[3]", b"3", b"[" * 100_000, b"\xff\xfe")):
