@@ -125,7 +125,8 @@ def f_curves(scores: Tensor, mask: Tensor, thresholds: Tensor) -> Tensor:
 
     `(1 + β²)·p·r / (β²·p + r)` of precision and recall, 0 where that is 0/0; NaN without truth.
     """
-    passed = torch.bucketize(scores.flatten(1), thresholds, right=True)  # how many thresholds it reaches
+    values = scores.flatten(1).contiguous()
+    passed = torch.bucketize(values, thresholds, right=True)  # how many thresholds each pixel reaches
     ones = torch.ones_like(passed)
     room = passed.new_zeros(len(scores), len(thresholds) + 1)
     predicted = _reaching(room.scatter_add(1, passed, ones))
