@@ -10,6 +10,10 @@ the best that can be reached). Rows:
 of these numbers. As its public command runs it, a clip a batch, it makes a running number after every clip,
 whose cost grows with the clips before; `evaluate/slavc-loop-silent` leaves that out.
 `evaluate/naively`: beside a loop that makes all of our numbers.
+`evaluate/negatives`: maps of negative sounds, three kinds of ten repetitions a clip, and the own ones, at one
+threshold to areas, overlaps and CIoU, beside vssl_eval's way, a map at a time in NumPy, on `--negative-clips`
+clips. `evaluate/negatives-all`: the same and all their numbers for all clips, beside the seconds of the rows
+above.
 
 All sides start from the same maps and ground truth, and must report the same. All may use every core
 (`--threads`); the loops find little use for them.
@@ -22,9 +26,10 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +38,7 @@ from torch.nn.functional import interpolate
 
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.ground_truth import pixel_boxes, union_map
+from cacl.evaluation.negatives import KINDS, measure_negatives, negative_numbers
 from cacl.evaluation.protocols import get_protocol
 from cacl.evaluation.protocols.slavc import evaluator_numbers
 from cacl.evaluation.summary import breakdown
@@ -41,6 +47,8 @@ from cacl.evaluation.systems import measure_maps
 PROTOCOL = get_protocol("vggss").alter("bicubic-corners")
 SIZE = PROTOCOL.size
 UNIT = 64
+THETA, REPETITIONS = 0.2, 10
+"""Of negative sounds: the threshold, and how often a kind is drawn."""
 
 
 def boxes_of_clips(clips: int) -> tuple[str, list[list[list[float]]]]:
@@ -183,6 +191,65 @@ def counted(
     return precision, right / (right + missed) if right + missed else 1.0
 
 
+def negatives_in_loops(
+    own: Tensor, maps: Mapping[str, Tensor], truth: Tensor
+) -> dict[str, dict[str, np.ndarray]]:
+    """CIoU, predicted areas and overlaps, clip by clip and map by map, as vssl_eval makes them."""
+    predicted = [pixels_of(one) > THETA for one in own]
+    truths = [one.numpy().astype(np.float64) for one in truth]
+    ciou = [
+        ciou_of(one, gt) if gt.any() or one.any() else 0.0 for one, gt in zip(predicted, truths, strict=True)
+    ]
+    areas: dict[str, np.ndarray] = {}
+    overlaps: dict[str, np.ndarray] = {}
+    for kind, repetitions in maps.items():
+        rows: list[list[tuple[float, float]]] = []
+        for repetition in repetitions:
+            theirs = [pixels_of(one) > THETA for one in repetition]
+            pairs = [((a & b).sum(), (a | b).sum()) for a, b in zip(predicted, theirs, strict=True)]
+            shares = [both / either if either else 1.0 for both, either in pairs]
+            rows.append([(one.sum() / one.size, share) for one, share in zip(theirs, shares, strict=True)])
+        areas[kind], overlaps[kind] = np.moveaxis(np.array(rows), 2, 0)
+    return {"ciou": {"own": np.array(ciou)}, "image_areas": areas, "overlaps": overlaps}
+
+
+def negatives_by_us(
+    own: Tensor, maps: Mapping[str, Tensor], truth: Tensor
+) -> dict[str, dict[str, np.ndarray]]:
+    """The same by `cacl.evaluation.negatives`."""
+    found = measure_negatives(own, maps, truth, THETA, PROTOCOL)
+    return {name: {kind: part.numpy() for kind, part in kinds.items()} for name, kinds in found.items()}
+
+
+def negative_rows(maps: Tensor, truth: Tensor, some: int, mine: float, threads: int) -> list[dict[str, Any]]:
+    """Time negative sounds on `some` clips beside the loop, and on all; `mine` is what other numbers take."""
+    random = torch.Generator().manual_seed(1)
+    drawn = {kind: torch.rand(REPETITIONS, len(maps), 7, 7, generator=random) - 0.5 for kind in KINDS}
+    few = {kind: part[:, :some] for kind, part in drawn.items()}
+    negatives_by_us(maps[:2], {kind: part[:, :2] for kind, part in drawn.items()}, truth[:2])  # compiles
+    started = time.perf_counter()
+    found = negatives_by_us(maps[:some], few, truth[:some])
+    middle = time.perf_counter()
+    expected = negatives_in_loops(maps[:some], few, truth[:some])
+    ended = time.perf_counter()
+    for name, kinds in expected.items():
+        for kind, values in kinds.items():
+            # A pixel may lie on the threshold: upsampling in two products ends in other last bits.
+            assert np.abs(found[name][kind] - values).max() < 1e-3, (name, kind)
+    started_all = time.perf_counter()
+    every = negatives_by_us(maps, drawn, truth)
+    assert "f_loc" in negative_numbers(every["ciou"]["own"], every["image_areas"], every["overlaps"])
+    whole = time.perf_counter() - started_all
+    fast, slow = middle - started, ended - middle
+    shared = {"unit": "s", "threads": threads}
+    beside = {"ours": fast, "reference": slow, "ratio": slow / fast, "clips": some}
+    alone = {"ours": whole, "reference": mine, "ratio": mine / whole, "clips": len(maps)}
+    return [
+        {"benchmark": "evaluate/negatives", **beside, **shared},
+        {"benchmark": "evaluate/negatives-all", **alone, **shared},
+    ]
+
+
 def seconds(
     function: Callable[[Tensor, Tensor], dict[str, float]], maps: Tensor, truth: Tensor
 ) -> tuple[float, dict]:
@@ -206,6 +273,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--clips", type=int, default=5158)
+    parser.add_argument("--negative-clips", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both sides (%(default)s)")
     arguments = parser.parse_args()
@@ -238,6 +306,9 @@ def main() -> None:
             "threads": arguments.threads,
         }
         text = f"{row['benchmark']}: {mine:.2f} s, loop {theirs:.2f} s: ×{theirs / mine:.1f}"
+        print(json.dumps(row) if arguments.json else text, flush=True)
+    for row in negative_rows(maps, truth, arguments.negative_clips, mine, arguments.threads):
+        text = f"{row['benchmark']}: {row['ours']:.2f} s, {row['reference']:.2f} s: ×{row['ratio']:.2f}"
         print(json.dumps(row) if arguments.json else text, flush=True)
 
 

@@ -18,6 +18,10 @@ import torch
 from torch import Tensor
 
 from cacl.evaluation import metrics
+from cacl.evaluation.pixels import passes
+from cacl.evaluation.protocols.base import Protocol
+from cacl.evaluation.systems import CPU_PIECE
+from cacl.threads import over_threads
 
 KINDS = ("silence", "noise", "offscreen")
 _STEPS = [0.05 * step for step in range(21)]
@@ -48,6 +52,50 @@ def overlap_with_own(own: Tensor, negative: Tensor, theta: Theta) -> Tensor:
     one, other = predicted(own, theta), predicted(negative, theta)
     both, either = ((one & other).sum((-2, -1)), (one | other).sum((-2, -1)))
     return torch.where(either > 0, both.double() / either.clamp(min=1), 1.0)
+
+
+def measure_negatives(
+    own: Tensor, negatives: Mapping[str, Tensor], truth: Tensor, theta: float, protocol: Protocol
+) -> dict[str, dict[str, Tensor]]:
+    """Return what clips get at θ, at the protocol's pixels, for `negative_numbers`.
+
+    `own` [n, h, w] and `negatives` [K, n, h, w] by kind are a model's maps, `truth` [n, S, S]. `ciou` holds
+    the own sound's [n] under "own", `image_areas` and `overlaps` [K, n] by kind. They are those of
+    `own_ciou`, `image_area` and `overlap_with_own`, without maps of S × S pixels that are kept.
+    """
+
+    def piece(first: int) -> dict[str, dict[str, Tensor]]:
+        rows = slice(first, first + CPU_PIECE)
+        scores = protocol.score_maps(own[rows])
+        # What is strictly above θ reaches the next number.
+        limit = torch.nextafter(scores.new_tensor(theta), scores.new_tensor(torch.inf))
+        mine = scores.flatten(1) >= limit
+        areas, overlaps = {}, {}
+        for kind, maps in negatives.items():
+            counted = [_count(protocol.score_maps(some[rows]).flatten(1), limit, mine) for some in maps]
+            theirs, both = (torch.stack(part) for part in zip(*counted, strict=True))
+            either = mine.sum(1) + theirs - both
+            areas[kind] = theirs.double() / mine.shape[1]
+            overlaps[kind] = torch.where(either > 0, both.double() / either.clamp(min=1), 1.0)
+        return {
+            "ciou": {"own": own_ciou(scores, truth[rows], theta)},
+            "image_areas": areas,
+            "overlaps": overlaps,
+        }
+
+    starts = range(0, max(1, len(own)), CPU_PIECE)
+    parts = over_threads(piece, starts) if own.device.type == "cpu" else [piece(first) for first in starts]
+    return {
+        name: {kind: torch.cat([part[name][kind] for part in parts], -1) for kind in parts[0][name]}
+        for name in parts[0]
+    }
+
+
+def _count(scores: Tensor, limit: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
+    """Return int64 [n] twice: pixels of scores [n, P] that reach `limit`, and those of them in `mine`."""
+    limits = limit.expand(1, len(scores)).contiguous()
+    predicted, both = passes(scores).overlaps(scores, limits, mine)
+    return predicted[0], both[0]
 
 
 def area_over_image(image_areas: np.ndarray) -> float:

@@ -24,7 +24,7 @@ Maps = Callable[[Tensor, Tensor], Tensor]
 System = Callable[[Tensor, Tensor, Truths, Protocol], dict[str, Tensor]]
 """From frames, waveforms, the clips' truths and a protocol to the protocol's columns [n]."""
 
-_CPU_PIECE = 32
+CPU_PIECE = 32
 """Clips whose pixels are measured at once on a CPU."""
 
 
@@ -92,9 +92,9 @@ def measure_maps(maps: Tensor, truths: Truths, protocol: Protocol) -> dict[str, 
         return protocol.measure(protocol.score_maps(maps), truths)
 
     def piece(first: int) -> dict[str, Tensor]:
-        rows = slice(first, first + _CPU_PIECE)
+        rows = slice(first, first + CPU_PIECE)
         part = {name: truth[rows] for name, truth in truths.items()}
         return protocol.measure(protocol.score_maps(maps[rows]), part)
 
-    parts = over_threads(piece, range(0, max(1, len(maps)), _CPU_PIECE))
+    parts = over_threads(piece, range(0, max(1, len(maps)), CPU_PIECE))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacl.evaluation import metrics, negatives, rules
+from cacl.evaluation.protocols import get_protocol
 from cacl.evaluation.rules import Adaptive, TopShare
 from cacl.evaluation.upsampling import upsample
 from tests.evaluation.golden import cases, check_numbers, truths
@@ -114,3 +117,23 @@ def test_the_order_of_clips_changes_no_bit(seed):
     )
     assert one == other
     assert negatives.fit_theta({"noise": areas}) == negatives.fit_theta({"noise": areas[:, order]})
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 3), st.floats(-0.9, 0.9))
+@settings(max_examples=40, deadline=None)
+def test_clips_are_counted_as_whole_maps_are(seed, clips, repetitions, theta):
+    """Piece by piece, without keeping maps of all pixels."""
+    random = torch.Generator().manual_seed(seed)
+    protocol = replace(get_protocol("vggss"), size=24)
+    own = torch.rand(clips, 7, 5, generator=random) * 2 - 1
+    maps = {
+        kind: torch.rand(repetitions, clips, 7, 5, generator=random) * 2 - 1 for kind in ("silence", "noise")
+    }
+    truth = torch.rand(clips, 24, 24, generator=random) > 0.7
+    found = negatives.measure_negatives(own, maps, truth, theta, protocol)
+    scores = protocol.score_maps(own)
+    assert found["ciou"]["own"].equal(negatives.own_ciou(scores, truth, theta))
+    for kind, some in maps.items():
+        theirs = torch.stack([protocol.score_maps(one) for one in some])
+        assert found["image_areas"][kind].equal(negatives.image_area(theirs, theta))
+        assert found["overlaps"][kind].equal(negatives.overlap_with_own(scores, theirs, theta))
