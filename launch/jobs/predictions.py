@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 import cacl
-from cacl.annotation import Annotation
-from cacl.errors import UserError
+from cacl.annotation import Annotation, SoundSource
+from cacl.errors import UserError, brief
 from cacl.evaluation import results
 from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.evaluator import normalized_boxes
 from cacl.evaluation.measure import clip_results, stack_truths
 from cacl.evaluation.predictions import Predictions, read_predictions
 from cacl.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
@@ -104,9 +105,17 @@ def read_annotations(boxes: Path, ids: Sequence[str] | None) -> list[Annotation]
 
 def _annotation(boxes: Path, name: str, entry: Entry) -> Annotation:
     try:
-        return Annotation(name, sources=drawn_sources(entry))
+        image = entry.get("image")
+        if image is not None and not isinstance(image, str):
+            raise BrokenMedia(f"image: {brief(image)} is no name")
+        if "sources" in entry:
+            return Annotation(name, sources=drawn_sources(entry), image=image)
     except BrokenMedia as error:
         raise UserError(f"{boxes}: {name}: {error}; mend its boxes or leave it out with --ids") from None
+    # A box without a pixel counts as one that is always missed, as the field counts two clips of VGG-SS.
+    found: Any = tuple(map(tuple, normalized_boxes(entry["bbox"], None, name)))
+    source = SoundSource(str(entry.get("class", "")), boxes=found, visible=bool(found))
+    return Annotation(name, sources=(source,), image=image)
 
 
 def match(found: Predictions, notes: Sequence[Annotation], say: Say) -> dict[int, int]:

@@ -229,3 +229,26 @@ def test_shared_clips_with_other_boxes_are_refused(boxes, tmp_path):
     measure(save_maps(tmp_path), boxes, "second")
     with pytest.raises(UserError, match=r"clip c has other boxes than in .*first"):
         compare([tmp_path / "first"], [tmp_path / "second"], shared=True)
+
+
+def test_the_public_list_of_vgg_ss_is_read_with_its_two_boxes_without_a_pixel(tmp_path, lists_dir):
+    """They are clips of the set, and always missed, as the field's evaluators count them."""
+    ids = [clip["file"] for clip in json.loads((lists_dir / "vggss.json").read_text())]
+    np.savez(tmp_path / "maps.npz", maps=np.random.default_rng(0).normal(size=(len(ids), 3, 3)), id=ids)
+    record = measure(
+        tmp_path / "maps.npz", lists_dir / "vggss.json", str(tmp_path / "out"), protocol="vggss"
+    )
+    assert record["n"] == len(ids) and not record["missing"]
+    assert record["ceiling"]["ciou_adaptive"] == pytest.approx(1 - 2 / len(ids))
+
+
+def test_pictures_that_clips_share_come_from_the_boxes(boxes, tmp_path):
+    entries = json.loads(boxes.read_text())
+    for entry, image in zip(entries, ("p", "p", "q", "r"), strict=True):
+        entry["image"] = image
+    boxes.write_text(json.dumps(entries))
+    read_boxes.cache_clear()
+    file = save_maps(tmp_path)
+    expected = cacl.Evaluator("is3")
+    expected.update(np.load(file)["maps"], [BOXES[name] for name in "abcd"], images=["p", "p", "q", "r"])
+    assert measure(file, boxes, protocol="is3")["model"] == pytest.approx(expected.compute())
