@@ -235,9 +235,7 @@ def test_the_public_list_of_vgg_ss_is_read_with_its_two_boxes_without_a_pixel(tm
     """They are clips of the set, and always missed, as the field's evaluators count them."""
     ids = [clip["file"] for clip in json.loads((lists_dir / "vggss.json").read_text())]
     np.savez(tmp_path / "maps.npz", maps=np.random.default_rng(0).normal(size=(len(ids), 3, 3)), id=ids)
-    record = measure(
-        tmp_path / "maps.npz", lists_dir / "vggss.json", str(tmp_path / "out"), protocol="vggss"
-    )
+    record = measure(tmp_path / "maps.npz", lists_dir / "vggss.json", str(tmp_path / "out"), protocol="vggss")
     assert record["n"] == len(ids) and not record["missing"]
     assert record["ceiling"]["ciou_adaptive"] == pytest.approx(1 - 2 / len(ids))
 

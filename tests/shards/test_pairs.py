@@ -13,6 +13,7 @@ from cacl.errors import UserError
 from shards.clip import Clip, Rejection, Storage
 from shards.sources.flickr import Flickr
 from shards.sources.prepared import Prepared
+from shards.sources.recordings import decode_samples
 from shards.sources.videos import Videos
 from tests.shards.films import film
 from tests.shards.shown import RATE, ffmpeg, sound
@@ -142,6 +143,18 @@ def test_pictures_and_recordings_may_lie_side_by_side(tmp_path: Path) -> None:
     assert isinstance(clips[2], Rejection) and "missing" in clips[2].reason and clips[2].file == "c.wav"
     (sentence,) = source.remarks()
     assert "2 files are left out" in sentence and "a.mat" in sentence and "b.mp4" in sentence
+
+
+@pytest.mark.parametrize("ending", ["wav", "m4a"], ids=["libsndfile", "FFmpeg"])
+def test_what_lies_around_a_moment_is_heard(tmp_path: Path, ending: str) -> None:
+    """Of three seconds the one around 1.5 s, and at the end the last one, whole."""
+    lay(tmp_path, "frames/a.png", f"audio/a.{ending}", SOUNDS[ending])
+    data = (tmp_path / f"audio/a.{ending}").read_bytes()
+    for middle, first in ((1.5, 1.0), (2.9, 2.0)):
+        audio, rate = decode_samples(data, 1.0, middle)
+        assert rate == RATE and len(audio) == RATE
+        expected = sound(3.0)[round(first * RATE) : round((first + 1) * RATE)]
+        np.testing.assert_allclose(pitches(audio.mean(1)), pitches(expected), atol=40)
 
 
 def test_a_folder_of_films_alone_is_not_taken_for_pairs(tmp_path: Path) -> None:
