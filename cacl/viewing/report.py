@@ -73,6 +73,7 @@ def write_report(path: Path, evaluation: Evaluation, protocol: Protocol, page: P
         table=_table(evaluation, page.rival),
         controls=[(TITLES.get(key, key), record[key]) for key in CONTROLS.get(record["protocol"], {})],
         breakdown=record["breakdown"],
+        judged=protocol.rule_of(protocol.judged_by),
         charts=[
             ("Loss", _training_chart(page.losses)),
             ("Share of clips whose CIoU is at least this", _success_chart(shown, evaluation, protocol)),
