@@ -57,22 +57,24 @@ def load(run: str | Path, which: Literal["model", "ema"] | None = None) -> Sound
         finder = cacl.load("runs/demo")             # a run directory, or a file that `cacl export` wrote
         cosines = finder.map(picture, sound)        # [h, w] in -1..1; sound at finder.sample_rate
 
-    A picture is [H, W, 3] uint8, a sound [T] float32 in -1..1. `which` weights of a run are meant (default:
-    those that its recipe has measured, `training.measured`); a file holds what was exported. Raises
+    A picture is [H, W, 3] uint8, a sound [T] float32 in -1..1. `finder.theta` is the cosine above which
+    something sounds, as `cacl calibrate` fitted it; None where it did not. `which` weights of a run are meant
+    (default: those that its recipe has measured, `training.measured`); a file holds what was exported. Raises
     MissingLibrary (a UserError) for a model of a network whose library is not installed, and UserError where
     the run has no valid checkpoint, or the file is not an exported model or holds other weights than the ema
     that was asked for.
     """
     from cacl.extras import named_extras
-    from cacl.runs.export import open_export
-    from cacl.runs.load import heard_by, open_model
+    from cacl.runs.export import exported_calibrations, open_export
+    from cacl.runs.load import calibrations_of, heard_by, open_model
     from cacl.viewing.finder import SoundFinder
 
     path = Path(run)
     with named_extras():
         model, recipe = open_export(path, which) if path.is_file() else open_model(path, which)
     heard = heard_by(recipe, str(path))
-    return SoundFinder(model, heard.size, heard.sample_rate, heard.duration)
+    fitted = exported_calibrations(path) if path.is_file() else calibrations_of(path, which)
+    return SoundFinder(model, heard.size, heard.sample_rate, heard.duration, tuple(fitted))
 
 
 def train(

@@ -42,6 +42,7 @@ VERBS = {
     "labels": ("labels", "report on label tables, cluster, fuse, compare"),
     "train": ("train", "train from a recipe, on one process or many"),
     "evaluate": ("evaluate", "measure a run by a protocol"),
+    "calibrate": ("calibrate", "fit the threshold above which a run says that something sounds"),
     "export": ("export", "write a trained model and its recipe into one file"),
     "import": ("import_", "make a run of a released SLAVC, EZ-VSL or FNAC checkpoint"),
     "compare": ("compare", "say whether one run is better than another, and how sure that is"),

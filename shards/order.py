@@ -30,7 +30,7 @@ from cacl.options import Options
 Shards = Sequence[np.ndarray]
 """For every shard the sorted indices of its clips, int64."""
 
-_SHARDS_OF_LANE, _CLIPS_OF_SHARD, VIEWS, _CLASSES, _CLIPS_OF_CLASS, _ROWS = range(6)
+_SHARDS_OF_LANE, _CLIPS_OF_SHARD, VIEWS, _CLASSES, _CLIPS_OF_CLASS, _ROWS, OFFSCREEN, NOISE = range(8)
 """What is drawn: the part of a generator's key that keeps one purpose apart from another."""
 
 

@@ -140,12 +140,20 @@ class Localizer(nn.Module):
         that are `valid` [n] bool (None: all).
         """
         maps = [self._map(view, _of_view(keys, number)) for number, view in enumerate(_views(images))]
-        heard = self.audio_trunk(spectrograms)
-        audio = torch.stack([head(heard) for head in self.audio_heads], dim=1)
         # Clones: a wrapper that looks for used parameters through grad_fn would miss a leaf.
         scalars = {name: value[0] for name, value in self.scalars.items()}
-        embeddings = Embeddings(image=_unit(maps[0]), audio=_unit(audio), scalars=scalars)
+        embeddings = Embeddings(image=_unit(maps[0]), audio=self._embed_audio(spectrograms), scalars=scalars)
         return embeddings if self.loss_head is None else self.loss_head(embeddings, maps, valid)
+
+    @torch.no_grad()
+    def hear(self, waveforms: Tensor) -> Tensor:
+        """Return the unit vectors [n, H, D] of sounds [n, T] float, as `prepare` and `forward` make them."""
+        return self._embed_audio(self.audio_trunk.prepare(self.features(waveforms)))
+
+    def _embed_audio(self, spectrograms: Tensor) -> Tensor:
+        """Return the unit vectors [n, H, D] of prepared sounds."""
+        heard = self.audio_trunk(spectrograms)
+        return _unit(torch.stack([head(heard) for head in self.audio_heads], dim=1))
 
     def _map(self, images: Tensor, keys: Sequence[int] | None) -> Tensor:
         """Return the vectors of one view's places [n, H, P, D], not yet of unit length."""

@@ -1,6 +1,7 @@
 """A trained model as one file: its weights in safetensors, its recipe in that file's metadata.
 
 Nothing else is needed to use it: no run directory, no data, not the file of the trunk's ImageNet weights.
+What was fitted to these weights, the threshold θ, goes with them.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from safetensors.torch import save_file
 from cacl.errors import UserError, brief
 from cacl.files import regular, written
 from cacl.model.localizer import Localizer
-from cacl.runs import checkpoint
+from cacl.runs import calibration, checkpoint
 from cacl.runs.directory import Run
 from cacl.runs.load import find_checkpoint, measured_weights, rebuild, weights_file
 from cacl.runs.renamed import rename_keys
 
 FORMAT_VERSION = 1
 _KEY = "cacl"
-"""Name of our entry in the metadata, JSON text: format_version, recipe, weights, step, identity."""
+"""Name of our entry in the metadata, JSON: format_version, recipe, weights, step, identity, calibrations."""
 
 
 def export(
@@ -49,6 +50,7 @@ def export(
         "weights": weights,
         "step": state["step"],
         "identity": state.get("identity"),
+        "calibrations": [one.plain() for one in calibration.read_all(run, folder.name, weights)],
     }
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +83,17 @@ def read_about(file: Path) -> dict[str, Any]:
         return {**about, "recipe": rename_keys(about["recipe"], str(file))}
     except RecursionError as error:
         raise UserError(f"{file}: its metadata is nested too deeply; export it again") from error
+
+
+def exported_calibrations(file: Path) -> list[calibration.Calibration]:
+    """Return what was fitted to an exported file's weights; nothing in one of an earlier cacl.
+
+    Raises UserError as `read_about` does.
+    """
+    listed = read_about(file).get("calibrations", [])
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise UserError(f"{file}: its metadata is damaged; export it again")
+    return [calibration.read(one, f"{file}: calibrations") for one in listed]
 
 
 def open_export(file: Path, which: Literal["model", "ema"] | None = None) -> tuple[Localizer, dict[str, Any]]:

@@ -13,7 +13,7 @@ from cacl.limits import Hertz, Pixels, Seconds
 from cacl.loss import LossOptions
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import Options, parse
-from cacl.runs import checkpoint
+from cacl.runs import calibration, checkpoint
 from cacl.runs.directory import Run
 
 CHOICE = "recall_at_1"
@@ -128,6 +128,17 @@ def open_model(
     if step_folder is None:
         raise UserError(f"{run.checkpoints}: no valid checkpoint; train first, or resume the training")
     return rebuild(recipe, source, checkpoint.read_tensors(weights_file(step_folder, which))), recipe
+
+
+def calibrations_of(
+    folder: str | Path, which: Literal["model", "ema"] | None = None
+) -> list[calibration.Calibration]:
+    """Return what was fitted to the weights that `open_model` takes of a run's newest checkpoint."""
+    run = Run(folder)
+    if not calibration.folder(run).is_dir():
+        return []
+    step = find_checkpoint(run, "latest")
+    return calibration.read_all(run, step.name, which or measured_weights(run)) if step else []
 
 
 def rebuild(recipe: dict[str, Any], source: str, tensors: dict[str, Tensor] | None) -> Localizer:

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from cacl.errors import UserError
 from cacl.evaluation.systems import maps_of
+from cacl.evaluation.upsampling import upsample
 from cacl.model.localizer import Localizer
+from cacl.runs.calibration import PLAIN, Calibration
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,13 @@ class SoundFinder:
     sample_rate: int = 16000
     duration: float = 3.0
     """Seconds of sound that the model hears at once."""
+    calibrations: tuple[Calibration, ...] = ()
+    """What was fitted to these weights by `cacl calibrate`, each under another upsampling."""
+
+    @property
+    def theta(self) -> float | None:
+        """The cosine above which something sounds, of maps as `pixels` makes them; None if not fitted."""
+        return next((one.theta for one in self.calibrations if one.upsampling == PLAIN), None)
 
     @property
     def samples(self) -> int:
@@ -54,6 +63,14 @@ class SoundFinder:
         Of a longer sound the middle is heard; a shorter one is repeated.
         """
         return self.maps([picture], [middle(audio, self.samples)])[0].numpy()
+
+    def pixels(self, raw: Tensor) -> Tensor:
+        """Return a map [h, w] at 224 × 224 pixels (bicubic), on which it is drawn and compared with θ."""
+        return upsample(raw[None], 224, PLAIN)[0]
+
+    def sounds(self, raw: Tensor) -> bool | None:
+        """Say whether a map [h, w] has a pixel above θ: something in view sounds. None without a θ."""
+        return None if self.theta is None else bool((self.pixels(raw) > self.theta).any())
 
     def _resize(self, picture: np.ndarray) -> Tensor:
         image = torch.tensor(picture).permute(2, 0, 1)

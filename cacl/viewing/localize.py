@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from cacl.errors import UserError
-from cacl.evaluation.upsampling import upsample
 from cacl.viewing.film import FilmWriter, SlidingAudio, film_writer, frames, read_audio
 from cacl.viewing.finder import SoundFinder
-from cacl.viewing.pictures import overlay
+from cacl.viewing.pictures import outline, overlay
 
 _BATCH = 8
 """Frames through the model at once."""
@@ -48,18 +47,26 @@ class ColorScale:
 def localize_picture(
     finder: SoundFinder, picture: np.ndarray, audio: np.ndarray
 ) -> tuple[Image.Image, np.ndarray]:
-    """Return the picture with its heat map, and the raw map [h, w]."""
+    """Return the picture with its heat map, and the raw map [h, w].
+
+    Where the finder has a θ, heat and an outline lie on what is above it alone.
+    """
     raw = finder.map(picture, audio)
-    return draw_heat(picture, torch.from_numpy(raw), None), raw
+    return draw_heat(finder, picture, torch.from_numpy(raw), None), raw
 
 
 def localize_film(
-    finder: SoundFinder, film: str | Path, out: str | Path, maps_file: str | Path | None = None
+    finder: SoundFinder,
+    film: str | Path,
+    out: str | Path,
+    maps_file: str | Path | None = None,
+    each: Callable[[Tensor], Any] = lambda raw: None,
 ) -> int:
     """Write the film with a heat map over every frame and its own sound; return the number of frames.
 
     Memory does not grow with the film's length. `maps_file` (.npz) receives `time` [F] in seconds and `maps`
-    [F, h, w]. Raises UserError for a file that is not a film with picture and sound.
+    [F, h, w], `each` every raw map [h, w] in its turn. Heat is drawn as by `localize_picture`. Raises
+    UserError for a file that is not a film with picture and sound.
     """
     scale, count = ColorScale(), 0
     with contextlib.ExitStack() as opened:
@@ -71,7 +78,8 @@ def localize_film(
                 height, width = pictures[0].shape[:2]
                 writer = opened.enter_context(film_writer(out, film, width, height))
             for time, picture, raw in zip(times, pictures, maps, strict=True):
-                writer.add(time, np.asarray(draw_heat(picture, raw, scale)))
+                writer.add(time, np.asarray(draw_heat(finder, picture, raw, scale)))
+                each(raw)
                 raw_maps.add(time, raw.numpy())
                 count += 1
         if not count:
@@ -81,11 +89,16 @@ def localize_film(
     return count
 
 
-def draw_heat(picture: np.ndarray, raw: Tensor, scale: ColorScale | None) -> Image.Image:
-    """Return a picture [H, W, 3] uint8 with the heat of a raw map [h, w] over it."""
-    scores = upsample(raw[None], 224, "bicubic")[0]
-    low, high = scale.follow(scores) if scale else (None, None)
-    return overlay(torch.tensor(picture).permute(2, 0, 1), scores, low=low, high=high)
+def draw_heat(finder: SoundFinder, picture: np.ndarray, raw: Tensor, scale: ColorScale | None) -> Image.Image:
+    """Return a picture [H, W, 3] uint8 with the heat of a raw map [h, w] over it, above θ if there is one."""
+    scores, theta = finder.pixels(raw), finder.theta
+    low, high = (scale or ColorScale()).follow(scores)
+    frame = torch.tensor(picture).permute(2, 0, 1)
+    if theta is None:
+        return overlay(frame, scores, low=low, high=high)
+    above = scores > theta
+    high = max(high, float(scores.max())) if above.any() else theta
+    return outline(overlay(frame, scores, low=theta, high=high), above)
 
 
 def read_recording(finder: SoundFinder, path: str | Path) -> np.ndarray:

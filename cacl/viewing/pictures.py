@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import soundfile
-from PIL import Image
+from PIL import Image, ImageChops, ImageFilter
 from torch import Tensor
 
 COLORS = "inferno"
@@ -48,6 +48,16 @@ def overlay(
     if heat.size != picture.size:
         heat = heat.resize(picture.size, Image.Resampling.BICUBIC)
     return Image.alpha_composite(picture, heat).convert("RGB")
+
+
+def outline(picture: Image.Image, region: Tensor) -> Image.Image:
+    """Return a picture with a white line around a region [S, S] bool of it; none where that is empty."""
+    mask = Image.fromarray(region.cpu().numpy().astype(np.uint8) * 255)
+    mask = mask.resize(picture.size, Image.Resampling.BILINEAR).point(lambda value: 255 * (value >= 128))
+    wide = mask.filter(ImageFilter.MaxFilter(2 * max(1, min(picture.size) // 200) + 1))
+    drawn = picture.copy()
+    drawn.paste((255, 255, 255), mask=ImageChops.subtract(wide, mask))
+    return drawn
 
 
 def jpeg_url(image: Image.Image, quality: int = 82) -> str:

@@ -30,6 +30,8 @@ from launch.jobs.baselines import (
 )
 from launch.jobs.leaks import training_leaks, warning
 from launch.jobs.measuring import AnnotatedClips, Measurement, data_options, open_test, restrict_systems
+from launch.jobs.negative_numbers import SYSTEM, measure_negatives, open_negatives, record_of, results_of
+from launch.jobs.negatives import Draws
 
 
 def evaluate(
@@ -47,6 +49,8 @@ def evaluate(
     object_weights: str | None = None,
     alpha: Alpha = 0.4,
     validation: str | None = None,
+    negatives: Draws | None = None,
+    labels: str | None = None,
     say: Say = lambda sentence: None,
 ) -> dict[str, Any] | None:
     """Measure a run, write the results into it, and return the record on rank 0 (None on others).
@@ -54,28 +58,37 @@ def evaluate(
     Every rank of `world` calls this. The test clips `data`, the `protocol` and the `weights` are the recipe's
     unless they are named. `ids` restricts what is reported to an official list. `object_guidance` measures
     mixed maps too: the sound's weigh `alpha`, those of any object the rest; `choose` takes the best alpha on
-    annotated clips that are not tested: `validation`, or the recipe's `data.validation`. The record says what
-    the training data share with the test clips by their names, None where that is not known. Raises UserError
-    if run, clips and options do not fit each other.
+    annotated clips that are not tested: `validation`, or the recipe's `data.validation`. `negatives` measures
+    also how the model answers sounds that nothing in view makes, at its θ; `labels` tell which those are
+    where clips have no classes. The record says what the training data share with the test clips by their
+    names, None where that is not known. Raises UserError if run, clips and options do not fit each other.
     """
     world = world or World()
     weights = weights or measured_weights(Run(run))
     clips, measured_by = open_test(run, data, protocol, upsampling, without_quirks)
     check_size(measured_by, len(clips.store.indices if ids is None else ids))
     check_alpha(alpha, object_guidance, validation)
+    if negatives and object_guidance:
+        raise UserError("--negatives: θ is fitted to maps without objects; leave out --object-guidance")
     chosen_on = open_validation(run, validation, clips) if alpha == "choose" else None
     guidance = Guidance(object_guidance, object_weights, alpha, chosen_on)
     leaks = training_leaks(data_options(run), clips.store, ids) if world.is_main else None
     if leaks:
         say(warning(leaks, clips.store))
+    maps = trained_and_untrained(run, weights, checkpoint, world.device)
     step = world.broadcast_object(str(find_checkpoint(Run(run), checkpoint)))
     options = {"weights": str(weights), "checkpoint": str(checkpoint), **guidance.options()}
+    asked = None
+    if negatives:
+        data, name = clips.store.fingerprint, Path(step).name
+        asked = open_negatives(negatives, run, name, weights, checkpoint, measured_by, data, labels)
+        options |= asked.options()
     parts = Path(run) / "evaluation" / f".{results.evaluation_name(measured_by, options)}.parts"
     identity = {"checkpoint": step, "weights": weights, "objects": object_weights}
     work = Measurement(clips, parts, identity, world)
-    maps = trained_and_untrained(run, weights, checkpoint, world.device)
     with kept(parts, world):
         measured, said = measure_systems(maps, guidance, work, measured_by, say)
+        heard = measure_negatives(asked, run, weights, checkpoint, work, measured_by) if asked else None
         if not world.is_main:
             return None
         measured, missing = restrict_systems(measured, ids, clips.store)
@@ -83,6 +96,9 @@ def evaluate(
         record = results.summarize(subject, measured) | {"object_guidance": said}
         record["signature"] = str(Signature.of(record, cacl.__version__))
         record["shared_with_training"] = leaks
+        if asked and heard:
+            measured[SYSTEM] = results_of(heard[0], measured["model"])
+            record[SYSTEM] = record_of(asked, measured[SYSTEM], heard[1])
         results.write(Path(run), record, measured)
     return record
 

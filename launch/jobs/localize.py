@@ -1,4 +1,4 @@
-"""Show where the sound is in a film, or in a picture with a sound, of one's own."""
+"""Show where the sound is in a film, or in a picture with a sound, of one's own, or that nothing sounds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 import cacl
 from cacl.errors import UserError
@@ -24,6 +25,12 @@ class Overlay:
     path: Path
     frames: int | None = None
     """Of a film."""
+    theta: float | None = None
+    """Above it something sounds; None where no θ was fitted, and so no area is claimed."""
+    sounding: int = 0
+    """Maps that have something above θ: of a picture's one, or of a film's."""
+    fitted_otherwise: tuple[str, ...] = ()
+    """Upsamplings of θs that do not serve, since maps are drawn by another one."""
 
 
 def localize(
@@ -50,14 +57,22 @@ def localize(
     if target.resolve() == path.resolve():
         raise UserError(f"--out {target}: is the file that is read; name another")
     finder = cacl.load(run, weights)
+    sounding: list[bool | None] = []
+    frames = None
     if still and audio:
-        _localize_picture(finder, path, audio, target, maps)
-        return Overlay(target)
-    return Overlay(target, localize_film(finder, path, target, maps))
+        raw = _localize_picture(finder, path, audio, target, maps)
+        sounding.append(finder.sounds(torch.from_numpy(raw)))
+    else:
+        frames = localize_film(finder, path, target, maps, lambda raw: sounding.append(finder.sounds(raw)))
+    others = () if finder.theta is not None else tuple(one.upsampling for one in finder.calibrations)
+    return Overlay(target, frames, finder.theta, sum(map(bool, sounding)), others)
 
 
-def _localize_picture(finder: SoundFinder, path: Path, audio: str, out: Path, maps: str | None) -> None:
-    """Write one picture's overlay. Raises UserError for a picture or a sound that cannot be read."""
+def _localize_picture(finder: SoundFinder, path: Path, audio: str, out: Path, maps: str | None) -> np.ndarray:
+    """Write one picture's overlay and return its map [h, w].
+
+    Raises UserError for a picture or a sound that cannot be read.
+    """
     try:
         frame = np.asarray(as_shown(open_picture(path)))
     except (OSError, UnreadablePicture) as error:
@@ -66,3 +81,4 @@ def _localize_picture(finder: SoundFinder, path: Path, audio: str, out: Path, ma
     overlay.save(out)
     if maps:
         np.savez(maps, time=np.zeros(1), maps=raw[None])
+    return raw

@@ -33,10 +33,16 @@ RANK_WORDS = (
     "object_weights",
     "alpha",
     "validation",
+    "repetitions",
+    "seed",
+    "labels",
 )
 """The arguments that every rank is given, beside the run."""
 FOR_PREDICTIONS = ("boxes", "out", "threshold")
-FOR_RUNS = ("data", "weights", "object_guidance", "object_weights", "validation", "nproc_per_node")
+FOR_RUNS = (
+    "data", "weights", "object_guidance", "object_weights", "validation", "negatives", "labels",
+    "nproc_per_node",
+)  # fmt: skip
 SIGNED = {
     "protocol": None, "upsampling": None, "without_quirks": "", "object_guidance": None, "alpha": "0.4",
     "weights": None, "checkpoint": "latest",
@@ -87,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ids", metavar="FILE", help="measure only the clips of this list, name those missing"
     )
     _add_guidance_arguments(parser)
+    _add_negative_arguments(parser)
     parser.add_argument(
         "--signature",
         metavar="LINE",
@@ -115,11 +122,30 @@ def _add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_negative_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--negatives",
+        nargs="+",
+        metavar="KIND",
+        help="measure at θ (cacl calibrate): silence noise off-screen, or 10dB: the own sound in noise",
+    )
+    parser.add_argument(
+        "--repetitions", type=int, default=10, metavar="K", help="how often each is drawn (default: 10)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (default: 0)")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="pseudo-labels that say what is off-screen, for clips without classes",
+    )
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Be one rank and print the numbers, or start several and wait for them."""
     from launch.jobs.environment import start_world, stop_world
     from launch.jobs.evaluate import evaluate
     from launch.jobs.measuring import open_test, read_ids
+    from launch.jobs.negatives import Draws
 
     if arguments.signature is not None:
         follow_signature(arguments)
@@ -129,6 +155,9 @@ def main(arguments: argparse.Namespace) -> int:
     for name in FOR_PREDICTIONS:
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name}: goes with --predictions; a run has its own test clips")
+    negatives = None
+    if arguments.negatives:
+        negatives = Draws(tuple(arguments.negatives), arguments.repetitions, arguments.seed)
     if arguments.nproc_per_node is not None:
         check_number(arguments.nproc_per_node)
         open_test(arguments.run, arguments.data, arguments.protocol, arguments.upsampling, quirks)
@@ -149,6 +178,8 @@ def main(arguments: argparse.Namespace) -> int:
             object_weights=arguments.object_weights,
             alpha=read_alpha(arguments.alpha),
             validation=arguments.validation,
+            negatives=negatives,
+            labels=arguments.labels,
             say=lambda sentence: print(sentence, file=sys.stderr),
         )
         if record is not None:
@@ -209,6 +240,8 @@ def rank_words(arguments: argparse.Namespace) -> list[str]:
     """Return the words that give a rank the same arguments."""
     given = {name: getattr(arguments, name) for name in RANK_WORDS}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    if arguments.negatives:
+        words += ["--negatives", *arguments.negatives]
     return [*words, f"--run-dir={arguments.run}"]
 
 
@@ -242,6 +275,8 @@ def table(record: Mapping[str, Any]) -> str:
         lines.append(f"{key.replace('_', ' ')}: {numbers}")
     if beyond:
         lines.append(f"left out, for no map can reach them on these clips: {', '.join(beyond)}")
+    if "negatives" in record:
+        lines += negative_lines(record["negatives"])
     return "\n".join([*lines, record["signature"]])
 
 
@@ -258,6 +293,15 @@ def main_number(record: Mapping[str, Any]) -> str:
 def out_of_reach(record: Mapping[str, Any]) -> list[str]:
     """Return the numbers whose ceiling is 0: they say something of the clips, and nothing of a model."""
     return [name for name, best in record["ceiling"].items() if best == 0]
+
+
+def negative_lines(found: Mapping[str, Any]) -> list[str]:
+    """Return the numbers under negative sound as lines: what they are measured at first."""
+    kinds = ", ".join(found["kinds"])
+    first = f"negative sound: {kinds}, {found['repetitions']} each, seed {found['seed']}; {found['rule']}"
+    numbers = found["numbers"]
+    width = max(map(len, numbers)) + 2
+    return [first, *(f"{name:<{width}}{_cell(value)}" for name, value in numbers.items())]
 
 
 def heading(record: Mapping[str, Any]) -> str:

@@ -32,6 +32,10 @@ EVALUATION = {
     "cacl.evaluation.metrics.ceiling_ciou": "finds the clips that annotators marked in more pixels than a prediction has",
     "cacl.evaluation.metrics.pixel_ap_per_clip": "ranks the pixels of each clip's mask, whose number it must know",
 }
+NEGATIVES = {
+    "launch.jobs.calibrate.highest": "a value a sound",
+    "launch.jobs.negative_numbers.at_theta": "a few numbers of each clip",
+}
 EVALUATOR = {
     "cacl.evaluation.evaluator._check_finite": "refuses maps that are not finite",
     "cacl.evaluation.evaluator._mask": "masks of one's own, compared as those of packed clips",

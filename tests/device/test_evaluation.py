@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ from cacl.evaluation.systems import centered_box, maps_of, system_of
 from cacl.model import audio, image
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.types import Batch
-from tests.device.crossings import EVALUATION, EVALUATOR
+from launch.jobs.calibrate import highest
+from launch.jobs.negative_numbers import at_theta, truths_of
+from launch.jobs.negatives import Draws, Listening, Sounds
+from tests.device.crossings import EVALUATION, EVALUATOR, NEGATIVES
 from tests.device.flow import DEVICE, DeviceFlow
 
 EVERY = [*PROTOCOLS.values(), *(control for controls in CONTROLS.values() for control in controls.values())]
@@ -91,3 +95,22 @@ def test_numbers_of_clips_on_the_device_stay_there():
         maps, truth = torch.zeros(0, SIDE, SIDE, device=DEVICE), torch.zeros(0, SIDE, SIDE, device=DEVICE)
         ciou = torch.tensor([0.2, 0.7], dtype=torch.float64, device=DEVICE)
         assert metrics.pixel_ap_per_clip(maps, truth).device == metrics.auc_per_clip(ciou).device == DEVICE
+
+
+def test_negative_sound_is_heard_and_counted_where_the_model_is():
+    """θ's highest values and the numbers at θ, over batches of the host."""
+    options = ModelOptions(image=image.SmallCnn(channels=16), audio=audio.SmallCnn(channels=16), dimension=8)
+    protocol, batch = small(PROTOCOLS["boxes"]), host_batch()
+    store = SimpleNamespace(indices=np.arange(4))
+    sounds = Sounds(Draws(("silence", "noise", "10dB"), 2), SimpleNamespace(store=store))  # type: ignore[arg-type]
+    with DeviceFlow(NEGATIVES) as flow:
+        listening = Listening(Localizer(options).eval().to(DEVICE), sounds)
+        maps = listening.maps(batch, DEVICE)
+        _, own = next(maps)
+        truth = truths_of(batch, protocol, own.device)
+        for kind, heard in maps:
+            assert heard.device.type == "cuda"
+            assert highest("bicubic", kind, own, heard, batch)[kind].shape == (4, 2)
+            columns = at_theta(kind, own, heard, truth, 0.0, protocol)
+            assert {values.shape for values in columns.values()} == {(4, 2), (4,)}
+    assert flow.crossed == NEGATIVES.keys()
