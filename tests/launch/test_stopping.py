@@ -168,11 +168,10 @@ def test_a_signal_after_the_last_step_leaves_a_finished_job(tmp_path, recipe, wh
     """torchrun ends as one that was told to stop, though its ranks have done all that there was to do."""
     run = tmp_path / "run"
     with Job(recipe, run, "--max-steps", "6", "--training.checkpoint-every", "6") as job:
-        torchrun = None
-        while torchrun is None:
-            torchrun = next((one for one in job.family() if "launch.ranks" in one.cmdline()), None)
+        job.until(lambda: any("launch.ranks" in words for words in job.commands()))
+        torchrun = job.torchrun()
         job.until(lambda: "validation: " in job.text())  # the checkpoint is written, ranks are ending
-        os.kill(torchrun.pid if whom == "torchrun" else job.process.pid, signal.SIGUSR1)
+        os.kill(torchrun if whom == "torchrun" else job.process.pid, signal.SIGUSR1)
         assert job.end(60) == 0, job.text()
         assert "Traceback" not in job.text(), job.text()
     finished = (run / "checkpoints" / "step-6" / "hashes.json").exists()

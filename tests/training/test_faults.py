@@ -231,7 +231,7 @@ def test_a_folder_that_turns_read_only_ends_the_run_in_a_sentence(tmp_path, reci
             assert job.end() == 1
         finally:
             subprocess.run(["umount", "-l", str(run)], check=True)
-        assert "make room or mend the folder, then go on with --resume" in job.text()
+        assert "make room or mend the folder, then go on with --resume" in job.text(), job.text()
     finish(recipe, run, "--max-steps", str(LAST))
     same(run, undisturbed)
 
