@@ -4,7 +4,8 @@
 
 Protocol and version come first, then what was measured (clips, and how many of the set are missing), the
 rule by which the main number takes pixels for predicted, upsampling, quirks that are off, refinement of the
-maps and its weight, θ, which weights and checkpoint, and the version of cacl.
+maps and its weight, θ, the negative sounds and how they were drawn, which weights and checkpoint, and the
+version of cacl.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from cacl.evaluation.protocols import Protocol, get_protocol
 
 NONE = "none"
 _FIELDS = (
-    "n", "missing", "rule", "up", "without", "refine", "alpha", "theta", "weights", "checkpoint", "cacl"
+    "n", "missing", "rule", "up", "without", "refine", "alpha", "theta", "negatives", "repetitions", "seed",
+    "weights", "checkpoint", "cacl",
 )  # fmt: skip
 _SHORT = {
     "as many pixels as the truth": "adaptive",
@@ -48,6 +50,7 @@ class Signature:
     def of(cls, record: Mapping[str, Any], version: str) -> Signature:
         """Return the signature of an evaluation's record, made by this `version` of cacl."""
         asked, options, rule = record["asked"], record["options"], record["main"]["rule"]
+        drawn = record.get("negatives", {})
         fields = {
             "n": record["n"],
             "missing": len(record["missing"]),
@@ -57,6 +60,9 @@ class Signature:
             "refine": asked.get("guidance") or NONE,
             "alpha": asked.get("alpha") or NONE,
             "theta": asked.get("theta") or NONE,
+            "negatives": "+".join(drawn.get("kinds", ())) or NONE,
+            "repetitions": drawn.get("repetitions", NONE),
+            "seed": drawn.get("seed", NONE),
             "weights": record["weights"],
             "checkpoint": asked.get("checkpoint", "latest"),
             "cacl": version,
@@ -108,6 +114,7 @@ class Signature:
                             ("refine", (NONE, "min-max", "fixed-range"))):  # fmt: skip
             if fields[name] not in known:
                 raise UserError(f"--signature: {name}: {shorten(fields[name])} is none of {', '.join(known)}")
+        negatives = None if fields["negatives"] == NONE else fields["negatives"].split("+")
         return {
             "protocol": self.protocol,
             "upsampling": fields["up"],
@@ -116,4 +123,16 @@ class Signature:
             "alpha": "0.4" if fields["alpha"] == NONE else fields["alpha"],
             "weights": fields["weights"],
             "checkpoint": fields["checkpoint"],
+            "negatives": negatives,
+            "repetitions": self._number("repetitions", 10 if negatives is None else None),
+            "seed": self._number("seed", 0 if negatives is None else None),
         }
+
+    def _number(self, name: str, otherwise: int | None) -> int:
+        """Return a part that is a whole number, or `otherwise` where it may be none."""
+        text = self.fields[name]
+        if text == NONE and otherwise is not None:
+            return otherwise
+        if not re.fullmatch(r"\d{1,9}", text):
+            raise UserError(f"--signature: {name}: {shorten(text)} is no whole number")
+        return int(text)

@@ -94,11 +94,11 @@ def evaluate(
         measured, missing = restrict_systems(measured, ids, clips.store)
         subject = results.Subject(measured_by, clips.store.fingerprint, Path(step).name, missing, options)
         record = results.summarize(subject, measured) | {"object_guidance": said}
-        record["signature"] = str(Signature.of(record, cacl.__version__))
         record["shared_with_training"] = leaks
         if asked and heard:
             measured[SYSTEM] = results_of(heard[0], measured["model"])
             record[SYSTEM] = record_of(asked, measured[SYSTEM], heard[1])
+        record["signature"] = str(Signature.of(record, cacl.__version__))
         results.write(Path(run), record, measured)
     return record
 

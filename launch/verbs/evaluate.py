@@ -45,7 +45,7 @@ FOR_RUNS = (
 )  # fmt: skip
 SIGNED = {
     "protocol": None, "upsampling": None, "without_quirks": "", "object_guidance": None, "alpha": "0.4",
-    "weights": None, "checkpoint": "latest",
+    "weights": None, "checkpoint": "latest", "negatives": None, "repetitions": 10, "seed": 0,
 }  # fmt: skip
 """The arguments that a signature tells, and what they are when they are not given."""
 _COLUMN = 15

@@ -38,7 +38,7 @@ def test_the_numbers_of_a_record_can_be_asked_for_by_its_signature(files, capsys
     line = capsys.readouterr().out.strip().splitlines()[-1]
     assert re.fullmatch(
         r"slavc-compat\|v1\|n:6\|missing:0\|rule:top-half\|up:bilinear\|without:thinned-ap\|refine:none\|"
-        r"alpha:none\|theta:none\|weights:model\|checkpoint:latest\|cacl:[\d.]+",
+        r"alpha:none\|theta:none\|negatives:none\|repetitions:none\|seed:none\|weights:model\|checkpoint:latest\|cacl:[\d.]+",
         line,
     )
     assert main([*words, "--signature", line, "--out", str(files / "second")]) == 0
@@ -93,8 +93,8 @@ def test_numbers_of_controls_have_a_sentence():
 
 
 LINE = (
-    "vggss|v2|n:6|missing:0|rule:adaptive|up:bicubic|without:none|refine:min-max|alpha:0.3|theta:none|"
-    "weights:ema|checkpoint:best|cacl:0.2.0"
+    "vggss|v2|n:6|missing:0|rule:adaptive|up:bicubic|without:none|refine:min-max|alpha:0.3|theta:0.4127|"
+    "negatives:silence+10dB|repetitions:3|seed:1|weights:ema|checkpoint:best|cacl:0.2.0"
 )
 
 
@@ -107,6 +107,9 @@ def test_a_signature_tells_the_options_of_a_run():
         "alpha": "0.3",
         "weights": "ema",
         "checkpoint": "best",
+        "negatives": ["silence", "10dB"],
+        "repetitions": 3,
+        "seed": 1,
     }
 
 
@@ -121,6 +124,8 @@ def test_a_signature_tells_the_options_of_a_run():
         (LINE.replace("up:bicubic", "up:cubic"), "there is no 'cubic'"),
         (LINE.replace("weights:ema", "weights:both"), "weights: both is none of model, ema"),
         (LINE.replace("without:none", "without:thinned-ap"), "has no quirk"),
+        (LINE.replace("seed:1", "seed:-1"), "seed: -1 is no whole number"),
+        (LINE.replace("repetitions:3", "repetitions:none"), "repetitions: none is no whole number"),
         (LINE + "|more:1", "more: there is no such part"),
     ],
 )

@@ -321,7 +321,8 @@ def test_negative_numbers_are_those_of_maps_seen_and_heard_anew(made, fitted, ev
 def test_negative_numbers_stand_in_a_folder_of_their_own_beside_the_plain_ones(evaluated, capsys):
     run, record = evaluated
     theta = f"{record['negatives']['theta']:.4f}"
-    assert f"|theta:{theta}|" in record["signature"]
+    drawn = f"negatives:silence+noise+off-screen+10dB|repetitions:{TIMES}|seed:1"
+    assert f"|theta:{theta}|{drawn}|" in record["signature"]
     name = f"boxes,negatives=silence+noise+off-screen+10dB,theta={theta},repetitions=2,seed=1"
     assert record["name"] == name
     assert (
@@ -337,6 +338,15 @@ def test_negative_numbers_stand_in_a_folder_of_their_own_beside_the_plain_ones(e
     # Among several evaluations, a protocol's name is the plain one; the other one goes with reports and compare too.
     capsys.readouterr()
     assert main(["report", "--run", str(run), "--protocol", name, "--clips", "1", "--classes", "0"]) == 0
+
+
+def test_negative_numbers_can_be_asked_for_by_their_signature(evaluated, tmp_path):
+    first, record = evaluated
+    run = Path(shutil.copytree(first, tmp_path / "run"))
+    shutil.rmtree(run / "evaluation")
+    assert main(["evaluate", "--run", str(run), "--signature", record["signature"]]) == 0
+    again = json.loads((run / "evaluation" / record["name"] / "metrics.json").read_text())
+    assert again == json.loads((first / "evaluation" / record["name"] / "metrics.json").read_text())
 
 
 def evaluate_on_rank(world, run):
