@@ -105,7 +105,7 @@ bench: $(VENV)/.all test-programs ## every benchmark on a quiet machine: writes 
 
 # The notebook is executed, internal links are checked, and every warning is an error.
 docs: $(VENV)/.all ## the manual, into build/docs/html
-	@OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs/html && echo build/docs/html/index.html
+	@OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -E -W --keep-going -q -b html docs build/docs/html && echo build/docs/html/index.html
 
 docs-links: $(VENV)/.all ## the links of the manual to other sites (needs the network)
 	@$(BIN)/python -m sphinx -q -b linkcheck -D nb_execution_mode=off docs build/docs/links
