@@ -85,7 +85,7 @@ def step(words: list[str], allowed: int = 0) -> int:
 
 def table(metrics: dict) -> str:
     """Return the demo's figures as a few lines of text."""
-    names = ["peak_in_box", "pixel_ap", "ciou", "ciou_top50", "auc_top50"]
+    names = ["peak_in_box", "pixel_ap", "ciou", "auc_top50"]
     rows = [("model", "trained model"), ("untrained", "untrained model"), ("centered_box", "centered box")]
     lines = [f"{metrics['protocol']}, {metrics['n']} test clips"]
     lines.append(" " * 18 + "".join(f"{name:>13}" for name in names))
