@@ -27,7 +27,7 @@ from cacl.runs.directory import Run
 from cacl.runs.load import open_model
 from cacl.types import Batch
 from launch.jobs.measuring import Measurement
-from launch.jobs.negatives import Draws, Listening, Sounds, column, listen
+from launch.jobs.negatives import NEGATIVE, Draws, Listening, Sounds, column, listen
 
 SYSTEM = "negatives"
 """The name of these results among an evaluation's systems."""
@@ -127,7 +127,7 @@ def at_theta(
     name = column(kind)
     measured = negatives.measure_negatives(own, {name: heard}, truth, theta, protocol)
     found = {"ciou": measured["ciou"]["own"], f"iou_positive_{name}": measured["overlaps"][name].T}
-    if kind in _DEFAULT.kinds:
+    if kind in NEGATIVE:
         found[f"pia_{name}"] = measured["image_areas"][name].T
     else:
         cious = [negatives.own_ciou(protocol.score_maps(maps), truth, theta) for maps in heard]

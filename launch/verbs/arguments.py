@@ -1,4 +1,4 @@
-"""Types of arguments that several verbs read from the command line."""
+"""Arguments that several verbs read from the command line, and their types."""
 
 from __future__ import annotations
 
@@ -7,6 +7,37 @@ import math
 import os
 
 from cacl.errors import brief
+
+
+def add_weights_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare which of a run's weights are used."""
+    parser.add_argument(
+        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
+    )
+
+
+def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare which of a run's weights are used, and of which checkpoint."""
+    add_weights_argument(parser)
+    parser.add_argument(
+        "--checkpoint",
+        choices=["latest", "best"],
+        default="latest",
+        help="best: by retrieval on data.validation (default: latest)",
+    )
+
+
+def add_draw_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how the sounds that nothing in view makes are drawn."""
+    parser.add_argument(
+        "--repetitions", type=int, default=10, metavar="K", help="how often each is drawn (default: 10)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (default: 0)")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="pseudo-labels that say what is off-screen, for clips without classes",
+    )
 
 
 def positive(text: str) -> int:

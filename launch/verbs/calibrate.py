@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 
 from launch.ranks import check_number, run_ranks
+from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments
 
 RANK_WORDS = ("validation", "repetitions", "seed", "weights", "checkpoint", "upsampling", "labels")
 """The arguments that every rank is given, beside the run and the negatives."""
@@ -33,29 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["silence", "noise", "off-screen"],
         help="sounds that nothing in view makes (default: all three)",
     )
-    parser.add_argument(
-        "--repetitions", type=int, default=10, metavar="K", help="how often each is drawn (default: 10)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (default: 0)")
-    parser.add_argument(
-        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        choices=["latest", "best"],
-        default="latest",
-        help="best: by validation (default: latest)",
-    )
+    add_draw_arguments(parser)
+    add_checkpoint_arguments(parser)
     parser.add_argument(
         "--upsampling",
         choices=["bicubic", "bilinear", "bicubic-corners", "bilinear-corners", "nearest"],
         default="bicubic",
         help="from map to pixels (default: bicubic, as localize draws them)",
-    )
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="pseudo-labels that say what is off-screen, for clips without classes",
     )
     parser.add_argument("--nproc-per-node", type=int, metavar="N", help="ranks on this machine (default: 1)")
 

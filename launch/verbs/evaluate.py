@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from cacl.errors import UserError, shorten
 from launch.ranks import check_number, run_ranks
-from launch.verbs.arguments import share
+from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments, share
 
 RANK_WORDS = (
     "data",
@@ -80,15 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME",
         help="slavc-compat: the sane number in place of these quirks",
     )
-    parser.add_argument(
-        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        choices=["latest", "best"],
-        default="latest",
-        help="best: by validation (default: latest)",
-    )
+    add_checkpoint_arguments(parser)
     parser.add_argument(
         "--ids", metavar="FILE", help="measure only the clips of this list, name those missing"
     )
@@ -129,15 +121,7 @@ def _add_negative_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help="measure at θ (cacl calibrate): silence noise off-screen, or 10dB: the own sound in noise",
     )
-    parser.add_argument(
-        "--repetitions", type=int, default=10, metavar="K", help="how often each is drawn (default: 10)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (default: 0)")
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="pseudo-labels that say what is off-screen, for clips without classes",
-    )
+    add_draw_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -10,20 +10,14 @@ from __future__ import annotations
 
 import argparse
 
+from launch.verbs.arguments import add_checkpoint_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("--run", "--run-dir", required=True, metavar="RUN", help="a run directory")
     parser.add_argument("--out", metavar="FILE", help="default: RUN.safetensors, beside the run directory")
-    parser.add_argument(
-        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        choices=["latest", "best"],
-        default="latest",
-        help="best: by retrieval on data.validation (default: latest)",
-    )
+    add_checkpoint_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from launch.verbs.arguments import add_weights_argument
+
 if TYPE_CHECKING:
     from launch.jobs.localize import Overlay
 
@@ -23,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sound", metavar="FILE", help="the sound of a picture")
     parser.add_argument("--out", metavar="FILE", help="default: FILE with -sound before its ending")
     parser.add_argument("--maps", metavar="FILE", help="write the raw maps too, as .npz (time, maps)")
-    parser.add_argument(
-        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
-    )
+    add_weights_argument(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:

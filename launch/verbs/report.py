@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from launch.verbs.arguments import count
+from launch.verbs.arguments import add_weights_argument, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", metavar="NAME", help="a protocol, or an evaluation's name (default: the newest)"
     )
-    parser.add_argument(
-        "--weights", choices=["model", "ema"], help="default: those that the recipe has measured"
-    )
+    add_weights_argument(parser)
     parser.add_argument(
         "--clips", type=count, default=24, metavar="N", help="best, worst and random clips (default: 24)"
     )

@@ -118,11 +118,11 @@ class PartSource(FileSource):
 
     def runs(self) -> list[Run]:
         """Return the ids part by part in the order of their members, and those that no part holds."""
-        parts = self.parts()
-        wanted = {find_form(id, parts.places): id for id in self.ids()}
+        parts, ids = self.parts(), self.ids()
+        wanted = {find_form(id, parts.places): id for id in ids}
         runs = [Run([wanted[id] for id in run if id in wanted], streamed=True) for run in parts.runs]
         placed = {id for run in runs for id in run.ids}
-        return [*runs, Run([id for id in self.ids() if id not in placed])]
+        return [*runs, Run([id for id in ids if id not in placed])]
 
     def approach(self, id: str, tick: Callable[[], None]) -> None:
         """Read on to a clip's member."""
