@@ -60,7 +60,7 @@ class Parts:
     damage: list[str] = field(default_factory=list)
     """A sentence for each place at which a part is damaged."""
     others: list[str] = field(default_factory=list)
-    """Sentences on what no clip is made of."""
+    """What no clip is made of: sentences, or members that are named only where there is no clip."""
 
     def begin(self, name: str) -> None:
         """Go on to the next part."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from shards.parts import MEMBER_LIMIT, SUFFIXES, DamagedPart, Member, list_parts
 from shards.sources.folders import VIDEO_SUFFIXES
 from shards.sources.lying import some, what_lies
 from shards.sources.media import BrokenMedia
+from shards.sources.streamed import Parts
 from shards.youtube import find_clip
 
 
@@ -40,53 +40,34 @@ class Place(NamedTuple):
             raise BrokenMedia(f"damaged part: {error}") from None
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What the parts below a root hold of a source's clips."""
-
-    parts: list[str] = field(default_factory=list)
-    """Relative to the root, sorted: the order of runs."""
-    runs: list[list[str]] = field(default_factory=list)
-    """Of each part the clips that it is the first to hold, in the order of its members."""
-    places: dict[str, list[Place]] = field(default_factory=dict)
-    """Of each clip all members that hold it."""
-    others: list[str] = field(default_factory=list)
-    """Members that hold no clip of the source."""
-    damage: list[str] = field(default_factory=list)
-    """A sentence for each place at which a part is damaged."""
-
-    def why_empty(self, root: Path, source: str) -> str:
-        """Say why there is no clip."""
-        if not self.parts:
-            return f"holds no part ({', '.join('*' + end for end in SUFFIXES)}); {what_lies(root, source)}"
-        held = f"they hold {some(self.others)}" if self.others else "they hold no film"
-        damage = f" ({self.damage[0]})" if self.damage else ""
-        return f"no part holds a clip of the table or list; {some(self.parts)}: {held}{damage}"
+def why_empty(parts: Parts, root: Path, source: str) -> str:
+    """Say why no part holds a clip."""
+    if not parts.names:
+        return f"holds no part ({', '.join('*' + end for end in SUFFIXES)}); {what_lies(root, source)}"
+    held = f"they hold {some(parts.others)}" if parts.others else "they hold no film"
+    damage = f" ({parts.damage[0]})" if parts.damage else ""
+    return f"no part holds a clip of the table or list; {some(parts.names)}: {held}{damage}"
 
 
-def read_contents(root: Path, known: Mapping[str, str]) -> Contents:
-    """List the parts below `root`, in folders too. Raises OSError.
+def read_parts(root: Path, known: Mapping[str, str]) -> Parts:
+    """List the parts below `root`, in folders too; `others` are members. Raises OSError.
 
     `known` are the source's clips by all forms of their names.
     """
     paths = sorted(path for path in root.rglob("*") if _is_part(path))
-    contents = Contents()
+    parts = Parts()
     for path, listing in zip(paths, list_parts(paths), strict=True):
-        part, run = path.relative_to(root).as_posix(), []
+        part = path.relative_to(root).as_posix()
+        parts.begin(part)
         for member in listing.members:
             name = PurePosixPath(member.name)
             form = find_clip(name.stem, known) if name.suffix.lower() in VIDEO_SUFFIXES else None
             if form is None:
-                contents.others.append(member.name)
-                continue
-            clip = known[form]
-            if clip not in contents.places:
-                run.append(clip)
-            contents.places.setdefault(clip, []).append(Place(part, member))
-        contents.parts.append(part)
-        contents.runs.append(run)
-        contents.damage.extend(f"{part}: is damaged: {where}" for where in listing.damage)
-    return contents
+                parts.others.append(member.name)
+            else:
+                parts.add(known[form], Place(part, member))
+        parts.damage.extend(f"{part}: is damaged: {where}" for where in listing.damage)
+    return parts
 
 
 def _is_part(path: Path) -> bool:

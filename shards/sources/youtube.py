@@ -21,7 +21,7 @@ from shards.sources.base import Run
 from shards.sources.files import FileSource
 from shards.sources.folders import video_files
 from shards.sources.lists import Pick, forms
-from shards.sources.tarred import Contents
+from shards.sources.streamed import Parts
 from shards.sources.vggsounder import Said, add_labels, read_vggsounder
 from shards.sources.video import Moment, Window, read_video
 from shards.youtube import find_clip
@@ -72,7 +72,7 @@ class YoutubeSource(FileSource):
         ids = self.ids()
         if not self.tars:
             return super().runs()
-        runs = [Run(part, streamed=True) for part in _contents(self).runs]
+        runs = [Run(part, streamed=True) for part in _parts(self).runs]
         placed = {id for run in runs for id in run.ids}
         return [*runs, Run([id for id in ids if id not in placed])]
 
@@ -91,19 +91,19 @@ class YoutubeSource(FileSource):
 
     def approach(self, id: str, tick: Callable[[], None]) -> None:
         """Read on to a clip's member."""
-        for place in _contents(self).places.get(id, [])[:1] if self.tars else ():
+        for place in _parts(self).places.get(id, [])[:1] if self.tars else ():
             place.approach(self.root, tick)
 
     def check_files(self) -> None:
         """Raise UserError where no clip has a file, or no part holds a clip."""
         if not self.tars:
             super().check_files()
-        elif not _contents(self).places:
-            raise UserError(f"--root {self.root}: {_contents(self).why_empty(self.root, self.name)}")
+        elif not _parts(self).places:
+            raise UserError(f"--root {self.root}: {tarred.why_empty(_parts(self), self.root, self.name)}")
 
     def remarks(self) -> list[str]:
         """Return a sentence for each place at which a part is damaged, beside what others say."""
-        return [*super().remarks(), *self._labeled(), *(_contents(self).damage if self.tars else ())]
+        return [*super().remarks(), *self._labeled(), *(_parts(self).damage if self.tars else ())]
 
     def _labeled(self) -> list[str]:
         if self.vggsounder is None:
@@ -140,7 +140,7 @@ class YoutubeSource(FileSource):
 
     def _member(self, name: str) -> Film:
         """Return the member of a part that holds a clip."""
-        found = _contents(self).places.get(name)
+        found = _parts(self).places.get(name)
         if found is None:
             raise media.BrokenMedia("missing: no part holds it")
         _refuse_several([place.name for place in found])
@@ -169,6 +169,6 @@ def _films(source: YoutubeSource) -> dict[str, list[Path]]:
 
 
 @lru_cache(maxsize=2)
-def _contents(source: YoutubeSource) -> Contents:
+def _parts(source: YoutubeSource) -> Parts:
     """Return what the parts below the root hold of the source's clips."""
-    return tarred.read_contents(source.root, _known(source))
+    return tarred.read_parts(source.root, _known(source))
