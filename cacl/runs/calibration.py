@@ -44,6 +44,8 @@ class Calibration:
     """Which sounds were played: kinds, repetitions, seed, and what told that one is off-screen."""
     refinement: str = "none"
     """How maps were changed before: not at all."""
+    best: float | None = None
+    """The 95th percentile of the highest values under the own sounds; None where it was not measured."""
 
     @property
     def theta(self) -> float:
@@ -81,8 +83,10 @@ def read(values: Mapping[str, Any], source: str) -> Calibration:
     if version != FORMAT_VERSION:
         raise UserError(f"{source}: format_version is {brief(version)}, known is {FORMAT_VERSION}; {_REMEDY}")
     given: dict[str, Any] = {one.name: values.get(one.name) for one in fields(Calibration)}
-    kinds = {"thetas": dict, "negatives": dict, "clips": int}
+    kinds = {"thetas": dict, "negatives": dict, "clips": int, "best": float}
     wrong = [name for name, value in given.items() if type(value) is not kinds.get(name, str)]
+    if given["best"] is None or _is_number(given["best"]):
+        wrong = [name for name in wrong if name != "best"]
     thetas = given["thetas"] if not wrong else {}
     if wrong or RULE not in thetas or not all(_is_number(theta) for theta in thetas.values()):
         raise UserError(f"{source}: {(wrong or ['thetas'])[0]}: is damaged; {_REMEDY}")

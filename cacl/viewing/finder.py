@@ -37,6 +37,17 @@ class SoundFinder:
         return next((one.theta for one in self.calibrations if one.upsampling == PLAIN), None)
 
     @property
+    def scale(self) -> tuple[float, float | None, float]:
+        """The values of maps that mean nothing, θ, and as sure as the model is of sounds it knows.
+
+        The last is 1, the highest cosine, where it was not measured.
+        """
+        fitted = next((one for one in self.calibrations if one.upsampling == PLAIN), None)
+        if fitted is None:
+            return 0.0, None, 1.0
+        return 0.0, fitted.theta, 1.0 if fitted.best is None else fitted.best
+
+    @property
     def samples(self) -> int:
         """Samples of a window of sound, T."""
         return round(self.duration * self.sample_rate)
