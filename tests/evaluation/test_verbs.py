@@ -39,6 +39,7 @@ from launch.jobs.recipe import DataOptions, Recipe, TrainSource
 from launch.jobs.report import examples
 from launch.main import main
 from launch.verbs import evaluate as verb
+from launch.verbs.evaluate_table import absent
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches
 from shards.plan import make_plan
@@ -359,7 +360,7 @@ def test_a_list_of_ids_names_what_is_missing(evaluated, tmp_path):
 )
 def test_how_many_clips_are_missing_is_not_taken_for_which(missing, said):
     """Promise 13."""
-    assert verb.absent(missing) == said
+    assert absent(missing) == said
 
 
 @pytest.mark.parametrize(

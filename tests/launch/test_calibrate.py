@@ -39,7 +39,7 @@ from launch.jobs.measuring import data_options
 from launch.jobs.negatives import Draws, Listening, Sounds, listen
 from launch.jobs.recipe import Recipe
 from launch.main import main
-from launch.verbs.evaluate import table
+from launch.verbs.evaluate_table import table
 from shards.decoders.augmentation import Augmentation
 from shards.plan import make_plan
 from tests.evaluation.test_localize import make_film
