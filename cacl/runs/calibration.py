@@ -57,11 +57,10 @@ class Calibration:
         return {"format_version": FORMAT_VERSION, "theta": self.theta, "rule": RULE, **asdict(self)}
 
 
-def name_of(upsampling: str, weights: str, chosen: str) -> str:
-    """Return the name of a calibration's file without its ending; `chosen` is `latest` or `best`."""
-    options = {"weights": weights, "checkpoint": chosen}
-    changed = [f",{key}={value}" for key, value in options.items() if value not in ("model", "latest")]
-    return f"upsampling={upsampling}" + "".join(changed)
+def name_of(upsampling: str, weights: str, checkpoint: str) -> str:
+    """Return the name of a calibration's file without its ending."""
+    named = "" if weights == "model" else f",weights={weights}"
+    return f"upsampling={upsampling}{named},checkpoint={checkpoint}"
 
 
 def folder(run: Run) -> Path:
@@ -69,12 +68,24 @@ def folder(run: Run) -> Path:
     return run.folder / "calibration"
 
 
-def write(run: Run, name: str, calibration: Calibration) -> Path:
-    """Write a calibration in place of the one of that name, whole or not at all; return its file."""
+def write(run: Run, calibration: Calibration) -> Path:
+    """Write a calibration in place of the one before it, whole or not at all; return its file."""
+    name = name_of(calibration.upsampling, calibration.weights, calibration.checkpoint)
     file = folder(run) / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, calibration.plain())
     return file
+
+
+def clear(run: Run) -> None:
+    """Remove the calibrations of checkpoints that are there no more; a damaged one stays, to be named."""
+    for file in folder(run).glob("*.json"):
+        try:
+            fitted_to = read(read_json(file, _REMEDY), str(file)).checkpoint
+        except UserError:
+            continue
+        if not (run.checkpoints / fitted_to).exists():
+            file.unlink(missing_ok=True)
 
 
 def read(values: Mapping[str, Any], source: str) -> Calibration:
@@ -83,14 +94,14 @@ def read(values: Mapping[str, Any], source: str) -> Calibration:
     if version != FORMAT_VERSION:
         raise UserError(f"{source}: format_version is {brief(version)}, known is {FORMAT_VERSION}; {_REMEDY}")
     given: dict[str, Any] = {one.name: values.get(one.name) for one in fields(Calibration)}
-    kinds = {"thetas": dict, "negatives": dict, "clips": int, "best": float}
+    kinds = {"thetas": dict, "negatives": dict, "clips": int}
+    best = given.pop("best")
     wrong = [name for name, value in given.items() if type(value) is not kinds.get(name, str)]
-    if given["best"] is None or _is_number(given["best"]):
-        wrong = [name for name in wrong if name != "best"]
+    wrong += [] if best is None or _is_number(best) else ["best"]
     thetas = given["thetas"] if not wrong else {}
     if wrong or RULE not in thetas or not all(_is_number(theta) for theta in thetas.values()):
         raise UserError(f"{source}: {(wrong or ['thetas'])[0]}: is damaged; {_REMEDY}")
-    return Calibration(**given)
+    return Calibration(**given, best=best)
 
 
 def read_all(run: Run, checkpoint: str, weights: str) -> list[Calibration]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from cacl.errors import UserError
 from cacl.options import Options
@@ -42,6 +42,8 @@ class TrainingOptions(Options):
     """Steps between checkpoints; each is measured on `data.validation` where that is given."""
     keep_checkpoints: PositiveInt = 2
     """The newest so many are kept, and the best by validation."""
+    calibration: Annotated[int, Field(ge=0, le=100)] = 1
+    """How often each validation draws silence, noise and an off-screen sound to fit θ; 0: it fits none."""
     non_finite: Literal["stop", "skip"] = "stop"
     """What a gradient that is not finite does: end the run, or be skipped and counted."""
     distributed_timeout: PositiveFloat = 600.0

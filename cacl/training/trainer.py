@@ -51,8 +51,8 @@ class Plan:
     """That checkpoint was to be validated, and a stop left no time for it."""
 
 
-Validation = Callable[[Callable[[], int]], dict[str, float] | None]
-"""Gives figures, or None once its argument, asked between batches, says that there is no time."""
+Validation = Callable[[int, Callable[[], int]], dict[str, float] | None]
+"""Gives a step's figures, or None once its second argument, asked between batches, says there is no time."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class Checkpointer:
         training, engine = self.training, self.training.engine
         measured = None
         if training.validate is not None and not told:
-            measured = training.validate(lambda: self._stop_requested(step))
+            measured = training.validate(step, lambda: self._stop_requested(step))
             told = GO_ON if measured is not None else self._told()
         if self.logbook is not None and measured is not None:
             self.logbook.write_validation(step, measured)

@@ -40,11 +40,15 @@ class Split:
 
     def take(self, batch: Batch, embeddings: Embeddings, clips: ClipLabels, loss: LossOptions) -> None:
         """Keep the clips of a batch that could be decoded."""
-        good = batch.valid.to(embeddings.audio.device)
-        self.maps.append(loss.similarity.prepare(embeddings.image)[good])
-        self.audio.append(embeddings.audio[good])
-        self.labels.append(clips.label[good])
+        self.maps.append(loss.similarity.prepare(valid_rows(embeddings.image, batch)))
+        self.audio.append(valid_rows(embeddings.audio, batch))
+        self.labels.append(valid_rows(clips.label, batch))
         self.scale = loss.scale(embeddings.scalars)
+
+
+def valid_rows(values: Tensor, batch: Batch) -> Tensor:
+    """Return the rows of `values` [n, ...] of a batch's valid clips: `values` itself where all are."""
+    return values if batch.valid.all() else values[batch.valid.to(values.device)]
 
 
 @torch.no_grad()

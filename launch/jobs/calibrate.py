@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from cacl.errors import UserError
-from cacl.evaluation.negatives import fit_theta
-from cacl.evaluation.upsampling import Upsampling, upsample
+from cacl.evaluation.upsampling import Upsampling
 from cacl.resumable import Arrays, kept
 from cacl.runs import calibration
 from cacl.runs.calibration import PLAIN, Calibration
@@ -20,13 +19,11 @@ from cacl.runs.directory import Run
 from cacl.runs.load import find_checkpoint, measured_weights, open_model
 from cacl.types import Batch
 from cacl.world import World
+from launch.jobs.fitting import fit, peaks
 from launch.jobs.measuring import AnnotatedClips, data_options
-from launch.jobs.negatives import NEGATIVE, Draws, Listening, Sounds, listen
+from launch.jobs.negatives import NEGATIVE, OWN, Draws, Listening, Sounds, listen
 from launch.jobs.recipe import DataOptions
 from shards.store import open_store
-
-_SIZE = 224
-"""Pixels of the side on which maps are measured and drawn, S."""
 
 
 def calibrate(
@@ -64,7 +61,7 @@ def calibrate(
     table = labels or (options.validation_labels if validation is None else None)
     sounds = Sounds(draws, clips, table)
     listening = Listening(model.to(world.device), sounds)
-    name = calibration.name_of(upsampling, weights, checkpoint)
+    name = calibration.name_of(upsampling, weights, step)
     parts = calibration.folder(directory) / f".{name}.parts"
     with kept(parts, world):
         identity = {"checkpoint": step, "weights": weights, "upsampling": upsampling}
@@ -76,7 +73,7 @@ def calibrate(
                 f"{clips.store.files.location}: holds no clip that can be decoded; give another split"
             )
         fitted = Calibration(
-            thetas=fit_theta({kind: found[kind] for kind in draws.kinds}),
+            **fit({kind: found[kind] for kind in draws.kinds}, found[OWN]),
             checkpoint=step,
             weights=weights,
             upsampling=upsampling,
@@ -84,14 +81,17 @@ def calibrate(
             clips=len(found["index"]),
             negatives=sounds.plain(),
         )
-        calibration.write(directory, name, fitted)
+        calibration.write(directory, fitted)
     return fitted
 
 
-def highest(upsampling: Upsampling, kind: str, own: Tensor, heard: Tensor, batch: Batch) -> Arrays:
-    """Return the highest pixels [n, K] of a kind's maps [K, n, h, w], of which θ is made."""
-    pixels = [upsample(maps, _SIZE, upsampling).amax((1, 2)) for maps in heard]
-    return {kind: torch.stack(pixels, 1).cpu().numpy()}
+def highest(upsampling: Upsampling, maps: Mapping[str, Tensor], batch: Batch) -> Arrays:
+    """Return the highest pixels of which θ is made: [n] of own maps, and [n, K] of each kind's."""
+    found = {OWN: peaks(maps[OWN], upsampling)}
+    for kind, heard in maps.items():
+        if kind != OWN:
+            found[kind] = torch.stack([peaks(one, upsampling) for one in heard], 1)
+    return {kind: values.cpu().numpy() for kind, values in found.items()}
 
 
 def open_validation(options: DataOptions, named: str | None, run: str) -> AnnotatedClips:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,17 @@ from cacl.errors import UserError
 from cacl.files import written
 from cacl.labels.join import check_same_classes, join_tables
 from cacl.labels.table import LabelTable
+from cacl.runs import calibration
+from cacl.runs.directory import Run
 from cacl.training.ema import Ema
 from cacl.training.engines import Engine
 from cacl.training.trainer import Validation
 from cacl.training.validation import retrieval
 from cacl.types import Batch, ClipLabels
 from cacl.world import World
+from launch.jobs.fitting import Fitting
+from launch.jobs.measuring import AnnotatedClips
+from launch.jobs.negatives import Draws, Sounds
 from launch.jobs.recipe import DataOptions, Recipe, TrainSource
 from shards.exclusion import excluded
 from shards.loader import evaluation_batches, training_batches
@@ -194,12 +200,12 @@ def source_names(data: DataOptions) -> list[str]:
 
 
 def validation_of(
-    recipe: Recipe, engine: Engine, world: World, average: Ema | None = None
+    recipe: Recipe, engine: Engine, world: World, average: Ema | None = None, run: Run | None = None
 ) -> Validation | None:
     """Return what measures retrieval on the validation clips over all ranks; None where there are none.
 
-    It measures the model or its `average`, as the recipe says. Raises UserError where the clips are not
-    there, or fewer than ranks.
+    It measures the model or its `average`, as the recipe says, and leaves its θ in `run` if that is given.
+    Raises UserError where the clips are not there, or fewer than ranks.
     """
     data = recipe.data
     if data.validation is None:
@@ -217,8 +223,12 @@ def validation_of(
     share = store.indices[world.rank :: world.size]
     size = recipe.training.micro_batch_size
     measured = average.module if average and recipe.training.measured == "ema" else engine.module
+    sounds = None
+    if run is not None and recipe.training.calibration and data.validation != data.test:
+        clips = AnnotatedClips(store, data.decoder, data.workers, data.augmentation)
+        sounds = Sounds(Draws(repetitions=recipe.training.calibration), clips, data.validation_labels)
 
-    def measure(stop: Callable[[], int]) -> dict[str, float] | None:
+    def measure(step: int, stop: Callable[[], int]) -> dict[str, float] | None:
         batches = evaluation_batches(
             store,
             share,
@@ -230,6 +240,13 @@ def validation_of(
         )
         join = label_joiner(labels or None, world.device)
         with engine.evaluating(measured) as embed:
-            return retrieval(embed, batches, join, recipe.loss, world, stop)
+            if sounds is None or run is None:
+                return retrieval(embed, batches, join, recipe.loss, world, stop)
+            fitting = Fitting(sounds, embed, partial(engine.hear_by, measured), world)
+            figures = retrieval(fitting.embed, batches, join, recipe.loss, world, stop)
+        fitted = figures and fitting.fit(f"step-{step}", recipe.training.measured)
+        if fitted and world.is_main:
+            calibration.write(run, fitted)
+        return figures
 
     return measure

@@ -27,7 +27,7 @@ from cacl.runs.directory import Run
 from cacl.runs.load import open_model
 from cacl.types import Batch
 from launch.jobs.measuring import Measurement
-from launch.jobs.negatives import NEGATIVE, Draws, Listening, Sounds, column, listen
+from launch.jobs.negatives import NEGATIVE, OWN, Draws, Listening, Sounds, column, listen
 
 SYSTEM = "negatives"
 """The name of these results among an evaluation's systems."""
@@ -95,8 +95,8 @@ def measure_negatives(
     sounds = Sounds(asked.draws, work.clips, asked.labels)
     listening = Listening(model.to(work.world.device), sounds)
 
-    def measure(kind: str, own: Tensor, heard: Tensor, batch: Batch) -> Arrays:
-        return at_theta(kind, own, heard, truths_of(batch, protocol, own.device), asked.theta.theta, protocol)
+    def measure(maps: Mapping[str, Tensor], batch: Batch) -> Arrays:
+        return at_theta(maps, truths_of(batch, protocol, maps[OWN].device), asked.theta.theta, protocol)
 
     named = {"protocol": protocol.name, "version": protocol.version, **protocol.options()}
     identity = {**work.identity, "theta": asked.theta.theta, **named}
@@ -117,21 +117,22 @@ def truths_of(batch: Batch, protocol: Protocol, device: torch.device) -> Tensor:
     return every.to(device)
 
 
-def at_theta(
-    kind: str, own: Tensor, heard: Tensor, truth: Tensor, theta: float, protocol: Protocol
-) -> Arrays:
-    """Return a kind's columns [n, K] at θ, and `ciou` [n] of the own sound.
+def at_theta(maps: Mapping[str, Tensor], truth: Tensor, theta: float, protocol: Protocol) -> Arrays:
+    """Return each kind's columns [n, K] at θ, and `ciou` [n] of the own sound.
 
-    `own` [n, h, w] and `heard` [K, n, h, w] are maps, `truth` is [n, S, S].
+    `maps` are [n, h, w] of the own sound (OWN) and [K, n, h, w] of each kind, `truth` is [n, S, S].
     """
-    name = column(kind)
-    measured = negatives.measure_negatives(own, {name: heard}, truth, theta, protocol)
-    found = {"ciou": measured["ciou"]["own"], f"iou_positive_{name}": measured["overlaps"][name].T}
-    if kind in NEGATIVE:
-        found[f"pia_{name}"] = measured["image_areas"][name].T
-    else:
-        cious = [negatives.own_ciou(protocol.score_maps(maps), truth, theta) for maps in heard]
-        found[f"ciou_{name}"] = torch.stack(cious, 1)
+    heard = {kind: some for kind, some in maps.items() if kind != OWN}
+    measured = negatives.measure_negatives(maps[OWN], heard, truth, theta, protocol)
+    found = {"ciou": measured["ciou"]["own"]}
+    for kind, some in heard.items():
+        name = column(kind)
+        found[f"iou_positive_{name}"] = measured["overlaps"][kind].T
+        if kind in NEGATIVE:
+            found[f"pia_{name}"] = measured["image_areas"][kind].T
+        else:
+            cious = [negatives.own_ciou(protocol.score_maps(one), truth, theta) for one in some]
+            found[f"ciou_{name}"] = torch.stack(cious, 1)
     return {key: values.contiguous().cpu().numpy() for key, values in found.items()}
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,12 @@ from shards.progress import progress
 
 NEGATIVE = ("silence", "noise", "off-screen")
 _DECIBELS = re.compile(r"(-?\d{1,3}(?:\.\d+)?)dB")
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 """Of the files in which a killed measurement leaves what it has done."""
 
-Measure = Callable[[str, Tensor, Tensor, Batch], Arrays]
-"""From a kind, own maps [n, h, w], those under its sounds [K, n, h, w] and the clips to arrays [n, ...]."""
+OWN = "own"
+Measure = Callable[[Mapping[str, Tensor], Batch], Arrays]
+"""From own maps [n, h, w] as OWN, those of each kind's sounds [K, n, h, w], and clips to arrays [n, ...]."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,15 @@ class Sounds:
         """
         self.draws, self.clips = draws, clips
         self.labels = table and LabelTable.load(table, fingerprint=clips.store.fingerprint)
-        self.off_screen: OffScreen | None = None
-        if "off-screen" in draws.kinds:
-            indices = clips.store.indices
-            self._notes = [clips.store.annotation(index) for index in indices.tolist()]
-            self._row = {index: row for row, index in enumerate(indices.tolist())}
-            labels = self.labels.lookup(indices) if self.labels else None
-            self.off_screen = OffScreen(indices, self._notes, labels)
+
+    @cached_property
+    def off_screen(self) -> OffScreen | None:
+        """What knows whose sound is off-screen, from all annotations; None where no such sound is drawn."""
+        if "off-screen" not in self.draws.kinds:
+            return None
+        indices = self.clips.store.indices
+        labels = self.labels.lookup(indices) if self.labels else None
+        return OffScreen(indices, [self.clips.store.annotation(index) for index in indices.tolist()], labels)
 
     def plain(self) -> dict[str, Any]:
         """Return what records say: what is drawn, and what tells that a sound is off-screen."""
@@ -127,7 +131,7 @@ class Sounds:
         """Return the sound [T] of the first clip drawn that can be decoded."""
         assert self.off_screen is not None
         for other in self.off_screen.candidates(self.draws.seed, index, repetition):
-            seconds = self._notes[self._row[other]].seconds
+            seconds = self.clips.store.annotation(other).seconds
             try:
                 with decoding():
                     stored = member(self.clips.store.read(other), "wav")
@@ -153,14 +157,14 @@ class Listening:
 
     @torch.inference_mode()
     def maps(self, batch: Batch, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-        """Yield the own maps [n, h, w] as `own`, then for each kind those under its sounds [K, n, h, w]."""
+        """Yield the own maps [n, h, w] as OWN, then for each kind those under its sounds [K, n, h, w]."""
         images, waveforms = batch.images.to(device), batch.waveforms.to(device)
         seen = self.model(*self.model.prepare(images, waveforms))
 
         def located(audio: Tensor) -> Tensor:
             return localization_map(seen.image, audio).float()
 
-        yield "own", located(seen.audio)
+        yield OWN, located(seen.audio)
         times = self.sounds.draws.repetitions
         for kind in self.sounds.draws.kinds:
             if kind == "silence":  # the same for all clips, however often
@@ -187,13 +191,11 @@ def listen(
     clips = sounds.clips
 
     def work(batch: Batch) -> Arrays:
-        maps = listening.maps(batch, world.device)
-        _, own = next(maps)
-        found: Arrays = {}
-        for kind, heard in maps:
-            require_finite({kind: heard.transpose(0, 1).cpu().numpy()}, batch, "the model")
-            found |= measure(kind, own, heard, batch)
-        return found
+        maps = dict(listening.maps(batch, world.device))
+        for kind, heard in maps.items():
+            by_clip = heard if kind == OWN else heard.transpose(0, 1)
+            require_finite({kind: by_clip.cpu().numpy()}, batch, "the model")
+        return measure(maps, batch)
 
     indices = clips.store.indices
     mine = sum(len(indices[k : k + UNIT]) for k in range(world.rank * UNIT, len(indices), world.size * UNIT))

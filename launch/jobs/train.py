@@ -12,7 +12,7 @@ from cacl.loss.precision import in_effect, shortfall
 from cacl.model.acceleration import speed_up
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import plain
-from cacl.runs import checkpoint
+from cacl.runs import calibration, checkpoint
 from cacl.runs.directory import Run
 from cacl.runs.load import build_model, load_weights
 from cacl.training import trainer
@@ -95,7 +95,7 @@ def train(
             schedule=recipe.schedule,
             plan=plan,
             run=run,
-            validate=validation_of(recipe, engine, world, average),
+            validate=validation_of(recipe, engine, world, average, run),
             stop_requested=stop_requested,
             identity=data.identity,
             origin=origin,
@@ -104,6 +104,7 @@ def train(
         with kept_memory() if world.device.type == "cpu" else nullcontext():
             outcome = trainer.train(training)
         if world.is_main:
+            calibration.clear(run)
             run.ask_requeue(outcome == "stopped")
             say(ending(run, outcome))
         return outcome

@@ -105,12 +105,12 @@ def test_negative_sound_is_heard_and_counted_where_the_model_is():
     sounds = Sounds(Draws(("silence", "noise", "10dB"), 2), SimpleNamespace(store=store))  # type: ignore[arg-type]
     with DeviceFlow(NEGATIVES) as flow:
         listening = Listening(Localizer(options).eval().to(DEVICE), sounds)
-        maps = listening.maps(batch, DEVICE)
-        _, own = next(maps)
-        truth = truths_of(batch, protocol, own.device)
-        for kind, heard in maps:
-            assert heard.device.type == "cuda"
-            assert highest("bicubic", kind, own, heard, batch)[kind].shape == (4, 2)
-            columns = at_theta(kind, own, heard, truth, 0.0, protocol)
-            assert {values.shape for values in columns.values()} == {(4, 2), (4,)}
+        maps = dict(listening.maps(batch, DEVICE))
+        assert {heard.device.type for heard in maps.values()} == {"cuda"}
+        truth = truths_of(batch, protocol, maps["own"].device)
+        columns = at_theta(maps, truth, 0.0, protocol)
+        assert {values.shape for values in columns.values()} == {(4, 2), (4,)}
+        assert {kind: values.shape for kind, values in highest("bicubic", maps, batch).items()} == {
+            "own": (4,), "silence": (4, 2), "noise": (4, 2), "10dB": (4, 2)
+        }  # fmt: skip
     assert flow.crossed == NEGATIVES.keys()

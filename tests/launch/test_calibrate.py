@@ -126,7 +126,7 @@ def test_theta_is_the_third_quartile_of_the_highest_values_under_all_negatives(m
 
 
 def test_the_file_says_what_theta_was_fitted_under(made, fitted):
-    file = made / "run" / "calibration" / "upsampling=bicubic.json"
+    file = made / "run" / "calibration" / "upsampling=bicubic,checkpoint=step-3.json"
     found = json.loads(file.read_text())
     assert found["format_version"] == 1 and found["theta"] == fitted.theta == found["thetas"]["maxq3_pooled"]
     assert set(found["thetas"]) == {"max", "max10", "maxq3_pooled", "maxq3_largest"}
@@ -190,7 +190,7 @@ def test_a_frame_goes_through_its_network_once_whatever_is_heard(made, tmp_path)
     seen: list[int] = []
     model.image_trunk.register_forward_pre_hook(lambda trunk, images: seen.append(len(images[0])))
     listening = Listening(model, Sounds(Draws(repetitions=TIMES), clips))
-    listen(listening, lambda kind, own, heard, batch: {}, tmp_path / "parts", {}, World())
+    listen(listening, lambda maps, batch: {}, tmp_path / "parts", {}, World())
     assert sum(seen) == CLIPS
 
 
@@ -234,7 +234,7 @@ def test_a_model_that_has_diverged_in_silence_is_one_sentence(run):
     )
     (folder / "hashes.json").unlink()
     seal(folder)
-    with pytest.raises(UserError, match="clip 0: silence: the model gives what is not a finite number"):
+    with pytest.raises(UserError, match="clip 0: own: the model gives what is not a finite number"):
         calibrate(run, repetitions=1)
 
 
@@ -275,9 +275,11 @@ def test_a_theta_is_refused_under_what_it_was_not_fitted_under(run, fitted):
     "change", [{"format_version": 2}, {"thetas": {"max": 0.1}}, {"clips": "many"}, {"data": None}]
 )
 def test_a_damaged_file_is_one_sentence(run, change):
-    file = run / "calibration" / "upsampling=bicubic.json"
+    file = run / "calibration" / "upsampling=bicubic,checkpoint=step-3.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(UserError, match=r"upsampling=bicubic.json: .*fit anew: cacl calibrate"):
+    with pytest.raises(
+        UserError, match=r"upsampling=bicubic,checkpoint=step-3.json: .*fit anew: cacl calibrate"
+    ):
         calibration.find(Run(run), "step-3", "model", "bicubic")
 
 
@@ -393,7 +395,7 @@ def picture_and_sound(tmp_path):
 
 
 def set_theta(run, theta):
-    file = run / "calibration" / "upsampling=bicubic.json"
+    file = run / "calibration" / "upsampling=bicubic,checkpoint=step-3.json"
     found = json.loads(file.read_text())
     file.write_text(json.dumps(found | {"thetas": {**found["thetas"], "maxq3_pooled": theta}}))
 
@@ -439,7 +441,7 @@ def test_localize_draws_heat_and_a_line_around_what_is_above_theta_alone(run):
 
 def test_without_a_theta_localize_claims_no_area_and_says_how_to_have_one(run, tmp_path, capsys):
     words = [*picture_and_sound(tmp_path), "--run", str(run), "--out", str(tmp_path / "out.png")]
-    file = run / "calibration" / "upsampling=bicubic.json"
+    file = run / "calibration" / "upsampling=bicubic,checkpoint=step-3.json"
     fitted = json.loads(file.read_text())
     earlier, other = fitted | {"checkpoint": "step-2"}, fitted | {"upsampling": "bilinear"}
     for name, values in (("upsampling=bilinear", other), ("upsampling=bicubic", earlier)):

@@ -140,7 +140,7 @@ def measured(recipe: str, *overrides: str, world: World | None = None) -> dict[s
     engine, _ = build(read, world, None, print, build_model)
     validate = validation_of(read, engine, world)
     assert validate is not None, "the recipe names validation clips"
-    figures = validate(lambda: False)
+    figures = validate(0, lambda: False)
     assert figures is not None, "nothing stopped it"
     return figures
 
@@ -198,7 +198,7 @@ def test_the_recipe_says_whether_the_model_or_its_average_is_validated(recipe):
                 parameter.normal_()
         validate = validation_of(read, engine, World(), average)
         assert validate is not None
-        found[which] = validate(lambda: False)
+        found[which] = validate(0, lambda: False)
         assert [part.training for part in average.module.modules()] == modes, "targets go on as before"
     assert found["ema"] == measured(recipe), "the average is still what the model was at first"
     assert found["model"] != found["ema"]

@@ -276,7 +276,7 @@ def train_part(
     def share(batch: Batch) -> Batch:
         return Batch(batch.index[rows], batch.images[rows], batch.waveforms[rows], batch.valid[rows])
 
-    def measure(stop: Callable[[], int]) -> dict[str, float]:
+    def measure(step: int, stop: Callable[[], int]) -> dict[str, float]:
         with engine.evaluating() as embed_batch, torch.no_grad():
             embeddings = embed_batch(global_batch(99))
         return {"recall_at_1": float((embeddings.image.mean(2) * embeddings.audio).sum())}

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,14 @@ class Engine(ABC):
         """Embed one prepared micro-batch by another model of the same form, at the same precision."""
         with self.autocast():
             return module(*inputs)
+
+    def hear_by(self, module: nn.Module, waveforms: Tensor) -> Tensor:
+        """Return the unit vectors [n, H, D] of sounds [n, T], by the model or one of its form.
+
+        All ranks call it equally often (ZeRO 3).
+        """
+        with self.autocast():
+            return cast(Localizer, module).hear(to_device(waveforms, self.world.device))
 
     @contextmanager
     def evaluating(self, module: nn.Module | None = None) -> Iterator[Callable[[Batch], Embeddings]]:
