@@ -86,8 +86,8 @@ class Fitting:
         Silence is heard with the first batch. All ranks call this equally often (ZeRO 3).
         """
         embeddings = self._embed(batch)
-        if self._silence is None:
-            self._silence = self._hear(torch.zeros_like(batch.waveforms))[:1]
+        if self._silence is None:  # twice: a compiled network is compiled anew for a batch of one
+            self._silence = self._hear(torch.zeros_like(batch.waveforms[:2]))[:1]
         times = range(self.sounds.draws.repetitions)
         noise = [valid_rows(self._hear(self.sounds.play("noise", k, batch)), batch) for k in times]
         if batch is not self._last:
