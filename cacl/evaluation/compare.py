@@ -9,6 +9,7 @@ With few seeds the interval over seeds is itself rough: say how many there were.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -18,8 +19,10 @@ from scipy.stats import binomtest
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-LOWER_IS_BETTER = ("silent_false_positives", "peak_in_first_box")
-"""Numbers that count mistakes."""
+_LOWER_IS_BETTER = re.compile(
+    r"silent_false_positives|peak_in_first_box|pia_\w+|iou_positive_(silence|noise|offscreen)"
+)
+"""Numbers that count mistakes, and those of maps that should have nothing, or nothing of the own one."""
 _CHUNK = 200
 _BLOCK = 2**17
 """Weights that are held at once: a megabyte, which stays near the processor while numbers are made of it."""
@@ -162,6 +165,11 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     return McNemar(only_first, only_second, p_value)
 
 
+def lower_is_better(metric: str) -> bool:
+    """Say whether a number counts what should not be."""
+    return _LOWER_IS_BETTER.fullmatch(metric) is not None
+
+
 def verdict(
     first: str, second: str, metric: str, difference: Estimate, clips: int, seeds: int, unit: str = "clips"
 ) -> str:
@@ -172,6 +180,6 @@ def verdict(
         points = f"{100 * difference.value:+.1f}"
         return f"{metric}: these {unit} cannot tell {first} and {second} apart ({points} points; {interval})."
     higher, lower = (second, first) if difference.value > 0 else (first, second)
-    better, worse = (lower, higher) if metric in LOWER_IS_BETTER else (higher, lower)
+    better, worse = (lower, higher) if lower_is_better(metric) else (higher, lower)
     points = f"{100 * abs(difference.value):.1f}"
     return f"{metric}: {better} is better than {worse} by {points} points ({second} − {first}: {interval})."

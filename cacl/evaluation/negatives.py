@@ -104,6 +104,12 @@ def area_over_image(image_areas: np.ndarray) -> float:
     return float(np.trapezoid(shares, _STEPS))
 
 
+def area_over_image_per_clip(image_areas: np.ndarray) -> np.ndarray:
+    """Return float64 [n], whose mean is AOC of values [K, n]: the trapezoids are linear in the clips."""
+    shares = (image_areas[..., None] <= np.array(_STEPS)).mean(0)
+    return np.trapezoid(shares, _STEPS, axis=-1)
+
+
 def negative_numbers(
     ciou: np.ndarray, image_areas: Mapping[str, np.ndarray], overlaps: Mapping[str, np.ndarray]
 ) -> dict[str, float]:

@@ -113,7 +113,6 @@ def compare(
     first: Sequence[ClipResults], second: Sequence[ClipResults], protocol: Protocol
 ) -> dict[str, Comparison]:
     """Return every number of two models with intervals, and the paired difference; lists are over seeds."""
-    numbers = [statistics(seeds, protocol) for seeds in (first, second)]
     tests: dict[str, McNemar] = {}
     if len(first) == 1:
         pair = [protocol.per_clip(one) | protocol.per_picture(one) for one in (first[0], second[0])]
@@ -122,20 +121,30 @@ def compare(
             for metric, values in pair[0].items()
             if values.dtype == np.bool_
         }
+    return compare_numbers(statistics(first, protocol), statistics(second, protocol), len(first), tests)
+
+
+def compare_numbers(
+    first: Mapping[str, Statistic],
+    second: Mapping[str, Statistic],
+    seeds: int,
+    tests: Mapping[str, McNemar] | None = None,
+) -> dict[str, Comparison]:
+    """Return the numbers of two models, of `seeds` runs each, as `compare` does; `tests` by number."""
     asked: dict[tuple[str, str], Statistic] = {}
-    for metric, one in numbers[0].items():
-        two = numbers[1][metric]
+    for metric, one in first.items():
+        two = second[metric]
         asked |= {(metric, "first"): one, (metric, "second"): two, (metric, "difference"): two.less(one)}
     found = intervals(asked)
     return {
         metric: Comparison(
             clips=one.clips,
-            seeds=len(first),
+            seeds=seeds,
             first=found[metric, "first"],
             second=found[metric, "second"],
             difference=found[metric, "difference"],
-            mcnemar=tests.get(metric),
+            mcnemar=(tests or {}).get(metric),
             unit=one.unit,
         )
-        for metric, one in numbers[0].items()
+        for metric, one in first.items()
     }

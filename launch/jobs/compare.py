@@ -12,9 +12,11 @@ import numpy as np
 from cacl.errors import UserError
 from cacl.evaluation import results
 from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.negative_statistics import negative_statistics
 from cacl.evaluation.protocols import CONTROLS, get_protocol
-from cacl.evaluation.summary import Comparison
+from cacl.evaluation.summary import Comparison, compare_numbers
 from cacl.evaluation.summary import compare as compare_results
+from launch.jobs.negatives import SYSTEM
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,14 @@ def compare(
     """Return the comparison of a `system` of two models; the lists are runs of one model, over seeds.
 
     `protocol` is an evaluation's name or its protocol's alone; None is the newest of the first run. `shared`
-    takes the clips that all runs have, by their ids, where they were measured on different lists. Raises
-    UserError if a run has no such evaluation, or one of other clips or by other rules.
+    takes the clips that all runs have, by their ids, where they were measured on different lists. The system
+    `negatives` is the answer to sounds that nothing in view makes, each run at its own θ. Raises UserError if
+    a run has no such evaluation, or one of other clips, by other rules, or under other sounds.
     """
+    if system == SYSTEM:
+        if shared:
+            raise UserError("--shared: negative sounds are drawn from the clips at hand; leave it out")
+        return compare_negatives(first, second, protocol)
     record = results.read_record(first[0], protocol)
     measured_by = get_protocol(record["protocol"])
     found = []
@@ -63,6 +70,20 @@ def compare(
     measured_by = CONTROLS.get(measured_by.name, {}).get(system, measured_by)
     metrics = compare_results(found[: len(first)], found[len(first) :], measured_by)
     return Pair(record["protocol"], metrics, len(found[0]), counts)
+
+
+def compare_negatives(first: Sequence[Path], second: Sequence[Path], protocol: str | None) -> Pair:
+    """Return the comparison of the numbers under negative sound, of clips that heard the same draws."""
+    record = drawn_evaluation(first[0], protocol)
+    found = []
+    for run in (*first, *second):
+        other = drawn_evaluation(run, protocol, record)
+        check_same(record, other, first[0], run)
+        rows = read_system(run, other["name"], SYSTEM)
+        found.append(rows.take(rows.sounding).columns)
+    one, two = (negative_statistics(part) for part in (found[: len(first)], found[len(first) :]))
+    clips = len(found[0]["ciou"])
+    return Pair(record["protocol"], compare_numbers(one, two, len(first)), clips, [clips] * len(found))
 
 
 def share_clips(found: Sequence[ClipResults], runs: Sequence[Path]) -> list[ClipResults]:
@@ -104,6 +125,38 @@ def read_system(run: Path, evaluation: str, system: str) -> ClipResults:
     if system not in systems:
         raise UserError(f"{run}: --system {system}: not measured; there are {', '.join(systems)}")
     return systems[system]
+
+
+def drawn_evaluation(run: Path, wanted: str | None, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a run's newest evaluation with negative sounds, the one that is `wanted` or of that protocol.
+
+    Given `like`, the newest under the same draws as that record, of the same weights and checkpoint, whatever
+    the θ. Raises UserError where there is none.
+    """
+    files = sorted((run / "evaluation").glob("*/metrics.json"), key=lambda file: file.stat().st_mtime)
+    records = [results.read_record(run, file.parent.name) for file in files]
+    drawn = [one for one in records if SYSTEM in one]
+    if like is None:
+        found = [one for one in drawn if wanted in (None, one["name"], one["protocol"])]
+        lacks, words = "negative sounds" + (f" under {wanted}" if wanted else ""), "silence noise off-screen"
+    else:
+        found = [one for one in drawn if _draws(one) == _draws(like)]
+        told = like[SYSTEM]
+        lacks = "the negative sounds that the first run heard"
+        words = f"{' '.join(told['kinds'])} --repetitions {told['repetitions']} --seed {told['seed']}"
+        words += f" --protocol {like['protocol']} --weights {like['weights']}"
+    if not found:
+        raise UserError(
+            f"{run}: was not measured with {lacks}; run: cacl evaluate --run {run} --negatives {words}"
+        )
+    return found[-1]
+
+
+def _draws(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what decides which sounds an evaluation's clips heard, and of which weights it is."""
+    told, asked = record[SYSTEM], record["asked"]
+    drawn = [told.get(key) for key in ("kinds", "repetitions", "seed", "off_screen_by", "labels")]
+    return (record["protocol"], record["weights"], asked.get("checkpoint"), *drawn)
 
 
 _RULES, _CLIPS = ("protocol", "protocol_version", "options", "rules"), ("data", "n")

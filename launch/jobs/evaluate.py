@@ -30,8 +30,8 @@ from launch.jobs.baselines import (
 )
 from launch.jobs.leaks import training_leaks, warning
 from launch.jobs.measuring import AnnotatedClips, Measurement, data_options, open_test, restrict_systems
-from launch.jobs.negative_numbers import SYSTEM, measure_negatives, open_negatives, record_of, results_of
-from launch.jobs.negatives import Draws
+from launch.jobs.negative_numbers import measure_negatives, open_negatives, record_of, results_of
+from launch.jobs.negatives import SYSTEM, Draws
 
 
 def evaluate(

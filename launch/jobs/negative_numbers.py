@@ -17,7 +17,9 @@ from torch import Tensor
 from cacl.errors import UserError
 from cacl.evaluation import metrics, negatives
 from cacl.evaluation.clip_results import ClipResults
+from cacl.evaluation.compare import intervals
 from cacl.evaluation.measure import stack_truths
+from cacl.evaluation.negative_statistics import negative_statistics
 from cacl.evaluation.protocols import Protocol
 from cacl.evaluation.upsampling import upsample
 from cacl.resumable import Arrays
@@ -27,10 +29,8 @@ from cacl.runs.directory import Run
 from cacl.runs.load import open_model
 from cacl.types import Batch
 from launch.jobs.measuring import Measurement
-from launch.jobs.negatives import NEGATIVE, OWN, Draws, Listening, Sounds, column, listen
+from launch.jobs.negatives import NEGATIVE, OWN, SYSTEM, Draws, Listening, Sounds, column, listen
 
-SYSTEM = "negatives"
-"""The name of these results among an evaluation's systems."""
 _DEFAULT = Draws()
 
 
@@ -146,6 +146,7 @@ def results_of(rows: Arrays, model: ClipResults) -> ClipResults:
 def record_of(asked: Negatives, results: ClipResults, drawn: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a record says of negatives: the numbers of sounding clips, θ, and what was drawn."""
     fitted, sounding = asked.theta, results.take(results.sounding)
+    found = intervals(negative_statistics([sounding.columns])) if len(sounding) else {}
     return {
         **drawn,
         "theta": fitted.theta,
@@ -154,6 +155,7 @@ def record_of(asked: Negatives, results: ClipResults, drawn: Mapping[str, Any]) 
         "fitted_to": dict(fitted.negatives),
         "n": len(sounding),
         "numbers": numbers_of(sounding.columns, asked.draws),
+        "intervals": {name: [one.low, one.high] for name, one in found.items()},
     }
 
 

@@ -40,6 +40,8 @@ from shards.offscreen import OffScreen
 from shards.order import NOISE
 from shards.progress import progress
 
+SYSTEM = "negatives"
+"""The name of what is found among an evaluation's systems."""
 NEGATIVE = ("silence", "noise", "off-screen")
 _DECIBELS = re.compile(r"(-?\d{1,3}(?:\.\d+)?)dB")
 _FORMAT_VERSION = 2

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol", metavar="NAME", help="a protocol, or an evaluation's name (default: A's newest)"
     )
     parser.add_argument(
-        "--system", default="model", help="which rows: model (default), guided, untrained ..."
+        "--system", default="model", help="which rows: model (default), guided, untrained, negatives ..."
     )
     parser.add_argument(
         "--shared",

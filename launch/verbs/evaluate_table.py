@@ -55,7 +55,8 @@ def negative_lines(found: Mapping[str, Any]) -> list[str]:
     first = f"negative sound: {kinds}, {found['repetitions']} each, seed {found['seed']}; {found['rule']}"
     numbers = found["numbers"]
     width = max(map(len, numbers)) + 2
-    return [first, *(f"{name:<{width}}{_cell(value)}" for name, value in numbers.items())]
+    ends = {name: "  [{:.3f}, {:.3f}]".format(*one) for name, one in found["intervals"].items()}
+    return [first, *(f"{name:<{width}}{_cell(value)}{ends.get(name, '')}" for name, value in numbers.items())]
 
 
 def heading(record: Mapping[str, Any]) -> str:

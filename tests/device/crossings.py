@@ -22,8 +22,11 @@ METER = {
 BAD_STEP = {"cacl.training.meter._bad_clips": "names the clips of a step that was not finite"}
 VALIDATION = {
     "cacl.training.validation._embed": "whether any rank has batches left, or is to stop",
-    "cacl.training.validation.Split.take": "drops clips that could not be decoded",
     "cacl.training.validation.retrieval": "the figures",
+}
+FITTING = {
+    "launch.jobs.fitting.Fitting._partners": "whose sound is off-screen to whom",
+    "launch.jobs.fitting.Fitting.fit": "a value a sound",
 }
 CHECKPOINT = {"cacl.runs.checkpoint.to_host": "copies what a thread then writes"}
 EVALUATION = {

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacl.evaluation import metrics, negatives, rules
+from cacl.evaluation.compare import Estimate, intervals
+from cacl.evaluation.negative_statistics import negative_statistics
 from cacl.evaluation.protocols import get_protocol
 from cacl.evaluation.rules import Adaptive, TopShare
 from cacl.evaluation.upsampling import upsample
@@ -137,3 +139,34 @@ def test_clips_are_counted_as_whole_maps_are(seed, clips, repetitions, theta):
         theirs = torch.stack([protocol.score_maps(one) for one in some])
         assert found["image_areas"][kind].equal(negatives.image_area(theirs, theta))
         assert found["overlaps"][kind].equal(negatives.overlap_with_own(scores, theirs, theta))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), seeds=st.integers(1, 3))
+def test_numbers_as_functions_of_how_often_clips_count_are_those_of_the_clips_repeated(seed, seeds):
+    """For intervals and pairs: a resample is a set of clips, of which some are there several times."""
+    draw = np.random.default_rng(seed)
+    n, kinds = 17, ("silence", "offscreen")
+    runs = [
+        {"ciou": draw.random(n)}
+        | {f"{name}_{kind}": draw.random((n, 3)) for name in ("pia", "iou_positive") for kind in kinds}
+        | {f"{name}_10dB": draw.random((n, 3)) for name in ("ciou", "iou_positive")}
+        for _ in range(seeds)
+    ]
+    weights = draw.integers(0, 4, size=(2, n)).astype(float)
+    found = {name: one.of(weights) for name, one in negative_statistics(runs).items()}
+    for row, times in enumerate(weights.astype(int)):
+        for column, run in enumerate(runs):
+            some = {name: values.repeat(times, 0) for name, values in run.items()}
+            areas = {kind: some[f"pia_{kind}"].T for kind in kinds}
+            overlaps = {kind: some[f"iou_positive_{kind}"].T for kind in (*kinds, "10dB")}
+            expected = negatives.negative_numbers(some["ciou"], areas, overlaps)
+            noisy = some["ciou_10dB"].ravel()
+            expected |= {"mean_ciou_10dB": noisy.mean(), "auc_10dB": metrics.auc(torch.from_numpy(noisy))}
+            assert {name: values[row, column] for name, values in found.items()} == pytest.approx(expected)
+
+
+def test_balances_of_a_model_that_finds_nothing_and_marks_everything_are_0():
+    worst = {"ciou": np.zeros(4), "pia_noise": np.ones((4, 2)), "iou_positive_noise": np.ones((4, 2))}
+    found = intervals(negative_statistics([worst]))
+    assert found["f_loc"] == found["f_loc_noise"] == Estimate(0, 0, 0)

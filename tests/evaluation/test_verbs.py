@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 
 from cacl.errors import UserError
 from cacl.evaluation.clip_results import ClipResults
-from cacl.evaluation.compare import LOWER_IS_BETTER
+from cacl.evaluation.compare import lower_is_better
 from cacl.evaluation.evaluator import Evaluator
 from cacl.evaluation.measure import measure_batch
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS
@@ -623,7 +623,7 @@ def test_tables_and_verdicts_name_the_run_that_their_numbers_are_of(page_of_two)
                 verdict, r": (\w+) is better than \w+ by ([\d.]+) points \(first − second"
             ).groups()
             assert float(by) == pytest.approx(abs(points), abs=0.051)
-            assert better == ("first" if (points > 0) != (metric in LOWER_IS_BETTER) else "second")
+            assert better == ("first" if (points > 0) != lower_is_better(metric) else "second")
         told += abs(points) > 0.1
     assert told, "the runs differ"
 

@@ -333,7 +333,14 @@ def test_negative_numbers_stand_in_a_folder_of_their_own_beside_the_plain_ones(e
     )
     rows = read_clips(run, name)["negatives"]
     assert rows["pia_offscreen"].shape == (10, TIMES) and len(rows["ciou"]) == 10
+    found = record["negatives"]
+    assert found["intervals"].keys() == found["numbers"].keys()
+    for number, (low, high) in found["intervals"].items():
+        assert low <= found["numbers"][number] <= high, number
     assert "f_loc" in table(record) and "above θ = " in table(record)
+    assert "{:.3f}  [{:.3f}, {:.3f}]".format(
+        found["numbers"]["f_loc"], *found["intervals"]["f_loc"]
+    ) in table(record)
     assert main(["evaluate", "--run", str(run)]) == 0
     plain_record = json.loads((run / "evaluation" / "boxes" / "metrics.json").read_text())
     assert plain_record["model"] == record["model"] and "negatives" not in plain_record
@@ -349,6 +356,57 @@ def test_negative_numbers_can_be_asked_for_by_their_signature(evaluated, tmp_pat
     assert main(["evaluate", "--run", str(run), "--signature", record["signature"]]) == 0
     again = json.loads((run / "evaluation" / record["name"] / "metrics.json").read_text())
     assert again == json.loads((first / "evaluation" / record["name"] / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def other(made, evaluated, tmp_path_factory):
+    """A run of other weights, with a θ of its own, measured under the same sounds."""
+    run = Path(shutil.copytree(made / "run", tmp_path_factory.mktemp("other") / "run"))
+    folder = run / "checkpoints" / "step-3"
+    recipe = parse(Recipe, Run(run).recipe(), "test")
+    other = Localizer(recipe.model, recipe.loss.scalars(), seed=6)
+    write_tensors(folder / "model.safetensors", other.state_dict())
+    (folder / "hashes.json").unlink()
+    seal(folder)
+    calibrate(run, repetitions=1)
+    evaluate(run, negatives=Draws(KINDS, TIMES, seed=1))
+    return run
+
+
+def test_two_runs_are_compared_by_what_they_answer_to_the_same_sounds(evaluated, other, capsys):
+    """Clip by clip, each at its own θ, whatever is newest in the runs: the names of their folders differ."""
+    first, record = evaluated
+    assert main(["compare", str(first), str(other), "--system", "negatives", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["metrics"]
+    second = json.loads((other / "metrics.json").read_text())["negatives"]
+    assert second["theta"] != record["negatives"]["theta"]
+    numbers = record["negatives"]["numbers"]
+    assert said.keys() == numbers.keys()
+    for name, one in said.items():
+        assert one["first"]["value"] == pytest.approx(numbers[name])
+        assert one["difference"]["value"] == pytest.approx(second["numbers"][name] - numbers[name])
+    assert main(["compare", str(first), str(other), "--system", "negatives"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(numbers) and any(line.startswith("f_loc: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--seed", "2"], "was not measured with the negative sounds that the first run heard; run: cacl evaluate"),
+        (["--repetitions", "1", "--seed", "1"], "--negatives silence noise off-screen 10dB --repetitions 2 --seed 1"),
+        ([], "was not measured with the negative sounds that the first run heard"),
+    ],
+)  # fmt: skip
+def test_runs_that_heard_other_sounds_are_not_compared(evaluated, run, capsys, words, sentence):
+    if words:
+        drawn = ["--negatives", *KINDS, "--repetitions", str(TIMES), *words]
+        assert main(["evaluate", "--run", str(run), *drawn]) == 0
+    assert main(["compare", str(evaluated[0]), str(run), "--system", "negatives"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and "Traceback" not in error
+    assert main(["compare", str(run), str(run), "--system", "negatives", "--shared"]) == 2
+    assert "--shared: negative sounds are drawn from the clips at hand" in capsys.readouterr().err
 
 
 def evaluate_on_rank(world, run):
