@@ -55,6 +55,7 @@ def load(run: str | Path, which: Literal["model", "ema"] | None = None) -> Sound
     """Return a trained model, ready for pictures and sounds of any size and length.
 
         finder = cacl.load("runs/demo")             # a run directory, or a file that `cacl export` wrote
+        finder = cacl.load("tags")                  # the localizer without training (docs/tags.md)
         cosines = finder.map(picture, sound)        # [h, w] in -1..1; sound at finder.sample_rate
 
     A picture is [H, W, 3] uint8, a sound [T] float32 in -1..1. `finder.theta` is the cosine above which
@@ -65,10 +66,16 @@ def load(run: str | Path, which: Literal["model", "ema"] | None = None) -> Sound
     that was asked for.
     """
     from cacl.extras import named_extras
+    from cacl.runs import tags
     from cacl.runs.export import exported_calibrations, open_export
     from cacl.runs.load import calibrations_of, heard_by, open_model
     from cacl.viewing.finder import SoundFinder
 
+    if str(run) == tags.NAME:
+        with named_extras():
+            untrained, theta = tags.open_tags()
+        size, rate, duration = tags.HEARD.size, tags.HEARD.sample_rate, tags.HEARD.duration
+        return SoundFinder(untrained, size, rate, duration, tuple(theta))
     path = Path(run)
     with named_extras():
         model, recipe = open_export(path, which) if path.is_file() else open_model(path, which)

@@ -16,6 +16,7 @@ from cacl.errors import UserError
 from cacl.evaluation.systems import maps_of
 from cacl.evaluation.upsampling import upsample
 from cacl.model.localizer import Localizer
+from cacl.model.tags.localizer import TagLocalizer
 from cacl.runs.calibration import PLAIN, Calibration
 
 
@@ -23,7 +24,7 @@ from cacl.runs.calibration import PLAIN, Calibration
 class SoundFinder:
     """A trained model, ready for pictures and sounds of any size and length. See `cacl.load`."""
 
-    model: Localizer
+    model: Localizer | TagLocalizer
     image_size: int = 224
     sample_rate: int = 16000
     duration: float = 3.0

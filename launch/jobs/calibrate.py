@@ -64,25 +64,37 @@ def calibrate(
     name = calibration.name_of(upsampling, weights, step)
     parts = calibration.folder(directory) / f".{name}.parts"
     with kept(parts, world):
-        identity = {"checkpoint": step, "weights": weights, "upsampling": upsampling}
-        found = listen(listening, partial(highest, upsampling), parts, identity, world)
-        if found is None:
-            return None
-        if not len(found.get("index", ())):
-            raise UserError(
-                f"{clips.store.files.location}: holds no clip that can be decoded; give another split"
-            )
-        fitted = Calibration(
-            **fit({kind: found[kind] for kind in draws.kinds}, found[OWN]),
-            checkpoint=step,
-            weights=weights,
-            upsampling=upsampling,
-            data=clips.store.fingerprint,
-            clips=len(found["index"]),
-            negatives=sounds.plain(),
-        )
-        calibration.write(directory, fitted)
+        fitted = fit_to(listening, step, weights, upsampling, parts, world)
+        if fitted is not None:
+            calibration.write(directory, fitted)
     return fitted
+
+
+def fit_to(
+    listening: Listening, checkpoint: str, weights: str, upsampling: Upsampling, parts: Path, world: World
+) -> Calibration | None:
+    """Return the θ of a model on rank 0, of the highest pixels of its maps under the sounds that are drawn.
+
+    Every rank calls this; the folder `parts` keeps what is done. Raises UserError for clips of which none can
+    be decoded.
+    """
+    sounds = listening.sounds
+    identity = {"checkpoint": checkpoint, "weights": weights, "upsampling": upsampling}
+    found = listen(listening, partial(highest, upsampling), parts, identity, world)
+    if found is None:
+        return None
+    store = sounds.clips.store
+    if not len(found.get("index", ())):
+        raise UserError(f"{store.files.location}: holds no clip that can be decoded; give another split")
+    return Calibration(
+        **fit({kind: found[kind] for kind in sounds.draws.kinds}, found[OWN]),
+        checkpoint=checkpoint,
+        weights=weights,
+        upsampling=upsampling,
+        data=store.fingerprint,
+        clips=len(found["index"]),
+        negatives=sounds.plain(),
+    )
 
 
 def highest(upsampling: Upsampling, maps: Mapping[str, Tensor], batch: Batch) -> Arrays:

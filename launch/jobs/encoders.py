@@ -18,8 +18,13 @@ from shards.store import Store
 
 
 def load_localizer(run: str | Path, device: torch.device) -> tuple[Localizer, str]:
-    """Return the model of a run directory or an exported file, and the sha256 of its weights."""
+    """Return the model of a run directory or an exported file, and the sha256 of its weights.
+
+    Raises UserError for the localizer without training.
+    """
     model = cacl.load(run).model
+    if not isinstance(model, Localizer):
+        raise UserError(f"{run}: is not a trained model; name a run directory or an exported file")
     return model.to(device), sha256(model.state_dict())
 
 

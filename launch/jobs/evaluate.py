@@ -17,7 +17,7 @@ from cacl.evaluation.systems import Maps, centered_box, system_of
 from cacl.evaluation.upsampling import Upsampling
 from cacl.resumable import kept
 from cacl.runs.directory import Run
-from cacl.runs.load import find_checkpoint, measured_weights
+from cacl.runs.load import find_checkpoint, measured_weights, open_model
 from cacl.world import World
 from launch.jobs import Say
 from launch.jobs.baselines import (
@@ -88,7 +88,10 @@ def evaluate(
     work = Measurement(clips, parts, identity, world)
     with kept(parts, world):
         measured, said = measure_systems(maps, guidance, work, measured_by, say)
-        heard = measure_negatives(asked, run, weights, checkpoint, work, measured_by) if asked else None
+        heard = None
+        if asked:
+            model, _ = open_model(run, weights, checkpoint)
+            heard = measure_negatives(asked, model, work, measured_by)
         if not world.is_main:
             return None
         measured, missing = restrict_systems(measured, ids, clips.store)

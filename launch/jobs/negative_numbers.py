@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ from cacl.evaluation.measure import stack_truths
 from cacl.evaluation.negative_statistics import negative_statistics
 from cacl.evaluation.protocols import Protocol
 from cacl.evaluation.upsampling import upsample
+from cacl.model.localizer import Localizer
+from cacl.model.tags.localizer import TagLocalizer
 from cacl.resumable import Arrays
 from cacl.runs import calibration
 from cacl.runs.calibration import RULE, Calibration
 from cacl.runs.directory import Run
-from cacl.runs.load import open_model
 from cacl.types import Batch
 from launch.jobs.measuring import Measurement
 from launch.jobs.negatives import NEGATIVE, OWN, SYSTEM, Draws, Listening, Sounds, column, listen
@@ -79,19 +80,13 @@ def open_negatives(
 
 
 def measure_negatives(
-    asked: Negatives,
-    run: str | Path,
-    weights: Literal["model", "ema"],
-    checkpoint: Literal["latest", "best"],
-    work: Measurement,
-    protocol: Protocol,
+    asked: Negatives, model: Localizer | TagLocalizer, work: Measurement, protocol: Protocol
 ) -> tuple[Arrays, dict[str, Any]] | None:
     """Return a row a clip [N, ...] by name and what was drawn on rank 0, None on others.
 
     `index`, `ciou`, and by kind `pia_`, `iou_positive_` (negatives) or `ciou_`, `iou_positive_` (own sound in
     noise), each [N, K].
     """
-    model, _ = open_model(run, weights, checkpoint)
     sounds = Sounds(asked.draws, work.clips, asked.labels)
     listening = Listening(model.to(work.world.device), sounds)
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from cacl.errors import UserError, shorten
 from cacl.labels.table import LabelTable
 from cacl.model.localizer import Localizer, localization_map
+from cacl.model.tags.localizer import TagLocalizer
 from cacl.resumable import UNIT, Arrays, require_finite, resumable_map
 from cacl.types import Batch
 from cacl.world import World
@@ -154,7 +155,7 @@ def decibels(kind: str) -> float:
 class Listening:
     """A model and the sounds that it is to hear over the frames of clips."""
 
-    model: Localizer
+    model: Localizer | TagLocalizer
     sounds: Sounds
 
     @torch.inference_mode()

@@ -3,6 +3,7 @@
     cacl evaluate --run runs/demo
     cacl evaluate --run runs/mine --data data/vggss --protocol vggss --ids vggss.json --nproc-per-node 2
     cacl evaluate --predictions theirs.npz --boxes vggss.json --protocol vggss --out runs/theirs
+    cacl evaluate --model tags --data data/vggss --protocol vggss --out runs/tags
     cacl evaluate --run runs/mine --signature 'vggss|v2|n:5158|...'
 
 Each clip is measured once, whatever the number of ranks; a killed evaluation goes on where it stopped. Writes
@@ -14,12 +15,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cacl.errors import UserError, shorten
 from launch.ranks import check_number, run_ranks
 from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments, share
 from launch.verbs.evaluate_table import table
+
+if TYPE_CHECKING:
+    from launch.jobs.negatives import Draws
 
 RANK_WORDS = (
     "data",
@@ -38,11 +42,13 @@ RANK_WORDS = (
     "labels",
 )
 """The arguments that every rank is given, beside the run."""
-FOR_PREDICTIONS = ("boxes", "out", "threshold")
+FOR_PREDICTIONS = ("boxes", "threshold")
 FOR_RUNS = (
     "data", "weights", "object_guidance", "object_weights", "validation", "negatives", "labels",
     "nproc_per_node",
 )  # fmt: skip
+OF_TRAINED = ("weights", "object_guidance", "object_weights", "validation", "nproc_per_node")
+"""The arguments that there are for a trained model alone."""
 SIGNED = {
     "protocol": None, "upsampling": None, "without_quirks": "", "object_guidance": None, "alpha": "0.4",
     "weights": None, "checkpoint": "latest", "negatives": None, "repetitions": 10, "seed": 0,
@@ -55,13 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # torchrun takes --run for an abbreviation of an option of its own, so ranks are given the longer name.
     measured = parser.add_mutually_exclusive_group(required=True)
     measured.add_argument("--run", "--run-dir", metavar="RUN", help="a run directory")
+    measured.add_argument("--model", choices=["tags"], help="the localizer without training (docs/tags.md)")
     measured.add_argument(
         "--predictions",
         metavar="FILE",
         help="what another model says: .npz of maps and id, a folder of masks, COCO's results",
     )
     parser.add_argument("--boxes", metavar="FILE", help="with --predictions: the clips' boxes, as vggss.json")
-    parser.add_argument("--out", metavar="DIR", help="with --predictions: where the results go")
+    parser.add_argument("--out", metavar="DIR", help="with --predictions or --model: where the results go")
     parser.add_argument(
         "--threshold", type=share, metavar="S", help="with --predictions: least score of boxes and masks"
     )
@@ -134,12 +141,14 @@ def main(arguments: argparse.Namespace) -> int:
     quirks = [name for name in arguments.without_quirks.split(",") if name]
     if arguments.predictions is not None:
         return measure_predictions(arguments, quirks)
-    for name in FOR_PREDICTIONS:
+    for name in FOR_PREDICTIONS if arguments.model else (*FOR_PREDICTIONS, "out"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name}: goes with --predictions; a run has its own test clips")
     negatives = None
     if arguments.negatives:
         negatives = Draws(tuple(arguments.negatives), arguments.repetitions, arguments.seed)
+    if arguments.model:
+        return measure_tags(arguments, quirks, negatives)
     if arguments.nproc_per_node is not None:
         check_number(arguments.nproc_per_node)
         open_test(arguments.run, arguments.data, arguments.protocol, arguments.upsampling, quirks)
@@ -214,6 +223,36 @@ def measure_predictions(arguments: argparse.Namespace, quirks: list[str]) -> int
         threshold=0.5 if arguments.threshold is None else arguments.threshold,
         say=lambda sentence: print(sentence, file=sys.stderr),
     )
+    print(table(record))
+    return 0
+
+
+def measure_tags(arguments: argparse.Namespace, quirks: list[str], negatives: Draws | None) -> int:
+    """Measure the localizer without training and print the numbers.
+
+    Raises UserError for options that a trained model alone has.
+    """
+    from launch.jobs.evaluate_tags import evaluate_tags
+    from launch.jobs.measuring import read_ids
+
+    for name in OF_TRAINED:
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')}: goes with --run; {arguments.model} is not trained")
+    for name in ("data", "out"):
+        if getattr(arguments, name) is None:
+            raise UserError(f"--{name}: missing; --model needs --data DIR and --out DIR")
+    record = evaluate_tags(
+        arguments.data,
+        arguments.out,
+        protocol=arguments.protocol or "vggss",
+        upsampling=arguments.upsampling,
+        without_quirks=quirks,
+        ids=read_ids(arguments.ids) if arguments.ids else None,
+        negatives=negatives,
+        labels=arguments.labels,
+        say=lambda sentence: print(sentence, file=sys.stderr),
+    )
+    assert record is not None  # this is the only rank
     print(table(record))
     return 0
 

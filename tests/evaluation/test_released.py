@@ -35,6 +35,7 @@ def test_golden_slavc_checkpoint_becomes_a_run(slavc, tmp_path, capsys):
     assert main(["import", str(file), "--out", str(run), "--protocol", "slavc-compat"]) == 0
     assert "SLAVC, model and ema; every tensor matched" in capsys.readouterr().out
     for prefix, finder in (("", cacl.load(run, "model")), ("momentum_", cacl.load(run, "ema"))):
+        assert isinstance(finder.model, Localizer)
         found = finder.model.image_heads[1].get_parameter("weight")
         assert torch.equal(found, slavc[f"module.{prefix}img_proj2.weight"])
     assert main(["import", str(file), "--out", str(run)]) == 2

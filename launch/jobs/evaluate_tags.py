@@ -1,0 +1,108 @@
+"""Measure the localizer without training, `tags`, by a protocol, beside mere objects and the centered box."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import cacl
+from cacl.errors import UserError
+from cacl.evaluation import results
+from cacl.evaluation.protocols import Protocol, get_protocol
+from cacl.evaluation.refinement import once_a_batch
+from cacl.evaluation.signature import Signature
+from cacl.evaluation.systems import maps_of
+from cacl.evaluation.upsampling import Upsampling, upsample
+from cacl.model.tags.localizer import TagLocalizer, load_tags
+from cacl.resumable import kept
+from cacl.runs.tags import HEARD, NAME, fitted
+from cacl.world import World
+from launch.jobs import Say
+from launch.jobs.baselines import Guidance
+from launch.jobs.clips import whole_view
+from launch.jobs.evaluate import check_size, measure_systems
+from launch.jobs.measuring import AnnotatedClips, Measurement, restrict_systems
+from launch.jobs.negative_numbers import SYSTEM, Negatives, measure_negatives, record_of, results_of
+from launch.jobs.negatives import Draws
+from shards.decoders.augmentation import Augmentation
+from shards.decoders.torch import TorchDecoder
+from shards.store import open_store
+
+
+def evaluate_tags(
+    data: str,
+    out: str | Path,
+    world: World | None = None,
+    *,
+    protocol: str = "vggss",
+    upsampling: Upsampling | None = None,
+    without_quirks: Collection[str] = (),
+    ids: Sequence[str] | None = None,
+    negatives: Draws | None = None,
+    labels: str | None = None,
+    workers: int = 2,
+    say: Say = lambda sentence: None,
+) -> dict[str, Any] | None:
+    """Measure `tags` on the clips at `data`, write the results to `out`, return the record on rank 0.
+
+    Every rank of `world` calls this. The results have the form of a run's, for `cacl compare`. Raises
+    UserError where clips and options do not fit, or their sounds are stored at less than the tagger hears.
+    `negatives` measures also how it answers sounds that nothing in view makes, at the θ that comes with it;
+    `labels` tell which those are where clips have no classes.
+    """
+    world = world or World()
+    measured_by = get_protocol(protocol).alter(upsampling, without_quirks)
+    clips = open_clips(data, workers)
+    check_size(measured_by, len(clips.store.indices if ids is None else ids))
+    model = open_for(clips).to(world.device)
+    asked = judge_negatives(negatives, measured_by, labels) if negatives else None
+    options = asked.options() if asked else {}
+    name = results.evaluation_name(measured_by, options)
+    parts = Path(out) / "evaluation" / f".{name}.parts"
+    work = Measurement(clips, parts, {"model": model.identity()}, world)
+    with kept(work.parts, world):
+        maps = {"model": once_a_batch(maps_of(model))}
+        measured, said = measure_systems(maps, Guidance(), work, measured_by, say)
+        heard = measure_negatives(asked, model, work, measured_by) if asked else None
+        if not world.is_main:
+            return None
+        measured, missing = restrict_systems(measured, ids, clips.store)
+        subject = results.Subject(measured_by, clips.store.fingerprint, NAME, missing, options)
+        record = results.summarize(subject, measured) | {"object_guidance": said}
+        if asked and heard:
+            measured[SYSTEM] = results_of(heard[0], measured["model"])
+            record[SYSTEM] = record_of(asked, measured[SYSTEM], heard[1])
+        record["signature"] = str(Signature.of(record, cacl.__version__))
+        results.write(Path(out), record, measured)
+    return record
+
+
+def judge_negatives(draws: Draws, protocol: Protocol, labels: str | None) -> Negatives:
+    """Return what is measured at the θ of `tags`. Raises UserError where it is none under this protocol."""
+    (theta,) = fitted()
+    if (protocol.scores, protocol.upsampling) != (upsample, theta.upsampling):
+        raise UserError(
+            f"--negatives: the θ of {NAME} is for {theta.upsampling} upsampling of its own maps, and "
+            f"{protocol.name} measures others; add --upsampling {theta.upsampling}, or name another protocol"
+        )
+    return Negatives(draws, theta, labels)
+
+
+def open_clips(data: str, workers: int) -> AnnotatedClips:
+    """Return clips as `tags` is given them: whole frames, and the middle of their sounds as stored."""
+    store = open_store(data)
+    rate = whole_view(store).sample_rate
+    view = Augmentation(size=HEARD.size, short_side=HEARD.size, duration=HEARD.duration, sample_rate=rate)
+    return AnnotatedClips(store, TorchDecoder(), workers, view)
+
+
+def open_for(clips: AnnotatedClips) -> TagLocalizer:
+    """Return the localizer for sounds at the rate of `clips`.
+
+    Raises UserError where that is less than its tagger hears.
+    """
+    rate, location = clips.augmentation.sample_rate, clips.store.files.location
+    model = load_tags()
+    model.hear_at(rate, location)
+    return model
