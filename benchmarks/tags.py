@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.miniature.analysis import replace_section
 from cacl.errors import UserError
 from cacl.evaluation import metrics
 from cacl.evaluation.compare import Estimate, mean_over_clips
@@ -174,6 +175,21 @@ def _distinct(locations: Sequence[str]) -> Iterator[Batch]:
             )
 
 
+def as_page(found: Measured) -> str:
+    """Return the rows and the gains as a table of Markdown."""
+    lines = [
+        f"Mean adaptive IoU of {found.clips} clips, with 95 % intervals over clips, the gains paired:",
+        "",
+        "| row | IoU | tags less this |",
+        "| --- | --- | --- |",
+    ]
+    for name, one in found.rows.items():
+        gain = found.gains.get(name)
+        less = "" if gain is None else f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        lines.append(f"| {name} | {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] | {less} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Choose or measure, and print."""
     as_it_is = argparse.RawDescriptionHelpFormatter
@@ -181,6 +197,7 @@ def main() -> None:
     parser.add_argument("what", choices=["choose", "fit", "measure"])
     parser.add_argument("data", nargs="+", metavar="DIR", help="packed clips")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into its section")
     arguments = parser.parse_args()
     if arguments.what == "choose":
         best = choose(arguments.data[0])[:10]
@@ -196,11 +213,10 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(asdict(found)))
         return
-    print(f"mean adaptive IoU of {found.clips} clips, 95 % intervals over clips")
-    for name, one in found.rows.items():
-        print(f"{name:<22} {one.value:.3f} [{one.low:.3f}, {one.high:.3f}]")
-    for name, one in found.gains.items():
-        print(f"tags less {name:<22} {one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]")
+    page = as_page(found)
+    print(page)
+    if arguments.write:
+        replace_section(arguments.write, "measured", page)
 
 
 if __name__ == "__main__":

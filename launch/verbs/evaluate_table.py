@@ -13,7 +13,9 @@ def table(record: Mapping[str, Any]) -> str:
     """Return an evaluation's numbers as lines of text, what they are measured by and on first."""
     from cacl.evaluation.protocols import CONTROLS
 
-    titles = {"model": "trained", "guided": "with objects", "objects": "objects alone"}
+    trained = record["checkpoint"].startswith("step-")
+    titles = {"model": "trained" if trained else "model", "guided": "with objects"}
+    titles |= {"objects": "objects alone"}
     titles |= {"untrained": "untrained", "centered_box": "centered box", "ceiling": "ceiling"}
     shown = [key for key in titles if key in record]
     beyond = out_of_reach(record)
