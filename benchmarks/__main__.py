@@ -22,11 +22,20 @@ from typing import Any
 import torch
 
 from benchmarks.pages import put
-from benchmarks.tables import Rows, bytes_table, growth_table, loss_table, machine_line, packing, plain_table
+from benchmarks.tables import (
+    Rows,
+    bytes_table,
+    growth_table,
+    loss_table,
+    machine_line,
+    packing,
+    plain_table,
+    tagger_table,
+)
 
 DOCS = Path("docs")
 KEPT = DOCS / "benchmarks.json"
-NAMES = ("loss", "train", "step", "evaluate", "pack", "loader", "label", "growth", "audit")
+NAMES = ("loss", "train", "step", "evaluate", "pack", "loader", "label", "growth", "audit", "taggers")
 OPTIONS = {"loss": ["--scores", "float32,bfloat16"]}
 
 
@@ -73,6 +82,7 @@ def write_pages(kept: dict[str, dict[str, Any]]) -> None:
         "loader": ("scale.md", plain_table),
         "growth": ("scale.md", growth_table),
         "audit": ("leaks.md", plain_table),
+        "taggers": ("labels.md", tagger_table),
     }
     for name, (page, write) in writers.items():
         if name in kept:

@@ -107,3 +107,18 @@ def growth_table(rows: Rows) -> str:
     loads = [row["load"] for row in rows]
     busy = f"Meanwhile {min(loads):g} to {max(loads):g} processes wanted a core of the machine."
     return f"{table(heads, lines)}\n\n{busy}"
+
+
+def tagger_table(rows: Rows) -> str:
+    """Return how often taggers are right, by the rate at which sounds are stored, and their speed."""
+    lines = []
+    for row in rows:
+        _, name, *what = row["benchmark"].split("/")
+        if what == ["speed"]:
+            continue
+        share = f"{row['ours']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+        lines.append([name, *what, str(row["clips"]), share, f"{row['probability']:.3f}"])
+    heads = ["tagger", "clips of", "stored at", "N", "right among five, %", "probability of the right class"]
+    speeds = {row["benchmark"].split("/")[1]: row["ours"] for row in rows if row["unit"] == "ms"}
+    took = ", ".join(f"{name} {milliseconds:.0f} ms" for name, milliseconds in speeds.items())
+    return f"{table(heads, lines)}\n\nTen seconds of sound take on one core: {took}."

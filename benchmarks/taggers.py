@@ -2,12 +2,13 @@
 
     python -m benchmarks.taggers --json
 
-Counted are the distinct clips in `CACL_REAL_DIR` whose class AudioSet has, those of VGG-SS and the others each
-by themselves; models lie in its `models`. Which of AudioSet's 527 classes are right for one of VGG-Sound's 309
-was written down from the names alone before any run (`benchmarks/vggsound_audioset.csv`): those that name the
-same thing or its sound, not what is wider (*Animal*, *Music*); 84 classes, of most species of birds and of
-games, have none. Sounds are what packing stores: mono, ten seconds, at the rate in the row's name; shorter ones
-are repeated. `low` and `high` are Wilson's 95 % interval in percent, `clips` is how many were counted. Without
+Counted are the distinct clips in `CACL_REAL_DIR` whose class AudioSet has, those of VGG-SS and the others
+each by themselves; models lie in its `models`. Which of AudioSet's 527 classes are right for one of
+VGG-Sound's 309 was written down from the names alone before any run (`benchmarks/vggsound_audioset.csv`):
+those that name the same thing or its sound, not what is wider (*Animal*, *Music*); 84 classes, of most
+species of birds and of games, have none. Sounds are what packing stores: mono, ten seconds, at the rate in
+the row's name; shorter ones are repeated. `low` and `high` are Wilson's 95 % interval in percent, `clips`
+is how many were counted, `probability` the mean of what a clip's likeliest right class is given. Without
 `CACL_REAL_DIR` there are no rows.
 
 - `taggers/<tagger>/<set>/<rate>`: percent of the clips with a right class among the five best
@@ -71,10 +72,10 @@ def clips(folder: Path) -> list[Heard]:
         if place not in ("vggss", "vggss_pairs", "vggsound") or row["file"].endswith(".jpg"):
             continue
         group = "other" if place == "vggsound" else "VGG-SS"
-        if classes := right.get(row.get("cls") or "", ()):
-            # One is there as a film and as three seconds of its sound: the film counts.
-            if place != "vggss_pairs" or row["key"] not in found:
-                found[row["key"]] = Heard(folder / row["file"], group, classes)
+        classes = right.get(row.get("cls") or "", ())
+        # One is there as a film and as three seconds of its sound: the film counts.
+        if classes and (place != "vggss_pairs" or row["key"] not in found):
+            found[row["key"]] = Heard(folder / row["file"], group, classes)
     return list(found.values())
 
 
@@ -86,25 +87,31 @@ def wilson(right: int, of: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def hears(tagger: AtRate, clip: Heard, rate: int) -> bool:
-    """Say whether a class that is right for a clip is among the five best."""
-    seconds = min(SECONDS, tagger.tagger.seconds)
-    recording = read_audio(clip.file, Storage(sample_rate=rate, seconds=seconds), NOTHING)
-    best = tagger(torch.from_numpy(recording.samples)[None])[0].topk(BEST).indices.tolist()
-    return any(tagger.tagger.classes[k] in clip.right for k in best)
+def hear(tagger: AtRate, clip: Heard, rate: int) -> tuple[bool, float]:
+    """Return whether a class that is right for a clip is among the five best, and how likely one is."""
+    recording = read_audio(clip.file, Storage(sample_rate=rate, seconds=SECONDS), NOTHING)
+    probability = tagger(torch.from_numpy(recording.samples)[None])[0]
+    right = [k for k, name in enumerate(tagger.tagger.classes) if name in clip.right]
+    return bool(set(right) & set(probability.topk(BEST).indices.tolist())), float(probability[right].max())
 
 
 def accuracy(name: str, tagger: SoundTagger, heard: list[Heard]) -> Iterator[Row]:
     """Yield a row for each set of clips and each rate at which they are stored."""
     known = [clip for clip in heard if set(clip.right) & set(tagger.classes)]
     for rate in RATES:
-        results = [(clip.group, hears(AtRate(tagger, rate), clip, rate)) for clip in known]
-        for group in dict.fromkeys(group for group, _ in results):
-            among = [result for of, result in results if of == group]
-            low, high = wilson(sum(among), len(among))
-            facts = {"low": round(100 * low, 1), "high": round(100 * high, 1), "clips": len(among)}
-            share = {"ours": round(100 * sum(among) / len(among), 1), "unit": "%", **facts}
-            yield {"benchmark": f"taggers/{name}/{group}/{rate // 1000} kHz", **share}
+        results = [(clip.group, *hear(AtRate(tagger, rate), clip, rate)) for clip in known]
+        for group in dict.fromkeys(clip.group for clip in known):
+            found, likely = zip(*(result[1:] for result in results if result[0] == group), strict=True)
+            low, high = wilson(sum(found), len(found))
+            yield {
+                "benchmark": f"taggers/{name}/{group}/{rate // 1000} kHz",
+                "ours": round(100 * sum(found) / len(found), 1),
+                "unit": "%",
+                "low": round(100 * low, 1),
+                "high": round(100 * high, 1),
+                "clips": len(found),
+                "probability": round(sum(likely) / len(likely), 3),
+            }
 
 
 def speed(name: str, tagger: SoundTagger) -> Row:

@@ -19,8 +19,8 @@ from cacl.files import cache_folder, locked, sha256_file, written
 
 _SILENCE, _LONGEST = 20.0, 600.0
 """Seconds that a server may say nothing, and that a file may take in all."""
-_PIECE = 2**20
-"""Bytes."""
+_PIECE, _MOST = 2**20, 2**30
+"""Bytes that are read at once, and that a file may have."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def _fetch(name: str, model: ModelFile, kept: Path) -> None:
                 file.write(piece)
                 if time.monotonic() > until:
                     raise TimeoutError(f"it takes more than {_LONGEST:.0f} s")
+                if file.tell() > _MOST:
+                    raise ValueError(f"what comes has more than {_MOST} bytes")
             if digest.hexdigest() != model.sha256:
                 raise ValueError("what came has another sha256")
     except (OSError, ValueError, http.client.HTTPException) as error:
