@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_LOOK = 0.05
+"""Seconds between two looks at whether a thread has ended."""
 
 
 @contextmanager
@@ -46,3 +50,38 @@ def over_threads(
 @lru_cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
+
+
+def ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]:
+    """Yield items that a thread of its own makes, at most `most` ahead of who takes them.
+
+    What it raises is raised here, after the items before it. Once nobody takes them any more (the iterator is
+    closed) the thread ends with the item at which it is, and closes what makes them.
+    """
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(most)
+    unwanted = threading.Event()
+
+    def make() -> None:
+        try:
+            for item in (source := iter(items)):
+                ready.put((True, item))
+                if unwanted.is_set():
+                    break
+            if isinstance(source, Generator):
+                source.close()
+            ready.put((False, None))
+        except BaseException as error:  # it is for the thread that takes the items to say
+            ready.put((False, error))
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while (made := ready.get())[0]:
+            yield made[1]
+        if made[1] is not None:
+            raise made[1]
+    finally:
+        unwanted.set()
+        while thread.is_alive():
+            with suppress(queue.Empty):
+                ready.get(timeout=_LOOK)

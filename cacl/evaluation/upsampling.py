@@ -38,8 +38,8 @@ def upsample(maps: Tensor, size: int, name: Upsampling) -> Tensor:
     height, width = maps.shape[-2:]
     if (height, width) == (size, size):
         return maps
-    rows = _matrix(height, size, name).to(maps)
-    columns = rows if height == width else _matrix(width, size, name).to(maps)
+    rows = axis_weights(height, size, name).to(maps)
+    columns = rows if height == width else axis_weights(width, size, name).to(maps)
     return rows @ maps @ columns.T
 
 
@@ -52,7 +52,7 @@ def upsample_by_interpolation(maps: Tensor, size: int, name: Upsampling) -> Tens
 
 
 @lru_cache
-def _matrix(cells: int, size: int, name: Upsampling) -> Tensor:
+def axis_weights(cells: int, size: int, name: Upsampling) -> Tensor:
     """Return the [size, cells] matrix of one axis: the interpolation of unit vectors."""
     unit = torch.eye(cells, dtype=torch.float64)[None, None]
     return interpolate(unit, size=(size, cells), **_INTERPOLATE[name])[0, 0]

@@ -1,6 +1,6 @@
 """Where the sound is in a picture or film of one's own.
 
-Axes: `H`, `W` pixels of a picture, `h`, `w` cells of a map, `F` frames, `T` samples of sound.
+Axes: `H`, `W` pixels of a picture, `h`, `w` cells of a map, `F` maps, `T` samples of sound.
 """
 
 from __future__ import annotations
@@ -9,50 +9,53 @@ import contextlib
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from cacl.errors import UserError
-from cacl.viewing.film import FilmWriter, SlidingAudio, film_writer, frames, read_audio
+from cacl.files import written
+from cacl.threads import ahead
+from cacl.viewing.film import Facts, Part, facts, frames, read_audio
+from cacl.viewing.film_writer import Sound, film_writer
 from cacl.viewing.finder import SoundFinder
-from cacl.viewing.pictures import outline, overlay
+from cacl.viewing.follow import EVERY, Shown, follow, soundtrack
+from cacl.viewing.heat import Array, HeatPainter, Scale
+from cacl.viewing.strip import Strip
 
-_BATCH = 8
-"""Frames through the model at once."""
-_SETTLING = 0.1
-"""Share by which a film's color scale moves towards each frame's own, so that it does not flicker."""
+Item = TypeVar("Item")
+_IN_FLIGHT = 48 * 2**20
+"""Bytes of frames that wait between two threads."""
 
 
-class ColorScale:
-    """The scores that are drawn transparent and opaque; follows a film slowly."""
+@dataclass(frozen=True)
+class Look:
+    """Which part of a film is written, and how it looks."""
 
-    def __init__(self) -> None:
-        self._range: tuple[float, float] | None = None
-
-    def follow(self, scores: Tensor) -> tuple[float, float]:
-        """Move towards the range of `scores` and return the scale."""
-        new = float(scores.min()), float(scores.max())
-        old = self._range or new
-        low, high = (before + _SETTLING * (now - before) for before, now in zip(old, new, strict=True))
-        self._range = low, high
-        return low, high
+    part: Part = field(default_factory=Part)
+    every: float = EVERY
+    """Seconds between two maps of the model."""
+    side_by_side: bool = False
+    """Whether the film as it was stands to the left of the one with heat."""
+    strip: bool = True
+    """Whether the sound and the color bar stand below."""
 
 
 def localize_picture(
     finder: SoundFinder, picture: np.ndarray, audio: np.ndarray
 ) -> tuple[Image.Image, np.ndarray]:
-    """Return the picture with its heat map, and the raw map [h, w].
+    """Return a picture [H, W, 3] uint8 with its heat, and the raw map [h, w] under a sound [T'] float32.
 
-    Where the finder has a θ, heat and an outline lie on what is above it alone.
+    Colors are on the finder's fixed scale. Where it has a θ, heat and an outline lie on what is above it
+    alone, and where nothing is the picture says so.
     """
     raw = finder.map(picture, audio)
-    return draw_heat(finder, picture, torch.from_numpy(raw), None), raw
+    painter = HeatPainter(Scale(*finder.scale), (picture.shape[0], picture.shape[1]))
+    return Image.fromarray(painter.paint(picture, raw)[0]), raw
 
 
 def localize_film(
@@ -60,45 +63,45 @@ def localize_film(
     film: str | Path,
     out: str | Path,
     maps_file: str | Path | None = None,
-    each: Callable[[Tensor], Any] = lambda raw: None,
+    each: Callable[[Shown], Any] = lambda shown: None,
+    *,
+    dub: str | Path | None = None,
+    look: Look = Look(),
+    drawn: Callable[[], Any] = lambda: None,
 ) -> int:
-    """Write the film with a heat map over every frame and its own sound; return the number of frames.
+    """Write a film with a heat map over every frame and its sound; return the number of frames.
 
-    Memory does not grow with the film's length. `maps_file` (.npz) receives `time` [F] in seconds and `maps`
-    [F, h, w], `each` every raw map [h, w] in its turn. Heat is drawn as by `localize_picture`. Raises
-    UserError for a file that is not a film with picture and sound.
+    Memory does not grow with the film's length. `dub` is a recording that takes the place of the film's own
+    sound, and is followed by silence. `maps_file` (.npz) receives the model's maps, `time` [F] in seconds and
+    `maps` [F, h, w]; `each` takes the frames that have one, and `drawn` is called after every frame that is
+    written. Heat is drawn as by `localize_picture`. The ending of `out` says which kind of film: .mp4, .webm,
+    .mkv, .mov or .gif, which has no sound. Raises UserError for a file that is not a film with picture and
+    sound.
     """
-    scale, count = ColorScale(), 0
+    told = facts(film)
+    sound, begin = soundtrack(film, look.part, dub), told.begin + look.part.start
+    source = _Source(film, sound, dub is not None, told, begin)
+    count = 0
     with contextlib.ExitStack() as opened:
-        folder = opened.enter_context(tempfile.TemporaryDirectory())
-        raw_maps = opened.enter_context(MapFile(Path(folder)))
-        writer: FilmWriter | None = None
-        for times, pictures, maps in _mapped(finder, film):
+        raw_maps = opened.enter_context(MapFile())
+
+        def note(shown: Shown) -> None:
+            raw_maps.add(shown.time, shown.raw)
+            each(shown)
+
+        writer = None
+        for time, picture in opened.enter_context(contextlib.closing(_drawn(finder, source, look, note))):
             if writer is None:
-                height, width = pictures[0].shape[:2]
-                writer = opened.enter_context(film_writer(out, film, width, height))
-            for time, picture, raw in zip(times, pictures, maps, strict=True):
-                writer.add(time, np.asarray(draw_heat(finder, picture, raw, scale)))
-                each(raw)
-                raw_maps.add(time, raw.numpy())
-                count += 1
+                height, width = picture.shape[:2]
+                writer = opened.enter_context(film_writer(out, source.sound, width, height))
+            writer.add(time, picture)
+            count += 1
+            drawn()
         if not count:
-            raise UserError(f"{film}: holds no frame that can be read")
+            raise UserError(f"{film}: holds no frame that can be read in the part that is asked for")
         if maps_file:
             raw_maps.save(Path(maps_file))
     return count
-
-
-def draw_heat(finder: SoundFinder, picture: np.ndarray, raw: Tensor, scale: ColorScale | None) -> Image.Image:
-    """Return a picture [H, W, 3] uint8 with the heat of a raw map [h, w] over it, above θ if there is one."""
-    scores, theta = finder.pixels(raw), finder.theta
-    low, high = (scale or ColorScale()).follow(scores)
-    frame = torch.tensor(picture).permute(2, 0, 1)
-    if theta is None:
-        return overlay(frame, scores, low=low, high=high)
-    above = scores > theta
-    high = max(high, float(scores.max())) if above.any() else theta
-    return outline(overlay(frame, scores, low=theta, high=high), above)
 
 
 def read_recording(finder: SoundFinder, path: str | Path) -> np.ndarray:
@@ -106,27 +109,72 @@ def read_recording(finder: SoundFinder, path: str | Path) -> np.ndarray:
     return read_audio(path, finder.sample_rate)
 
 
-def _mapped(finder: SoundFinder, film: str | Path) -> Iterator[tuple[list[float], list[np.ndarray], Tensor]]:
-    audio = SlidingAudio(film, finder.sample_rate, finder.samples)
-    times: list[float] = []
-    pictures: list[np.ndarray] = []
-    windows: list[np.ndarray] = []
-    for time, picture in frames(film):
-        times.append(time)
-        pictures.append(picture)
-        windows.append(audio.around(time))
-        if len(times) == _BATCH:
-            yield times, pictures, finder.maps(pictures, windows)
-            times, pictures, windows = [], [], []
-    if times:
-        yield times, pictures, finder.maps(pictures, windows)
+@dataclass(frozen=True)
+class _Source:
+    """A film and its sound, as they are read."""
+
+    film: str | Path
+    sound: Sound
+    dubbed: bool
+    facts: Facts
+    begin: float
+    """Of the part, seconds on the film's clock."""
+
+
+def _drawn(
+    finder: SoundFinder, source: _Source, look: Look, note: Callable[[Shown], None]
+) -> Generator[tuple[float, Array], None, None]:
+    """Yield the pages of the written film; frames are read, mapped and drawn by a thread each.
+
+    `note` takes every frame that the model saw, in one of these threads.
+    """
+    most = source.facts.frames_in(_IN_FLIGHT)
+    with contextlib.ExitStack() as opened:
+
+        def beside(items: Iterable[Item]) -> Iterator[Item]:
+            return opened.enter_context(contextlib.closing(ahead(items, most)))
+
+        pictures = beside(frames(source.film, look.part))
+        mapped = beside(follow(finder, pictures, source.begin, source.sound, source.dubbed, look.every))
+        yield from beside(_pages(finder, source, look, mapped, note))
+
+
+def _pages(
+    finder: SoundFinder,
+    source: _Source,
+    look: Look,
+    mapped: Iterable[Shown],
+    note: Callable[[Shown], None],
+) -> Iterator[tuple[float, Array]]:
+    """Yield (seconds, page [H', W', 3] uint8) for every frame."""
+    scale, painter, strip = Scale(*finder.scale), None, None
+    for shown in mapped:
+        height, width = shown.picture.shape[:2]
+        if painter is None:
+            painter = HeatPainter(scale, (height, width))
+            if look.strip:
+                seconds = source.facts.seconds_of(look.part)
+                across = 2 * width if look.side_by_side else width
+                strip = Strip(scale, (height, across), source.sound, finder.duration, seconds)
+        if painter.size != (height, width):
+            raise UserError(
+                f"{source.film}: the picture's size changes after {shown.time:.2f} s; cut the film there"
+            )
+        if shown.measured:
+            note(shown)
+        page, seen = painter.paint(shown.picture, shown.raw)
+        if look.side_by_side:
+            page = np.concatenate([shown.picture, page], axis=1)
+        if strip:
+            page = np.concatenate([page, strip.draw(shown.time - source.begin, seen.value)])
+        yield shown.time, page
 
 
 class MapFile:
     """Collects maps on the disk, for a film of any length, and saves them as .npz."""
 
-    def __init__(self, folder: Path) -> None:
-        self._times, self._maps = (folder / "times").open("w+b"), (folder / "maps").open("w+b")
+    def __init__(self) -> None:
+        self._times, self._maps = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self._shape: tuple[int, ...] = (0, 0)
         self._count = 0
 
@@ -138,12 +186,12 @@ class MapFile:
         self._maps.write(np.ascontiguousarray(raw, dtype=np.float32).tobytes())
 
     def save(self, path: Path) -> None:
-        """Write `time` [F] float64 and `maps` [F, h, w] float32."""
+        """Write `time` [F] float64 and `maps` [F, h, w] float32, whole or not at all."""
         arrays: list[tuple[str, Any, str, tuple[int, ...]]] = [
             ("time", self._times, "<f8", (self._count,)),
             ("maps", self._maps, "<f4", (self._count, *self._shape)),
         ]
-        with zipfile.ZipFile(path, "w") as archive:
+        with written(path) as partial, zipfile.ZipFile(partial, "w") as archive:
             for name, source, kind, shape in arrays:
                 source.seek(0)
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
