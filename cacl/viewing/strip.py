@@ -17,6 +17,8 @@ from cacl.viewing.heat import Array, Scale, colors, font
 PAGE = 20.0
 """Seconds of sound that a strip shows at once, at most."""
 _RATE = 8000
+_LOUDNESS = 0.6
+"""Power of samples that is drawn, so that what is soft is seen beside what is loud."""
 _QUIETEST = 10 ** (-50 / 20)
 """A page's loudest sample that fills its height: noise that nobody hears stays a line."""
 _GROUND, _DIM, _BRIGHT, _CURSOR = (16, 20, 32), (92, 104, 132), (190, 214, 255), (255, 255, 255)
@@ -70,8 +72,9 @@ class Strip:
         height = self._shape[0]
         middle, reach = (height - 1) / 2, height / 2 - max(3, height // 10)
         loudest = max(float(np.abs(lowest_highest).max()), _QUIETEST)
-        up = middle - np.maximum(lowest_highest[:, 1] / loudest * reach, 0.5)
-        down = middle - np.minimum(lowest_highest[:, 0] / loudest * reach, -0.5)
+        drawn = np.sign(lowest_highest) * np.abs(lowest_highest / loudest) ** _LOUDNESS * reach
+        up = middle - np.maximum(drawn[:, 1], 0.5)
+        down = middle - np.minimum(drawn[:, 0], -0.5)
         rows = np.arange(height)[:, None]
         curve = (rows >= up) & (rows <= down)
         self._dim, self._bright = (self._paper(curve, color) for color in (_DIM, _BRIGHT))
@@ -102,7 +105,7 @@ class ColorBar:
         line = np.where((steps > 0)[:, None], colors(256)[steps], np.array(_BELOW, np.uint8))
         rows = np.broadcast_to(line, (bottom - self._top, *line.shape))
         image.paste(Image.fromarray(np.ascontiguousarray(rows)), (self._left, self._top))
-        places = [(scale.zero, "0"), (scale.end, "sure" if scale.end == scale.best else "")]
+        places = [(scale.zero, "0"), (scale.end, "1" if scale.best == 1 else "best")]
         if scale.theta is not None:
             at = self._left + self._x(scale.theta)
             pen.line((at, self._top - 2, at, bottom + 2), fill=_CURSOR, width=max(1, height // 48))
