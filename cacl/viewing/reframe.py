@@ -26,7 +26,7 @@ _EXACT = 1e-6
 """Of a step, by which rounding may fall short of a whole one."""
 _GRID = 0.001
 """Distance of two places that are thought of, as a share of that side."""
-_AWAY, _MOVING = 0.3, 0.05
+_AWAY, _MOVING = 0.1, 0.05
 """What the whole side costs, as the distance of the crop from what sounds and as a move, where all of what
 sounds being outside for one moment costs 1."""
 
