@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 LONGEST = 2000
@@ -41,3 +42,16 @@ def brief(value: Any) -> str:
         return short.repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
         return f"a {type(value).__name__} of very many digits"
+
+
+def meant(word: str, known: Iterable[str], least: float = 0.6) -> str:
+    """Return the question whether the known word nearest to a mistyped one was meant; "" if none is near.
+
+    `least` is how near, from 0 to 1, the same word.
+
+        meant("trian", VERBS)       # "; did you mean train?"
+    """
+    import difflib  # needed on the way to an error alone
+
+    nearest = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=least)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from cacl.errors import UserError, brief, shorten
+from cacl.errors import UserError, brief, meant, shorten
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def parse(kind: type[T], values: Any, source: str) -> T:
         if not sentences:
             return options
     except pydantic.ValidationError as error:
-        sentences = [_sentence(item, values) for item in error.errors()]
+        sentences = [_sentence(item, values, kind) for item in error.errors()]
         sentences[_MOST:] = [f"and {len(sentences) - _MOST} more"] if len(sentences) > _MOST else []
     except UserError as error:  # a dataclass's own check of fields that must fit each other
         sentences = [str(error)]
@@ -75,16 +76,18 @@ def _misread(given: Any, read: Any, path: tuple[str, ...]) -> Iterator[str]:
             yield f"{'.'.join(path)}: expected a decimal number below 2^63, got {brief(given)}"
 
 
-def _sentence(item: Any, values: Any) -> str:
+def _sentence(item: Any, values: Any, kind: Any) -> str:
     where = _location(item["loc"], values) or "the whole"
     match item["type"]:
         case "unexpected_keyword_argument":
-            return f"{where}: unknown key (remove it or correct its spelling)"
+            guess = meant(str(item["loc"][-1]), _keys(kind, item["loc"][:-1]))
+            return f"{where}: unknown key{guess or ' (remove it or correct its spelling)'}"
         case "missing":
             return f"{where}: missing, and it has no default"
         case "union_tag_invalid":
-            known = item["ctx"]["expected_tags"].replace("'", "")
-            return f"{where}.name: there is no {brief(item['ctx']['tag'])}; choose one of {known}"
+            known, tag = item["ctx"]["expected_tags"].replace("'", ""), item["ctx"]["tag"]
+            guess = meant(str(tag), known.split(", ")) or f"; choose one of {known}"
+            return f"{where}.name: there is no {brief(tag)}{guess}"
         case "union_tag_not_found":
             return f"{where}.name: missing (a choice is written {{name: ..., its keys}})"
         case "dataclass_type" | "model_attributes_type":
@@ -111,3 +114,21 @@ def _location(parts: tuple[int | str, ...], values: Any) -> str:
         except (KeyError, IndexError, TypeError):
             values = None
     return ".".join(keys)
+
+
+def _keys(kind: Any, path: Sequence[int | str]) -> set[str]:
+    """Return the keys that there are where `path` leads to from a dataclass, names of choices among it."""
+    parts = list(_dataclasses(kind))
+    for step in path:
+        chosen = [part for part in parts if getattr(part, "name", None) == step]
+        hints = [hint for part in parts if (hint := typing.get_type_hints(part).get(str(step))) is not None]
+        parts = chosen or [part for hint in hints for part in _dataclasses(hint)] or parts
+    return {field.name for part in parts for field in dataclasses.fields(part)}
+
+
+def _dataclasses(annotation: Any) -> Iterator[Any]:
+    """Yield the dataclasses of a type: itself, the members of a union, what a list holds."""
+    if dataclasses.is_dataclass(annotation):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _dataclasses(part)

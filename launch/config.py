@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cacl.errors import UserError, brief, shorten
+from cacl.errors import UserError, brief, meant, shorten
 from cacl.files import regular
 from cacl.runs.renamed import rename_keys, rename_override
 from cacl.runs.strict_yaml import parse_value, parse_yaml
@@ -24,10 +24,11 @@ def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
 
     Raises UserError, one sentence, for a missing file, unknown key or wrong type.
     """
+    values = read_recipe(path)
     from cacl.options import parse, plain
-    from launch.jobs.recipe import Recipe
+    from launch.jobs.recipe import Recipe  # what follows takes PyTorch
 
-    recipe = parse(Recipe, read_recipe(path), str(path))
+    recipe = parse(Recipe, values, str(path))
     if not overrides:
         return recipe
     changed = rename_keys(override(plain(recipe), overrides), " ".join(overrides))
@@ -104,7 +105,10 @@ def find(name: str | Path, kind: Literal["recipes", "spaces"] = "recipes") -> Pa
         return path
     known = {file.stem: file for file in sorted(Path(__file__).with_name(kind).glob("*.yaml"))}
     if str(name) not in known:
-        raise UserError(f"{name}: no such file, and the {kind} that come with cacl are {', '.join(known)}")
+        guess = meant(str(name), known)
+        raise UserError(
+            f"{name}: no such file, and the {kind} that come with cacl are {', '.join(known)}{guess}"
+        )
     return known[str(name)]
 
 
@@ -113,7 +117,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         text = regular(Path(path), "give the path of a recipe").read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; give the path of a recipe") from error
+        name = Path(path).stem
+        own = Path(__file__).with_name("recipes").joinpath(f"{name}.yaml").is_file()
+        instead = f", or the name of the one that comes with cacl: {name}" if own else ""
+        fix = f"give the path of a recipe{instead}"
+        raise UserError(f"{path}: {error.strerror or error}; {fix}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not YAML: {error}") from error
     values = at_home(parse_yaml(text, str(path)))

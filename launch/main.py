@@ -1,8 +1,9 @@
 """The command `cacl`: one table from verb to module of `launch.verbs`.
 
 Each module has `add_arguments(parser)` and `main(arguments) -> int | None`, imports nothing heavy at its top
-(`cacl --help` must not import torch), and opens with the command that runs it. A module with TAKES_OVERRIDES
-finds what it did not declare, such as `--optimizer.learning-rate 1e-3`, in `arguments.overrides`.
+(`cacl --help` must not import torch), and opens with the command that runs it. Where it sets
+`takes_overrides` among its parser's defaults, it finds what it did not declare, such as
+`--optimizer.learning-rate 1e-3`, in `arguments.overrides`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import argparse
 import errno
 import importlib
 import os
+import re
 import sys
 import warnings
 from typing import Any
 
 import cacl
-from cacl.errors import Remark, UserError
+from cacl.errors import Remark, UserError, meant
 from cacl.extras import named_extras
 from cacl.processes import end_within
 from launch import WithoutCurrentFolder
@@ -33,6 +35,9 @@ _OF_FILES = {
     errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 """Errors that a file system makes, not we: a folder that is read-only or not there, a full disk."""
+_CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
+"""What argparse says of a word that is none of a few."""
+_OPTION = re.compile(r"--[a-z][a-z-]*")
 
 VERBS = {
     "pack": ("pack", "write clips of a source into WebDataset shards"),
@@ -59,10 +64,30 @@ VERBS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in the arguments are one sentence on one line."""
+    """Errors in the arguments are one sentence on one line, with the word that was probably meant.
+
+    Those of sub-verbs are parsers of this class too.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Return what was declared, and keys of a recipe if it takes them; any other word is an error."""
+        found, rest = super().parse_known_args(args, namespace)
+        overrides = getattr(found, "takes_overrides", False)
+        for word in rest:
+            option = self._meant(word, 0.8 if overrides else 0.6)
+            if not overrides or (option and "." not in word):
+                self.error(f"unknown argument {word}{option}")
+        return found, rest
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"{self.prog}: {message} (see: {self.prog} --help)\n")
+        """Print one line, and exit."""
+        choice = _CHOICE.search(message)
+        guess = meant(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
+        self.exit(2, f"{self.prog}: {message}{guess} (see: {self.prog} --help)\n")
+
+    def _meant(self, word: str, least: float) -> str:
+        options = _OPTION.findall(self.format_help()) if word.startswith("--") else []
+        return meant(word.partition("=")[0], options, least)
 
 
 def _help() -> str:
@@ -105,7 +130,8 @@ def _main(argv: list[str]) -> int:
         return 0
     verb = argv[0]
     if verb not in VERBS:
-        print(f"cacl: there is no verb {verb!r}; the verbs are: {', '.join(VERBS)}", file=sys.stderr)
+        guess = meant(verb, VERBS) or f"; the verbs are: {', '.join(VERBS)}"
+        print(f"cacl: there is no verb {verb!r}{guess}", file=sys.stderr)
         return 2
     try:
         with named_extras():
@@ -143,8 +169,6 @@ def _run(verb: str, words: list[str]) -> int:
     )
     module.add_arguments(parser)
     arguments, rest = parser.parse_known_args([word_at_home(word) for word in words])
-    if rest and not getattr(module, "TAKES_OVERRIDES", False):
-        parser.error(f"unknown argument {rest[0]}")
     arguments.overrides = rest
     warnings.showwarning = _show_warning
     return module.main(arguments) or 0

@@ -29,6 +29,7 @@ from cacl.evaluation.detection import detections
 from cacl.evaluation.protocols import CONTROLS, PROTOCOLS, Protocol
 from cacl.evaluation.summary import breakdown, statistics
 from cacl.files import locked, read_json, regular, write_json, written
+from cacl.runs.directory import Run
 
 FORMAT_VERSION = 2
 _AGAIN = "delete it and evaluate again"
@@ -158,8 +159,7 @@ def read_record(run: Path, wanted: str | None = None) -> dict[str, Any]:
     """
     if wanted is None:
         path = run / "metrics.json"
-        if not path.exists():
-            raise UserError(f"{path}: there is none; run first: cacl evaluate --run {run}")
+        Run(run).check_measured()
     else:
         path = run / "evaluation" / find_evaluation(run, wanted) / "metrics.json"
     record = read_json(path, _AGAIN)

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import scipy.signal
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -154,7 +153,9 @@ def magnitude_squared(spectrum: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _tukey(device: torch.device, dtype: torch.dtype) -> Tensor:
-    window: np.ndarray = scipy.signal.get_window(("tukey", 0.25), _SEGMENT)
+    from scipy.signal import get_window  # slow to load, and not needed to read a recipe
+
+    window: np.ndarray = get_window(("tukey", 0.25), _SEGMENT)
     return torch.as_tensor(window, dtype=dtype, device=device)
 
 

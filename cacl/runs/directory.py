@@ -37,6 +37,18 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         self._lock: IO[str] | None = None
 
+    def check(self) -> None:
+        """Raise UserError where this is no run directory."""
+        if not self.recipe_file.exists():
+            raise UserError(f"{self.folder}: not a run directory, it has no recipe.yaml")
+
+    def check_measured(self) -> None:
+        """Raise UserError where no evaluation has been written, of a run or of predictions."""
+        summary = self.folder / "metrics.json"
+        if not summary.exists():
+            self.check()
+            raise UserError(f"{summary}: there is none; run first: cacl evaluate --run {self.folder}")
+
     def is_used(self) -> bool:
         """Say whether a training has been started here."""
         return self.recipe_file.exists()
@@ -78,8 +90,7 @@ class Run:
 
     def recipe(self) -> dict[str, Any]:
         """Return the recipe as plain values. Raises UserError where there is none."""
-        if not self.recipe_file.exists():
-            raise UserError(f"{self.folder}: not a run directory, it has no recipe.yaml")
+        self.check()
         recipe = regular(self.recipe_file, _RESTORE)
         try:
             values = parse_yaml(recipe.read_text(encoding="utf-8"), str(self.recipe_file))

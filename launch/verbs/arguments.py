@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from pathlib import Path
 
 from cacl.errors import brief
+from cacl.runs.directory import Run
 
 
 def add_weights_argument(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +61,34 @@ def add_tagger_arguments(parser: argparse.ArgumentParser, use: str) -> None:
         action="store_true",
         help="hear sounds that are stored at a lower rate than the tagger's (its cost: docs/labels.md)",
     )
+
+
+def run_directory(text: str) -> str:
+    """Take the name of a run directory. Raises UserError, before anything is loaded, where it is none."""
+    Run(text).check()
+    return text
+
+
+def run_or_file(text: str) -> str:
+    """Take the name of a run directory or of an exported file. Raises UserError where neither is there."""
+    if not Path(text).is_file():
+        Run(text).check()
+    return text
+
+
+def measured_run(text: str) -> str:
+    """Take the name of a run that was evaluated. Raises UserError where there is no evaluation."""
+    Run(text).check_measured()
+    return text
+
+
+def packed(text: str) -> str:
+    """Take a folder or an address of packed shards. Raises UserError where a folder has no manifest."""
+    from shards import manifest
+
+    if "://" not in text:
+        manifest.load(Path(text))
+    return text
 
 
 def positive(text: str) -> int:

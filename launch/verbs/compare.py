@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 from cacl.errors import UserError
+from cacl.runs.directory import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,10 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print a verdict for every number that is a mean over clips."""
-    from launch.jobs.compare import compare
-
     names = (arguments.first, arguments.second)
     first, second = (runs_of(name, arguments.seeds) for name in names)
+    for run in (*first, *second):
+        Run(run).check_measured()
+    from launch.jobs.compare import compare  # what follows takes PyTorch
+
     pair = compare(
         first, second, protocol=arguments.protocol, system=arguments.system, shared=arguments.shared
     )

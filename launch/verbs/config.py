@@ -14,8 +14,6 @@ import yaml
 
 from launch.config import OVERRIDES_HELP, load_recipe
 
-TAKES_OVERRIDES = True
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -23,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "recipe", metavar="RECIPE", help="a recipe: its path, or the name of one that comes with cacl"
     )
     parser.epilog = OVERRIDES_HELP
+    parser.set_defaults(takes_overrides=True)
 
 
 def main(arguments: argparse.Namespace) -> None:

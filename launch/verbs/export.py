@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 
-from launch.verbs.arguments import add_checkpoint_arguments
+from launch.verbs.arguments import add_checkpoint_arguments, run_directory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("--run", "--run-dir", required=True, metavar="RUN", help="a run directory")
+    parser.add_argument(
+        "--run", "--run-dir", required=True, type=run_directory, metavar="RUN", help="a run directory"
+    )
     parser.add_argument("--out", metavar="FILE", help="default: RUN.safetensors, beside the run directory")
     add_checkpoint_arguments(parser)
 

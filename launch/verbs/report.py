@@ -10,14 +10,24 @@ from __future__ import annotations
 
 import argparse
 
-from launch.verbs.arguments import add_weights_argument, count
+from launch.verbs.arguments import add_weights_argument, count, measured_run, packed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("--run", required=True, metavar="RUN", help="a run directory that has been evaluated")
-    parser.add_argument("--beside", metavar="RUN", help="another one, evaluated on the same clips")
-    parser.add_argument("--data", metavar="DIR", help="packed test clips (default: the recipe's data.test)")
+    parser.add_argument(
+        "--run",
+        required=True,
+        type=measured_run,
+        metavar="RUN",
+        help="a run directory that has been evaluated",
+    )
+    parser.add_argument(
+        "--beside", type=measured_run, metavar="RUN", help="another one, evaluated on the same clips"
+    )
+    parser.add_argument(
+        "--data", type=packed, metavar="DIR", help="packed test clips (default: the recipe's data.test)"
+    )
     parser.add_argument(
         "--protocol", metavar="NAME", help="a protocol, or an evaluation's name (default: the newest)"
     )

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from launch.cluster.jobs import Job, Machines, Packing
     from launch.jobs.recipe import Recipe
 
-TAKES_OVERRIDES = True
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -52,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("--site", metavar="FILE", help="the site's settings (default: $CACL_SITE)")
         verb.add_argument("--dry-run", action="store_true", help="check, print the commands, submit nothing")
     for verb in (train, chain):
+        verb.set_defaults(takes_overrides=True)
         verb.add_argument("--run-dir", metavar="RUN", help="where the run is kept (default: runs/<recipe>)")
     chain.add_argument(
         "--pack", action="append", required=True, metavar="'SOURCE ...'",
@@ -137,7 +136,7 @@ def plan_sweep(arguments: argparse.Namespace, machines: Machines, ranks: int) ->
     from launch.cluster.jobs import sweep_job
     from launch.sweeping.space import load_space
 
-    load_recipe(arguments.recipe, arguments.overrides)
+    load_recipe(arguments.recipe, [])
     load_space(arguments.space).settings(arguments.recipe)
     out = Path(arguments.out or f"runs/sweep-{Path(arguments.recipe).stem}")
     return [sweep_job(arguments.recipe, out, machines, arguments.space)]

@@ -24,8 +24,6 @@ from launch.stop_request import StopRequest
 if TYPE_CHECKING:
     from launch.jobs.recipe import Recipe
 
-TAKES_OVERRIDES = True
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -47,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the weights of a run or a .safetensors file, and nothing else",
     )
     parser.epilog = OVERRIDES_HELP
+    parser.set_defaults(takes_overrides=True)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -12,9 +12,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import horizontal_flip_image, resize_image
 
 from cacl.annotation import Annotation
 from cacl.options import Options
@@ -46,6 +43,8 @@ class TorchDecoder(Options):
         self, reader: ClipReader, requests: Iterable[Request], spec: DecodeSpec, workers: int
     ) -> Iterator[Batch]:
         """Yield one batch a request, in their order, whatever the number of workers (0 = this process)."""
+        import torchvision.transforms.v2  # noqa: F401  (slow to load: once, before workers are forked)
+
         if workers:
             yield from decode_in_workers(partial(decode, spec=spec), reader, requests, workers)
         else:
@@ -95,6 +94,8 @@ def _decode_clip(
 
 def decode_frame(jpg: bytes) -> Tensor:
     """Return a stored frame, [3, H, W] uint8 RGB. Raises RuntimeError where it is broken."""
+    from torchvision.io import ImageReadMode, decode_jpeg
+
     return decode_jpeg(torch.frombuffer(bytearray(jpg), dtype=torch.uint8), ImageReadMode.RGB)
 
 
@@ -109,8 +110,11 @@ def crop(frame: Tensor, augmentation: Augmentation, view: ClipView) -> Tensor:
     top, left = corner(augmentation, view, height, width)
     size = augmentation.size
     image = _resize(frame, height, width)[:, top : top + size, left : left + size]
-    return horizontal_flip_image(image) if view.mirrored else image
+    return image.flip(-1) if view.mirrored else image
 
 
 def _resize(frame: Tensor, height: int, width: int) -> Tensor:
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resize_image
+
     return resize_image(frame, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True)

@@ -192,7 +192,7 @@ def test_compare_over_seeds_and_its_complaints(tmp_path, capsys):
     assert main(["compare", str(tmp_path / "a-0"), other]) == 2
     assert "its data is another test set" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "nothing"), other]) == 2
-    assert "run first: cacl evaluate" in capsys.readouterr().err
+    assert "nothing: not a run directory" in capsys.readouterr().err
 
 
 def test_numbers_of_a_comparison_are_each_runs_own_and_the_difference_is_the_second_less_the_first(

@@ -158,7 +158,7 @@ def test_a_chain_without_a_label_table_labels_nothing(recipe, capsys) -> None:
         (["train", "{recipe}", "--gpus-per-node", "-1"], "give 0 or more"),
         (["train", "{recipe}"], "sinfo: not found; run this on a login node"),
         (["train", "none.yaml", "--dry-run"], "none.yaml: No such file"),
-        (["train", "{recipe}", "--dry-run", "--nodez", "3"], "nodez: unknown key"),
+        (["train", "{recipe}", "--dry-run", "--nodez.x", "3"], "nodez: unknown key"),
         (
             ["train", "{recipe}", "--dry-run", "--nodes", "5"],
             "24 lanes cannot be dealt to 5 ranks|cannot be dealt",
