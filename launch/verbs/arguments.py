@@ -63,32 +63,18 @@ def add_tagger_arguments(parser: argparse.ArgumentParser, use: str) -> None:
     )
 
 
-def run_directory(text: str) -> str:
-    """Take the name of a run directory. Raises UserError, before anything is loaded, where it is none."""
-    Run(text).check()
-    return text
+def check_run(run: str, *, or_file: bool = False) -> None:
+    """Raise UserError, before anything is loaded, where this is no run directory, nor an exported file."""
+    if not (or_file and Path(run).is_file()):
+        Run(run).check()
 
 
-def run_or_file(text: str) -> str:
-    """Take the name of a run directory or of an exported file. Raises UserError where neither is there."""
-    if not Path(text).is_file():
-        Run(text).check()
-    return text
-
-
-def measured_run(text: str) -> str:
-    """Take the name of a run that was evaluated. Raises UserError where there is no evaluation."""
-    Run(text).check_measured()
-    return text
-
-
-def packed(text: str) -> str:
-    """Take a folder or an address of packed shards. Raises UserError where a folder has no manifest."""
+def check_packed(location: str) -> None:
+    """Raise UserError, before anything is loaded, where a folder holds no packed shards."""
     from shards import manifest
 
-    if "://" not in text:
-        manifest.load(Path(text))
-    return text
+    if "://" not in location:
+        manifest.load(Path(location))
 
 
 def positive(text: str) -> int:

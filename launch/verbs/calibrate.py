@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from launch.ranks import check_number, run_ranks
-from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments, packed, run_directory
+from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments, check_packed, check_run
 
 RANK_WORDS = ("validation", "repetitions", "seed", "weights", "checkpoint", "upsampling", "labels")
 """The arguments that every rank is given, beside the run and the negatives."""
@@ -21,12 +21,9 @@ RANK_WORDS = ("validation", "repetitions", "seed", "weights", "checkpoint", "ups
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     # torchrun takes --run for an abbreviation of an option of its own, so ranks are given the longer name.
-    parser.add_argument(
-        "--run", "--run-dir", required=True, type=run_directory, metavar="RUN", help="a run directory"
-    )
+    parser.add_argument("--run", "--run-dir", required=True, metavar="RUN", help="a run directory")
     parser.add_argument(
         "--validation",
-        type=packed,
         metavar="DIR",
         help="packed clips, never test clips (default: the recipe's data.validation)",
     )
@@ -50,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Be one rank and say the θ, or start several and wait for them."""
+    check_run(arguments.run)
+    if arguments.validation is not None:
+        check_packed(arguments.validation)
     from launch.jobs.calibrate import calibrate
     from launch.jobs.environment import start_world, stop_world
 

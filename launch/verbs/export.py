@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import argparse
 
-from launch.verbs.arguments import add_checkpoint_arguments, run_directory
+from launch.verbs.arguments import add_checkpoint_arguments, check_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument(
-        "--run", "--run-dir", required=True, type=run_directory, metavar="RUN", help="a run directory"
-    )
+    parser.add_argument("--run", "--run-dir", required=True, metavar="RUN", help="a run directory")
     parser.add_argument("--out", metavar="FILE", help="default: RUN.safetensors, beside the run directory")
     add_checkpoint_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the file and say what is in it."""
+    check_run(arguments.run)
     from cacl.runs.export import read_about
     from launch.jobs.export import export
 

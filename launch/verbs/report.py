@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 
-from launch.verbs.arguments import add_weights_argument, count, measured_run, packed
+from cacl.runs.directory import Run
+from launch.verbs.arguments import add_weights_argument, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,16 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run",
         required=True,
-        type=measured_run,
         metavar="RUN",
         help="a run directory that has been evaluated",
     )
-    parser.add_argument(
-        "--beside", type=measured_run, metavar="RUN", help="another one, evaluated on the same clips"
-    )
-    parser.add_argument(
-        "--data", type=packed, metavar="DIR", help="packed test clips (default: the recipe's data.test)"
-    )
+    parser.add_argument("--beside", metavar="RUN", help="another one, evaluated on the same clips")
+    parser.add_argument("--data", metavar="DIR", help="packed test clips (default: the recipe's data.test)")
     parser.add_argument(
         "--protocol", metavar="NAME", help="a protocol, or an evaluation's name (default: the newest)"
     )
@@ -42,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the page and say where it is."""
+    for run in filter(None, (arguments.run, arguments.beside)):
+        Run(run).check_measured()
     from launch.jobs.report import report
 
     path = report(

@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 
 from cacl.errors import UserError
-from launch.verbs.arguments import count_cores, packed, positive, share
+from launch.verbs.arguments import check_packed, count_cores, positive, share
 from shards.cut import SHARE
 
 
@@ -26,14 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     info = verbs.add_parser("info", help="what is there", allow_abbrev=False)
-    info.add_argument("location", type=packed, help="folder or address of the shards")
+    info.add_argument("location", help="folder or address of the shards")
     verify = verbs.add_parser("verify", help="check every checksum and every sample", allow_abbrev=False)
-    verify.add_argument("location", type=packed, help="folder or address of the shards")
+    verify.add_argument("location", help="folder or address of the shards")
     verify.add_argument(
         "--workers", type=positive, default=count_cores(), help="processes (default: %(default)s)"
     )
     sheet = verbs.add_parser("sheet", help="draw frames with their boxes and masks", allow_abbrev=False)
-    sheet.add_argument("location", type=packed, help="folder or address of the shards")
+    sheet.add_argument("location", help="folder or address of the shards")
     sheet.add_argument("--out", type=Path, required=True, help="the picture, such as sheet.png")
     sheet.add_argument("--clips", type=positive, default=40, help="how many (default: %(default)s)")
     audit = verbs.add_parser("audit", help="find training clips that are in test sets", allow_abbrev=False)
@@ -67,6 +67,8 @@ def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run a sub-verb."""
+    if arguments.verb != "audit":
+        check_packed(arguments.location)
     {"info": show_info, "verify": verify, "sheet": draw, "audit": audit}[arguments.verb](arguments)
     return 0
 
