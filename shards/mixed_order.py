@@ -12,6 +12,7 @@ has a clip twice; one that has more shows others in another epoch.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cacl.errors import UserError
-from shards.order import Shards, check_division, lane_clips, rank_rows
+from shards.order import Lanes, Shards, check_division, lane_clips, rank_rows, too_few_clips
 
 Counts = npt.NDArray[np.int64]
 
@@ -42,10 +43,7 @@ class MixedOrder:
     def __post_init__(self) -> None:
         check_division(self.global_batch_size, self.lanes)
         if self.batches_per_epoch < 1:
-            raise UserError(
-                f"global_batch_size: {self.global_batch_size} is more than the {self._clips.sum()} clips "
-                "that are stored; use a smaller batch, or pack more clips"
-            )
+            raise UserError(too_few_clips(self.global_batch_size, int(self._clips.sum())))
         least, most = self._counts.sum(1).min(0), self._counts.max((0, 1))
         for name, clips, share, needed in zip(self.names, self._clips, least, most, strict=True):
             if not share:
@@ -149,6 +147,26 @@ class MixedOrder:
         pieces = [(skip, rest), (0, count - rest)]
         taken = [lane_clips(shards, ends, (start, stop), *piece, key) for piece in pieces if piece[1]]
         return [part for parts in taken for part in parts]
+
+
+def mixed_order(
+    sources: Sequence[Shards],
+    names: Sequence[str],
+    weights: Sequence[float],
+    size: int,
+    lanes: Lanes,
+    seed: int,
+) -> MixedOrder:
+    """Return the order of a mixture in batches of `size` clips.
+
+    With `auto` its lanes are as many as a batch can have in which each data set has a clip. Raises UserError
+    as `MixedOrder` does.
+    """
+    *more, least = lanes.possible(size)
+    for number in more:
+        with contextlib.suppress(UserError):
+            return MixedOrder(sources, names, weights, size, number, seed)
+    return MixedOrder(sources, names, weights, size, least, seed)
 
 
 def apportion(places: int, weights: Sequence[float]) -> Counts:

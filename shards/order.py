@@ -30,6 +30,10 @@ from cacl.options import Options
 Shards = Sequence[np.ndarray]
 """For every shard the sorted indices of its clips, int64."""
 
+AUTO = "--data.order.lanes auto --training.micro-batch-size auto"
+"""The options of a training whose sizes follow from the batch."""
+_MOST_LANES = 128
+"""That `auto` makes: with more, a batch takes the main process longer, and fewer clips are read in runs."""
 _SHARDS_OF_LANE, _CLIPS_OF_SHARD, VIEWS, _CLASSES, _CLIPS_OF_CLASS, _ROWS, OFFSCREEN, NOISE = range(8)
 """What is drawn: the part of a generator's key that keeps one purpose apart from another."""
 
@@ -113,11 +117,23 @@ def _lane_bounds(shards: Shards, global_batch_size: int, lanes: int) -> np.ndarr
     check_division(global_batch_size, lanes)
     total = sum(len(shard) for shard in shards)
     if total < global_batch_size:
-        raise UserError(
-            f"global_batch_size: {global_batch_size} is more than the {total} clips that are stored; "
-            "use a smaller batch, or pack more clips"
-        )
+        raise UserError(too_few_clips(global_batch_size, total))
     return np.arange(lanes + 1) * total // lanes
+
+
+def too_few_clips(global_batch_size: int, total: int) -> str:
+    """Return what is said of a batch that is larger than a data set of `total` clips, and what would do."""
+    said = f"global_batch_size: {global_batch_size} is more than the {total} clips that are stored; "
+    if total < 2:
+        return f"{said}pack more clips"
+    smaller = 2 ** max(1, (total // 3).bit_length() - 1)
+    options = f"--training.global-batch-size {smaller} {AUTO}"
+    return f"{said}use a smaller batch, such as {options}, or pack more clips"
+
+
+def _divisors(number: int, most: int) -> list[int]:
+    """Return the divisors of a number, from 1 up to `most`."""
+    return [divisor for divisor in range(1, min(number, most) + 1) if number % divisor == 0]
 
 
 def _multiple(wanted: int, divisor: int) -> int:
@@ -276,18 +292,29 @@ class Lanes(Options):
     """Every clip once an epoch; `lanes` is a multiple of every number of ranks that is to be used."""
 
     name: Literal["lanes"] = "lanes"
-    lanes: PositiveInt = 24
-    """Equal parts of the data set; a batch takes as many clips from each, and a rank owns some of them."""
+    lanes: PositiveInt | Literal["auto"] = 24
+    """Equal parts of the data set; a batch takes as many clips from each, and a rank owns some of them.
+
+    `auto` takes of the divisors of the batch up to 128 the one that most numbers of ranks divide; in a
+    mixture, of those that leave each data set a clip.
+    """
+
+    def possible(self, global_batch_size: int) -> list[int]:
+        """Return the numbers of lanes that serve for batches of this size, the best first."""
+        if self.lanes != "auto":
+            return [self.lanes]
+        divisors = _divisors(global_batch_size, _MOST_LANES)
+        return sorted(divisors, key=lambda lanes: (len(_divisors(lanes, lanes)), lanes), reverse=True)
 
     def parts(self, global_batch_size: int) -> int:
         """Return into how many equal parts a batch can be cut for ranks."""
-        return self.lanes
+        return self.possible(global_batch_size)[0]
 
     def order(
         self, shards: Shards, global_batch_size: int, seed: int, labels: np.ndarray | None = None
     ) -> LaneOrder:
         """Return the order of these shards. Raises UserError where batch, lanes and shards do not fit."""
-        return LaneOrder(shards, global_batch_size, self.lanes, seed)
+        return LaneOrder(shards, global_batch_size, self.parts(global_batch_size), seed)
 
 
 @dataclass(frozen=True)

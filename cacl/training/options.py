@@ -15,6 +15,8 @@ from cacl.training.sinks import SinkName
 
 _LONGEST_TIMEOUT = 30 * 24 * 3600.0
 """Seconds; far more than that no timer takes."""
+_LEAST, _MOST = 16, 32
+"""Clips of a micro-batch that `auto` takes: enough for BatchNorm, few enough for memory."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,11 @@ class TrainingOptions(Options):
 
     global_batch_size: PositiveInt = 120
     """Clips of one step over all ranks: a multiple of the data set's lanes."""
-    micro_batch_size: PositiveInt = 60
-    """Clips of one forward: the unit that BatchNorm and dropout see, whatever the number of ranks."""
+    micro_batch_size: PositiveInt | Literal["auto"] = 60
+    """Clips of one forward: the unit that BatchNorm and dropout see, whatever the number of ranks.
+
+    `auto` is the largest divisor of the batch from 16 to 32, the whole batch where there is none.
+    """
     epochs: PositiveInt = 10
     """How often the training clips are gone through."""
     seed: NonNegativeInt = 0
@@ -58,6 +63,14 @@ class TrainingOptions(Options):
     """Where train.jsonl's lines go as well."""
     profile_steps: NonNegativeInt = 0
     """Write a torch-profiler trace of so many steps to trace.json in the run directory."""
+
+    @property
+    def micro_batch(self) -> int:
+        """Clips of one forward, a function of the batch alone where that is `auto`."""
+        batch = self.global_batch_size
+        if self.micro_batch_size != "auto":
+            return self.micro_batch_size
+        return next((size for size in range(_MOST, _LEAST - 1, -1) if batch % size == 0), batch)
 
     def __post_init__(self) -> None:
         if self.distributed_timeout > _LONGEST_TIMEOUT:

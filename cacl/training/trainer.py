@@ -153,7 +153,7 @@ def train(training: Training) -> Outcome:
                 batch = next(training.batches)
             heartbeat.at(step, "computing")
             with world.clock("prepare"):
-                micro_batches = prepare(engine, batch, options.micro_batch_size)
+                micro_batches = prepare(engine, batch, options.micro_batch)
             factor = training.schedule.factor(step, plan.total_steps)
             record = train_step(
                 engine,

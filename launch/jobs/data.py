@@ -28,11 +28,12 @@ from launch.jobs.fitting import Fitting
 from launch.jobs.measuring import AnnotatedClips
 from launch.jobs.negatives import Draws, Sounds
 from launch.jobs.recipe import DataOptions, Recipe, TrainSource
+from launch.jobs.sizes import check_lanes
 from shards.exclusion import excluded
 from shards.loader import evaluation_batches, training_batches
-from shards.mixed_order import MixedOrder
+from shards.mixed_order import MixedOrder, mixed_order
 from shards.mixture import Clips, Mixture, Pairs, Subset, draw_partners
-from shards.order import Lanes, Order, check_division
+from shards.order import Lanes, Order
 from shards.store import open_store
 
 
@@ -48,6 +49,8 @@ class TrainingData:
     """Fingerprints that a checkpoint records; another one is refused on resuming."""
     pairs: list[Pairs]
     """Data sets whose frames are heard with sounds of others."""
+    lanes: int
+    """Into how many parts a batch is cut for ranks."""
 
     def remark(self) -> str | None:
         """Return a sentence where the labels teach nothing: no two clips are alike, or none differ."""
@@ -90,6 +93,8 @@ class TrainingData:
         ]
         if isinstance(self.order, MixedOrder):
             sentences.append(f"an epoch takes {self.order.describe()}")
+        if "auto" in (getattr(self.recipe.data.order, "lanes", None), self.recipe.training.micro_batch_size):
+            sentences.append(f"{self.lanes} lanes, micro-batches of {self.recipe.training.micro_batch} clips")
         return sentences
 
     def write_pairs(self, folder: Path) -> None:
@@ -150,14 +155,16 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     order: Order
     if len(parts) > 1 and isinstance(data.order, Lanes):
         shares = [weight or len(part.indices) for weight, part in zip(weights, parts, strict=True)]
-        order = MixedOrder(mixture.shards_of_parts, names, shares, size, data.order.lanes, training.seed)
+        order = mixed_order(mixture.shards_of_parts, names, shares, size, data.order, training.seed)
+        lanes = order.lanes
         identity["shares"] = (np.array(shares) / sum(shares)).tolist()
     else:
         by_clip = None if labels is None else labels.lookup(clips.indices)
         order = data.order.order(clips.shards, size, training.seed, by_clip)
-    check_division(size, data.order.parts(size), world_size, training.micro_batch_size)
+        lanes = data.order.parts(size)
+    check_lanes(recipe, lanes, world_size)
     pairs = [part for part in parts if isinstance(part, Pairs)]
-    return TrainingData(recipe, clips, order, labels, identity, pairs)
+    return TrainingData(recipe, clips, order, labels, identity, pairs, lanes)
 
 
 def open_source(source: TrainSource, exclude: str | None, seed: int) -> tuple[Clips, LabelTable | None]:
@@ -221,7 +228,7 @@ def validation_of(
             f"{world.size} ranks; give a larger split"
         )
     share = store.indices[world.rank :: world.size]
-    size = recipe.training.micro_batch_size
+    size = recipe.training.micro_batch
     measured = average.module if average and recipe.training.measured == "ema" else engine.module
     sounds = None
     if run is not None and recipe.training.calibration and data.validation != data.test:
