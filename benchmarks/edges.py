@@ -24,9 +24,9 @@ from benchmarks.tables import table
 from cacl.annotation import join_boxes
 from cacl.evaluation.compare import Estimate, Statistic, mean_over_clips
 from cacl.evaluation.ground_truth import pixel_boxes, union_map
+from cacl.media.still import FRAMES, open_picture
 from shards.clip import Array
 from shards.decoders.clip import annotation
-from shards.pictures import FRAMES, open_picture
 from shards.store import Store, open_store
 
 SIDE = 224

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from cacl.evaluation.evaluator import Evaluator, evaluate
     from cacl.loss.module import AudioVisualContrast
-    from cacl.viewing.finder import SoundFinder
+    from cacl.viewing.loaded import LoadedFinder
     from cacl.world import World
     from launch.jobs.recipe import Recipe
 
@@ -51,15 +51,18 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def load(run: str | Path, which: Literal["model", "ema"] | None = None) -> SoundFinder:
+def load(run: str | Path, which: Literal["model", "ema"] | None = None) -> LoadedFinder:
     """Return a trained model, ready for pictures and sounds of any size and length.
 
-        finder = cacl.load("runs/demo")             # a run directory, or a file that `cacl export` wrote
-        finder = cacl.load("tags")                  # the localizer without training (docs/tags.md)
-        cosines = finder.map(picture, sound)        # [h, w] in -1..1; sound at finder.sample_rate
+        finder = cacl.load("runs/demo")                        # a run directory, or a file of `cacl export`
+        finder = cacl.load("tags")                             # the one without training (docs/tags.md)
+        cosines = finder.map("frame.jpg", "sound.wav")         # [h, w] in -1..1
+        cosines = finder.map(picture, sound, sample_rate=44100)
+        finder.localize("film.mp4", "film-sound.mp4")
 
-    A picture is [H, W, 3] uint8, a sound [T] float32 in -1..1. `finder.theta` is the cosine above which
-    something sounds, as `cacl calibrate` fitted it; None where it did not. `which` weights of a run are meant
+    Pictures and sounds are files, or arrays of any kind (`finder.map`); `print(finder)` says which model
+    it is and what it was trained on. `finder.theta` is the cosine above which something sounds, as
+    `cacl calibrate` fitted it; None where it did not. `which` weights of a run are meant
     (default: those that its recipe has measured, `training.measured`); a file holds what was exported. Raises
     MissingLibrary (a UserError) for a model of a network whose library is not installed, and UserError where
     the run has no valid checkpoint, or the file is not an exported model or holds other weights than the ema
@@ -68,20 +71,31 @@ def load(run: str | Path, which: Literal["model", "ema"] | None = None) -> Sound
     from cacl.extras import named_extras
     from cacl.runs import tags
     from cacl.runs.export import exported_calibrations, open_export
-    from cacl.runs.load import calibrations_of, heard_by, open_model
-    from cacl.viewing.finder import SoundFinder
+    from cacl.runs.load import calibrations_of, described, heard_by, open_model
+    from cacl.viewing.loaded import LoadedFinder
 
     if str(run) == tags.NAME:
         with named_extras():
             untrained, theta = tags.open_tags()
         size, rate, duration = tags.HEARD.size, tags.HEARD.sample_rate, tags.HEARD.duration
-        return SoundFinder(untrained, size, rate, duration, tuple(theta))
+        return LoadedFinder(
+            untrained, size, rate, duration, tuple(theta), name=tags.NAME, trained_on=tags.TRAINED_ON
+        )
     path = Path(run)
     with named_extras():
         model, recipe = open_export(path, which) if path.is_file() else open_model(path, which)
     heard = heard_by(recipe, str(path))
     fitted = exported_calibrations(path) if path.is_file() else calibrations_of(path, which)
-    return SoundFinder(model, heard.size, heard.sample_rate, heard.duration, tuple(fitted))
+    name, trained_on = described(recipe, str(path))
+    return LoadedFinder(
+        model,
+        heard.size,
+        heard.sample_rate,
+        heard.duration,
+        tuple(fitted),
+        name=name,
+        trained_on=trained_on,
+    )
 
 
 def train(

@@ -17,7 +17,7 @@ import numpy as np
 
 from cacl.annotation import OTHER_SOUND, VERSION, Annotation, Array, Box, SoundSource
 from cacl.errors import UserError, shorten
-from shards.pictures import MASKS, UnreadablePicture, open_picture
+from cacl.media.still import MASKS, UnreadablePicture, open_picture
 
 ANNOTATION_LIMIT = 2**20
 """Bytes of a `json` member: ten thousand boxes and more."""

@@ -28,8 +28,8 @@ from scipy.signal import resample_poly
 
 from cacl.errors import UserError
 from cacl.files import cache_folder, written
+from cacl.media.still import FRAMES, UnreadablePicture, open_picture
 from shards.alike import Frames, Words
-from shards.pictures import FRAMES, UnreadablePicture, open_picture
 from shards.progress import progress
 from shards.store import Store
 from shards.workers import Reading, Report, run_jobs

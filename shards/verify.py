@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cacl.errors import UserError, shorten
+from cacl.media.still import FRAMES, MASKS, open_picture
 from shards.annotation import parse_annotation, read_annotation
 from shards.checksums import check_sha256
-from shards.pictures import FRAMES, MASKS, open_picture
 from shards.progress import progress
 from shards.sources.media import explain
 from shards.store import Places, Store, open_store, read_index

@@ -39,6 +39,7 @@ GROUND_OF_SHARDS = {
     "cacl.annotation",
     "cacl.extras",
     "cacl.media.picture",
+    "cacl.media.still",
     "cacl.media.sound",
     "cacl.media.tracks",
 }

@@ -49,6 +49,15 @@ def heard_by(recipe: dict[str, Any], source: str) -> Heard:
     return parse(Heard, known, f"{source}: data.augmentation")
 
 
+def described(recipe: dict[str, Any], source: str) -> tuple[str, str]:
+    """Return a recipe's model and training data in a few words, "" for data that it does not name."""
+    towers = (section(recipe, source, "model", tower).get("name") for tower in ("image", "audio"))
+    trained = section(recipe, source, "data").get("train")
+    listed = trained if isinstance(trained, list | tuple) else [trained]
+    named = [one.get("path") if isinstance(one, dict) else one for one in listed]
+    return f"{source}, {' and '.join(map(str, towers))}", ", ".join(str(one) for one in named if one)
+
+
 def weights_file(folder: Path, which: Literal["model", "ema"]) -> Path:
     """Return the file of a checkpoint's weights. Raises UserError where it holds no moving average."""
     file = folder / f"{which}.safetensors"

@@ -18,6 +18,7 @@ from cacl.runs.load import Heard
 NAME = "tags"
 """What it is called where a run is asked for; a run directory of this name is ./tags."""
 HEARD = Heard(size=416, sample_rate=32_000, duration=3.0)
+TRAINED_ON = "AudioSet, ImageNet and COCO, each network by its authors, never on pairs"
 FITTED = Path(cacl.model.tags.__file__).with_name("calibration.json")
 
 

@@ -18,9 +18,10 @@ from cacl.evaluation.upsampling import upsample
 from cacl.model.localizer import Localizer
 from cacl.model.tags.localizer import TagLocalizer
 from cacl.runs.calibration import PLAIN, Calibration
+from cacl.viewing.inputs import Picture, Sound, picture_of, sound_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SoundFinder:
     """A trained model, ready for pictures and sounds of any size and length. See `cacl.load`."""
 
@@ -31,6 +32,10 @@ class SoundFinder:
     """Seconds of sound that the model hears at once."""
     calibrations: tuple[Calibration, ...] = ()
     """What was fitted to these weights by `cacl calibrate`, each under another upsampling."""
+    name: str = ""
+    """What the model is, such as its run and its towers."""
+    trained_on: str = ""
+    """The data that the model has learned from, as its recipe names them; "" where that is not known."""
 
     @property
     def theta(self) -> float | None:
@@ -69,12 +74,20 @@ class SoundFinder:
             raise UserError(f"the map of where the sound is holds NaN or infinity: {fault}")
         return found
 
-    def map(self, picture: np.ndarray, audio: np.ndarray) -> np.ndarray:
-        """Return the map [h, w] of one picture [H, W, 3] uint8 and its sound [T'] float32 of any length.
+    def map(self, picture: Picture, sound: Sound, sample_rate: float | None = None) -> np.ndarray:
+        """Return the map [h, w] of one picture and its sound, cosines in -1..1, float32.
 
-        Of a longer sound the middle is heard; a shorter one is repeated.
+            finder.map("frame.jpg", "sound.wav")
+            finder.map(image, samples, sample_rate=44100)
+
+        A picture is a file, an image of Pillow of any mode, or an array: gray, RGB or RGBA of any integers,
+        of floats in 0..1 or of booleans. A sound is a file, or an array of any number of channels, [T] or
+        with them on either side, of floats or integers, at `sample_rate` Hz, which every array needs. Of a
+        sound that is longer than `duration` the middle is heard; a shorter one is repeated. Raises UserError,
+        one sentence, for anything else.
         """
-        return self.maps([picture], [middle(audio, self.samples)])[0].numpy()
+        heard = sound_of(sound, sample_rate, self.sample_rate)
+        return self.maps([picture_of(picture)], [middle(heard, self.samples)])[0].numpy()
 
     def pixels(self, raw: Tensor) -> Tensor:
         """Return a map [h, w] at 224 × 224 pixels (bicubic), on which it is drawn and compared with θ."""
@@ -83,6 +96,17 @@ class SoundFinder:
     def sounds(self, raw: Tensor) -> bool | None:
         """Say whether a map [h, w] has a pixel above θ: something in view sounds. None without a θ."""
         return None if self.theta is None else bool((self.pixels(raw) > self.theta).any())
+
+    def __repr__(self) -> str:
+        """Return three lines: the model, what it sees and hears, and what it has learned from."""
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        theta = "no θ (cacl calibrate fits it)" if self.theta is None else f"θ {self.theta:.4f}"
+        return (
+            f"SoundFinder: {self.name or type(self.model).__name__}, {count / 1e6:.1f} million parameters\n"
+            f"  sees {self.image_size} × {self.image_size} pixels, hears {self.duration:g} s at "
+            f"{self.sample_rate} Hz\n"
+            f"  {theta}; trained on {self.trained_on or 'data that are not named'}"
+        )
 
     def _resize(self, picture: np.ndarray) -> Tensor:
         image = torch.tensor(picture).permute(2, 0, 1)

@@ -53,7 +53,7 @@ def localize_picture(
     Colors are on the finder's fixed scale. Where it has a θ, heat and an outline lie on what is above it
     alone, and where nothing is the picture says so.
     """
-    raw = finder.map(picture, audio)
+    raw = finder.map(picture, audio, finder.sample_rate)
     painter = HeatPainter(Scale(*finder.scale), (picture.shape[0], picture.shape[1]))
     return Image.fromarray(painter.paint(picture, raw)[0]), raw
 

@@ -193,7 +193,7 @@ def _picture(finder: SoundFinder, errand: Errand, look: Look, each: Callable[[Sh
 
     from cacl.viewing.follow import Shown
     from cacl.viewing.localize import MapFile, localize_picture, read_recording
-    from shards.pictures import UnreadablePicture, as_shown, open_picture
+    from cacl.media.still import UnreadablePicture, as_shown, open_picture
 
     assert errand.dub is not None
     try:

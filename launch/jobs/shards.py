@@ -13,10 +13,10 @@ from PIL import Image
 from cacl.annotation import Annotation
 from cacl.errors import UserError
 from cacl.files import written
+from cacl.media.still import FRAMES, open_picture
 from shards.decoders.clip import annotation
 from shards.manifest import Manifest
 from shards.pack import REJECTED
-from shards.pictures import FRAMES, open_picture
 from shards.store import Store, open_store
 from shards.verify import verify
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from cacl.annotation import OWN_SOUND, Annotation
 from cacl.errors import UserError
+from cacl.media.still import PIXEL_LIMIT
 from shards.annotation import read_annotation
 from shards.decoders.augmentation import MIDDLE, Augmentation, ClipView, draw
-from shards.pictures import PIXEL_LIMIT
 
 Policy = Literal["raise", "mask"]
 

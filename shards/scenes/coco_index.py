@@ -23,8 +23,8 @@ import numpy as np
 
 from cacl.errors import UserError, shorten
 from cacl.files import cache_folder, locked, regular, sha256_file
+from cacl.media.still import PIXEL_LIMIT
 from shards.clip import Array
-from shards.pictures import PIXEL_LIMIT
 from shards.sources.lists import is_name
 
 _VERSION = 1

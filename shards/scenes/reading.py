@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cacl.media.still import UnreadablePicture, open_head, open_picture
 from shards.clip import Array, Storage
-from shards.pictures import UnreadablePicture, open_head, open_picture
 from shards.sources import media
 from shards.sources.recordings import decode_audio
 

@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 
 from cacl.annotation import SoundSource
 from cacl.errors import UserError, brief
+from cacl.media.still import PIXEL_LIMIT
 from shards.clip import Array, Storage
-from shards.pictures import PIXEL_LIMIT
 from shards.sources import media
 from shards.sources.lists import Pick
 from shards.sources.published import PublishedSet, is_number, masked, read_json

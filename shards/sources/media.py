@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cacl.media.sound import one_channel, within_one
+from cacl.media.still import UnreadablePicture, as_shown, open_picture
 from shards.clip import Array, Storage
-from shards.pictures import UnreadablePicture, as_shown, open_picture
 from shards.sources.lists import forms
 
 FILE_LIMIT = 2**30

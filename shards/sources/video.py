@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from cacl.media.picture import as_shown, pixel_shape
+from cacl.media.still import PIXEL_LIMIT
 from cacl.media.tracks import frames_in, picture_track, sound_track
 from shards.clip import Array, Storage
-from shards.pictures import PIXEL_LIMIT
 from shards.sources.media import (
     ALONE,
     BrokenMedia,

@@ -128,7 +128,7 @@ numbers = cacl.evaluate(np.random.rand(2, 7, 7), [[(0, 0, 0.5, 1)], []], protoco
 assert 0 <= numbers["auc"] <= 1
 finder = cacl.load(sys.argv[1])
 picture, audio = np.zeros((60, 80, 3), np.uint8), np.random.rand(16000).astype("float32")
-assert finder.map(picture, audio).ndim == 2
+assert finder.map(picture, audio, finder.sample_rate).ndim == 2
 print("used")
 """
 LOCALIZED = """

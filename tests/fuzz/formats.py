@@ -93,7 +93,7 @@ def make_formats(folder: Path) -> dict[str, Format]:
         "tar": Format(
             shards,
             ("shard-000000.tar",),
-            ("shards.verify", "shards.pictures", "shards.decoders.clip", "shards.decoders.torch"),
+            ("shards.verify", "cacl.media.still", "shards.decoders.clip", "shards.decoders.torch"),
             read_shards,
             seal_shards,
         ),

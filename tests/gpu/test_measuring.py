@@ -122,6 +122,9 @@ def test_a_picture_of_ones_own_is_localized_as_on_the_processor(device):
     pictures = [draw.integers(0, 256, (90, 120, 3), dtype=np.uint8) for _ in range(2)]
     windows = [draw.normal(0, 0.1, 16000).astype(np.float32) for _ in range(2)]
     finder = SoundFinder(localizer(), image_size=64, duration=1.0)
-    alone = [finder.map(picture, window) for picture, window in zip(pictures, windows, strict=True)]
+    alone = [
+        finder.map(picture, window, finder.sample_rate)
+        for picture, window in zip(pictures, windows, strict=True)
+    ]
     finder.model.to(device)
     np.testing.assert_allclose(finder.maps(pictures, windows), np.stack(alone), rtol=0, atol=1e-3)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cacl.media.still import FORMATS, MASKS, UnreadablePicture, open_picture
 from shards.decoders.clip import BrokenClip, frame_bytes
-from shards.pictures import FORMATS, MASKS, UnreadablePicture, open_picture
 from shards.sources.prepared import Prepared
 from tests.shards.tiny import jpg, smooth_picture
 

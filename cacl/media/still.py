@@ -1,4 +1,4 @@
-"""The one place where pictures of unknown origin are opened.
+"""Pictures in files: the one place where those of unknown origin are opened.
 
 Pillow would hand PostScript to Ghostscript and knows dozens of rare formats; only those named here are read,
 and none whose header announces more pixels than a frame may have.
