@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cacl.errors import UserError, brief, meant, shorten
+from cacl.errors import Remark, UserError, brief, meant, shorten
 from cacl.files import regular
 from cacl.runs.renamed import rename_keys, rename_override
 from cacl.runs.strict_yaml import parse_value, parse_yaml
@@ -16,6 +17,9 @@ from cacl.runs.strict_yaml import parse_value, parse_yaml
 if TYPE_CHECKING:
     from launch.jobs.recipe import Recipe
 
+MEASURED = {"validation", "validation_labels", "test"}
+"""Keys of `data` that name the clips by which a training is chosen and measured."""
+_COMES_ALONG = Path(__file__).resolve().with_name("recipes")
 OVERRIDES_HELP = "Any key of the recipe can be set by its dotted name: `--optimizer.learning-rate 1e-3`."
 
 
@@ -24,15 +28,17 @@ def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
 
     Raises UserError, one sentence, for a missing file, unknown key or wrong type.
     """
-    values = read_recipe(path)
+    values, examples = _on_its_base(find(path), ())
     from cacl.options import parse, plain
     from launch.jobs.recipe import Recipe  # what follows takes PyTorch
 
     recipe = parse(Recipe, values, str(path))
     if not overrides:
         return recipe
-    changed = rename_keys(override(plain(recipe), overrides), " ".join(overrides))
-    return parse(Recipe, changed, f"{path} with {' '.join(overrides)}")
+    before, source = plain(recipe), f"{path} with {' '.join(overrides)}"
+    changed = rename_keys(override(before, overrides), " ".join(overrides))
+    named = {word[7:].partition("=")[0].replace("-", "_") for word in overrides if word[:7] == "--data."}
+    return parse(Recipe, _own(before, changed, examples - named, source), source)
 
 
 def complete_recipe(
@@ -46,39 +52,76 @@ def complete_recipe(
     from launch.jobs.recipe import Recipe
 
     if isinstance(recipe, str | Path):
-        values, source = read_recipe(recipe), str(recipe)
+        (values, examples), source = _on_its_base(find(recipe), ()), str(recipe)
     else:
         values, source = plain(recipe) if isinstance(recipe, Recipe) else at_home(dict(recipe)), "recipe"
+        examples = set()
     if changes:
-        values, source = merge(values, at_home(dict(changes))), f"{source} with {', '.join(changes)}"
+        before, source = values, f"{source} with {', '.join(changes)}"
+        values = merge(before, at_home(dict(changes)))
+        values = _own(before, values, examples - _keys(changes), source)
     return parse(Recipe, rename_keys(values, source), source)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """Return what a recipe's file says, over what its `base` says if it names one.
 
-    `base` is the path of another recipe, from this file's folder, or the name of one that comes with cacl.
+    `base` is the path of another recipe, from this file's folder, or the name of one that comes with cacl;
+    where this one names other training clips than that, it takes neither its validation nor its test clips.
     Raises UserError for a base that is not there, or that leads back to a recipe that it is the base of.
     """
-    return _on_its_base(find(path), ())
+    return _on_its_base(find(path), ())[0]
 
 
-def _on_its_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+def _on_its_base(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], set[str]]:
+    """Return a recipe's values, and which of `MEASURED` they have from a recipe that comes with cacl."""
     if path.resolve() in above:
         chain = " → ".join(each.name for each in (*above, path))
         raise UserError(f"{path}: base: recipes are each other's base ({chain}); take one of them out")
     values = rename_keys(read_yaml(path), str(path))
+    own = _keys(values) & MEASURED if path.resolve().parent == _COMES_ALONG else set()
     if "base" not in values:
-        return values
+        return values, own
     name = values.pop("base")
     if not isinstance(name, str):
         raise UserError(f"{path}: base: expected the name or path of a recipe, got {brief(name)}")
     beside = path.parent / name
     try:
-        base = _on_its_base(beside if beside.is_file() else find(name), (*above, path.resolve()))
+        base, examples = _on_its_base(beside if beside.is_file() else find(name), (*above, path.resolve()))
     except UserError as error:
         raise UserError(f"{path}: base: {error}") from error
-    return merge(base, values)
+    examples -= _keys(values)
+    return _own(base, merge(base, values), examples, str(path)), own | examples
+
+
+def _own(
+    before: Mapping[str, Any], values: dict[str, Any], examples: Collection[str], source: str
+) -> dict[str, Any]:
+    """Return a recipe's `values` without the clips of an example, where they name other training clips.
+
+    `examples` are those of `MEASURED` that a recipe which comes with cacl has named, and nobody since.
+    """
+    data, old = values.get("data"), before.get("data")
+    if not isinstance(data, dict) or not isinstance(old, dict) or data.get("train") == old.get("train"):
+        return values
+    left = {key: data[key] for key in sorted(examples) if data.get(key) is not None}
+    if not left:
+        return values
+    named = " and ".join(f"data.{key} {value}" for key, value in left.items())
+    are = "is" if len(left) == 1 else "are"
+    warnings.warn(
+        f"{source}: data.train is its own, so {named} of the recipe below it {are} left out; name your own, "
+        "if you have them",
+        Remark,
+        2,
+    )
+    return {**values, "data": {key: value for key, value in data.items() if key not in left}}
+
+
+def _keys(values: Mapping[str, Any]) -> set[str]:
+    """Return the keys of a recipe's section `data`."""
+    data = values.get("data")
+    return set(data) if isinstance(data, Mapping) else set()
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def train(
         if world.is_main:
             calibration.clear(run)
             run.ask_requeue(outcome == "stopped")
-            say(ending(run, outcome))
+            say(ending(run, outcome, recipe))
         return outcome
     finally:
         run.release()
@@ -190,10 +190,14 @@ def beginning(run: Run, plan: Plan, ranks: int) -> str:
     return f"training {where} to step {plan.last_step} on {ranks} rank(s), run {run.folder}"
 
 
-def ending(run: Run, outcome: Outcome) -> str:
-    """Return what a training says after its last step."""
+def ending(run: Run, outcome: Outcome, recipe: Recipe) -> str:
+    """Return what a training says after its last step: where it is, and how to look at what it has learned."""
     if outcome == "finished":
-        return f"finished; the run is in {run.folder}"
+        data = recipe.data
+        look = f"cacl report --run {run.folder} --data {data.validation or data.sources[0].path}"
+        if data.test is not None:
+            look = f"cacl evaluate --run {run.folder}; cacl report --run {run.folder}"
+        return f"finished; the run is in {run.folder}; look at it: {look}"
     saved = checkpoint.step_folders(run.checkpoints)
     what = f"saved {saved[0].name}" if saved else "nothing to save yet"
     how = "stopped on a signal" if outcome == "stopped" else "interrupted"

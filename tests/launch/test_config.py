@@ -5,14 +5,15 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import warnings
 
 import pytest
 import yaml
 
 import cacl as library
-from cacl.errors import UserError
+from cacl.errors import Remark, UserError
 from cacl.training.optimization import AdamW
-from launch.config import find, load_recipe, override, read_recipe
+from launch.config import complete_recipe, find, load_recipe, override, read_recipe
 
 RECIPE = {"data": {"train": "data/train"}}
 
@@ -224,3 +225,29 @@ def test_every_recipe_that_comes_along_chooses_by_clips_of_their_own(recipe):
     """Promise 11: neither those that are trained on nor those that are tested on."""
     data = load_recipe(recipe, []).data
     assert data.validation is not None and data.validation not in (data.train, data.test)
+
+
+def test_own_training_clips_are_never_measured_on_the_clips_of_an_example(tmp_path):
+    """Promise 11: whoever names own clips has no validation and no test clips, until they are named."""
+    mine = write(tmp_path / "mine.yaml", {"base": "demo", "data": {"train": "data/mine", "labels": None}})
+    both = "data.test data/scenes/test and data.validation data/scenes/validation"
+    with pytest.warns(
+        Remark, match=f"mine.yaml: data.train is its own, so {both} of the recipe below it are left out"
+    ):
+        read = load_recipe(mine, [])
+    assert (read.data.test, read.data.validation, read.data.protocol) == (None, None, "scenes")
+    with pytest.warns(Remark, match="data.test data/scenes/test of the recipe below it is left out"):
+        read = load_recipe("demo", ["--data.train=data/mine", "--data.validation", "held"])
+    assert (read.data.test, read.data.validation) == (None, "held")
+    with pytest.warns(Remark, match=both):
+        assert complete_recipe("demo", {"data": {"train": "data/mine"}}).data.test is None
+    late = write(tmp_path / "late.yaml", {"base": "demo", "training": {"epochs": 2}})
+    assert load_recipe(late, []).data.test == "data/scenes/test", "the demo on its own clips"
+    with pytest.warns(Remark):
+        assert load_recipe(late, ["--data.train", "data/mine"]).data.test is None
+    named = {"train": "data/mine", "test": "data/scenes/test", "validation": None}
+    own = write(tmp_path / "own.yaml", {"base": "demo", "data": named})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_recipe(own, []).data.test == "data/scenes/test", "who names them has them"
+        assert load_recipe(own, ["--data.train", "data/other"]).data.test == "data/scenes/test"

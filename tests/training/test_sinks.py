@@ -133,6 +133,7 @@ def test_a_log_sees_lines_and_the_run_keeps_all(run):
     seen = process.communicate()[1].decode().splitlines()
     assert process.returncode == 0, seen
     assert len(seen) == 20 and seen[-1].startswith("step 40/40 epoch 3 loss 1.5000") and "\r" not in seen[-1]
+    assert all(line.endswith(" left") for line in seen[:-1]) and not seen[-1].endswith(" left")
     lines = [json.loads(line) for line in run.log_file.read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 41))
     assert {"clips_per_second", "gradient_norm", "learning_rate", "memory_mib"} <= lines[0].keys()
