@@ -37,7 +37,7 @@ class Logbook:
             )
 
     def _time_left(self, step: int) -> str:
-        """Return how long the steps to come take if they take as long as those since the first; "" at first."""
+        """Return how long the rest takes at the speed since the first step; "" where nothing tells it."""
         now = time.monotonic()
         self._first = self._first or (step, now)
         taken, seconds = step - self._first[0], now - self._first[1]

@@ -191,7 +191,7 @@ def beginning(run: Run, plan: Plan, ranks: int) -> str:
 
 
 def ending(run: Run, outcome: Outcome, recipe: Recipe) -> str:
-    """Return what a training says after its last step: where it is, and how to look at what it has learned."""
+    """Return what a training says after its last step: where it is, and how to look at it."""
     if outcome == "finished":
         data = recipe.data
         look = f"cacl report --run {run.folder} --data {data.validation or data.sources[0].path}"
