@@ -191,9 +191,9 @@ def _picture(finder: SoundFinder, errand: Errand, look: Look, each: Callable[[Sh
     """Write one picture's overlay. Raises UserError for a picture or a sound that cannot be read."""
     from PIL import Image
 
+    from cacl.media.still import UnreadablePicture, as_shown, open_picture
     from cacl.viewing.follow import Shown
     from cacl.viewing.localize import MapFile, localize_picture, read_recording
-    from cacl.media.still import UnreadablePicture, as_shown, open_picture
 
     assert errand.dub is not None
     try:
