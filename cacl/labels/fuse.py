@@ -28,6 +28,8 @@ Vectors = npt.NDArray[Any]
 AUDIO_DIMENSIONS = (20, 30, 40, 60)
 IMAGE_DIMENSIONS = (50, 100, 200)
 """Principal components that a view may keep; held-out correlation chooses."""
+_LEAST = 1e-6
+"""Probability below which all are alike; float16, as tables keep them, tells them apart down to 6e-8."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +123,23 @@ def agreement_confidence(clustering: Clustering, space: SharedSpace) -> npt.NDAr
 
 
 def views_of_classes(label: npt.NDArray[Any], soft: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
-    """Return vectors [N, K] of predictions, for `fuse`: the root of probabilities, or one-hot labels.
+    """Return vectors [N, K] of predictions, for `fuse`: the root of a distribution, or one-hot labels.
 
     A clip with label -1 has zeros.
     """
     if soft is not None:
         return np.sqrt(soft.astype(np.float64))
     return (label[:, None] == np.unique(label[label >= 0])).astype(np.float64)
+
+
+def view_of_events(probability: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return vectors [N, K] of probabilities that classes sound, for `fuse`: their log-odds.
+
+    What tells kinds of sound apart is also whether an unlikely class has 1 in 1,000 or 1 in 100,000; a root
+    nearly hides that.
+    """
+    kept = probability.astype(np.float64).clip(_LEAST, 1 - _LEAST)
+    return np.log(kept / (1 - kept))
 
 
 def _principal(vectors: Vectors, chosen: Vectors, dimensions: Sequence[int]) -> npt.NDArray[np.float64]:

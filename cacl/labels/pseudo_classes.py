@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cacl.errors import UserError
 from cacl.labels.cluster import DIMENSIONS, Clustering, cluster, whiten
-from cacl.labels.fuse import fuse, views_of_classes
+from cacl.labels.fuse import fuse, view_of_events, views_of_classes
 from cacl.labels.table import LabelHeader, LabelTable
 
 Views = Mapping[str, npt.NDArray[Any]]
@@ -67,9 +67,11 @@ def views_of_tables(image: LabelTable, audio: LabelTable) -> tuple[npt.NDArray[n
     views = {}
     for name, table in (("image", image), ("sound", audio)):
         rows = np.isin(table.index, index)
-        # Several things may sound at once: a distribution over classes that exclude each other has lost that.
-        known = table.soft if table.probability is None else table.probability
-        views[name] = views_of_classes(table.label[rows], None if known is None else known[rows])
+        if table.probability is not None:
+            views[name] = view_of_events(table.probability[rows])
+        else:
+            soft = None if table.soft is None else table.soft[rows]
+            views[name] = views_of_classes(table.label[rows], soft)
     return index, views
 
 

@@ -62,14 +62,14 @@ class Tagger:
 def adapt_tagger(network: SoundTagger, rate: int, data: str, accept_rate: bool = False) -> Tagger:
     """Return a tagger that cacl knows by name for sounds that `data` stores at `rate` Hz.
 
-    Its embedding is the network's; of one that has none, its probabilities. Raises UserError where the rate
-    is too low (see `at_rate`).
+    Its embedding is the network's; of one that has none, the log-odds of its classes. Raises UserError
+    where the rate is too low (see `at_rate`).
     """
     heard = at_rate(network, rate, data, accept_rate)
 
     def embed(waveforms: Tensor) -> Tensor:
         probabilities, embeddings = heard.hear(waveforms)
-        return probabilities if embeddings is None else embeddings
+        return probabilities.logit(eps=1e-6) if embeddings is None else embeddings
 
     kind, colon, place = network.name.partition(":")
     name = f"{kind}{colon}{Path(place).name}"

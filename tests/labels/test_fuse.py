@@ -6,8 +6,10 @@ from scipy.stats import multivariate_normal
 
 from cacl.labels import cluster as clustering
 from cacl.labels.fuse import fuse, shared_space, views_of_classes
+from cacl.labels.pseudo_classes import cluster_table, views_of_tables
 from cacl.labels.quality import compare
 from cacl.labels.relabel import changes, relabel, vote
+from cacl.labels.table import LabelHeader, LabelTable
 
 CLASSES, CLIPS = 12, 1200
 
@@ -38,6 +40,31 @@ def test_fused_labels_are_better_than_either_view(clips):
         for view in (image, audio)
     ]
     assert fused["pair_f1"] > max(view["pair_f1"] for view in alone) + 0.05
+
+
+def test_classes_that_exclude_each_other_fuse_with_classes_that_do_not():
+    """ImageNet's with AudioSet's: the frame's one class is often another object's, several events sound."""
+    random = np.random.default_rng(0)
+    truth, other = random.integers(0, CLASSES, (2, CLIPS))
+    seen = random.permutation(40)[np.where(random.random(CLIPS) < 0.6, truth, other)]
+    # Log-odds: a class sounds as two events, one of which another class shares; some sound at any time.
+    odds, rows = random.normal(-8, 1, (CLIPS, 30)), np.arange(CLIPS)
+    for event in (truth, 12 + truth // 2):
+        odds[rows, event] += 5
+    odds[:, 28:] += 8
+    heard = (1 / (1 + np.exp(-odds))).astype(np.float16)
+    sure = heard.max(1).astype(np.float32)
+    header = LabelHeader("x", "", "f" * 64, 40)
+    frames = LabelTable(rows, seen, np.ones(CLIPS, np.float32), header)
+    sounds = LabelTable(rows, heard.argmax(1), sure, header, probability=heard)
+    hard = LabelTable(rows, heard.argmax(1), sure, header)
+
+    def fused(sounds):
+        index, views = views_of_tables(frames, sounds)
+        return compare(cluster_table(index, views, header, clusters=CLASSES).label, truth)["pair_f1"]
+
+    alone = [compare(table.label, truth)["pair_f1"] for table in (frames, sounds)]
+    assert fused(sounds) > max(*alone, fused(hard)) + 0.05
 
 
 def test_what_the_views_do_not_share_has_no_weight(clips):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scipy.signal
@@ -47,7 +48,8 @@ def test_a_file_of_another_network_is_one_sentence(real_dir):
 
 
 def test_the_front_end_of_mn04_is_kaldi_s():
-    kaldi = pytest.importorskip("torchaudio.compliance.kaldi")
+    import torchaudio.compliance.kaldi as kaldi
+
     noise = torch.randn(2, 32_000, generator=torch.Generator().manual_seed(0)) * 0.1
     banks, _ = kaldi.get_mel_banks(128, 1024, 32_000, 0.0, 15_000.0, 100.0, -500.0, 1.0)
     emphasized = torch.nn.functional.conv1d(noise[:, None], torch.tensor([[[-0.97, 1.0]]]))[:, 0]
@@ -59,7 +61,6 @@ def test_the_front_end_of_mn04_is_kaldi_s():
 
 
 def test_yamnet_hears_what_sounds(real_dir, monkeypatch):
-    pytest.importorskip("ai_edge_litert")
     monkeypatch.setenv("CACL_MODELS", str(real_dir / "models"))
     tagger = build_tagger("yamnet")
     with (real_dir / "models/yamnet_class_map.csv").open(newline="") as file:
@@ -74,7 +75,6 @@ def test_yamnet_hears_what_sounds(real_dir, monkeypatch):
 
 
 def test_a_tflite_file_says_no_rate(real_dir):
-    pytest.importorskip("ai_edge_litert")
     name = f"tflite:{real_dir / 'models/yamnet.tflite'}"
     with pytest.raises(UserError, match=r"does not say which rate it hears; name it by --tagger-rate HZ$"):
         build_tagger(name)
@@ -94,14 +94,12 @@ LOUD = torch.tensor([[0.1] * 300 + [-0.5] * 100, [0.2] * 400])
 )
 def test_an_onnx_file_hears_whole_sounds_or_windows(tmp_path, samples, expected):
     """Windows of 200 samples begin at 0, 100 and 200; scores are their mean."""
-    pytest.importorskip("onnxruntime")
     tagger = build_tagger(f"onnx:{write_loudness(tmp_path / 'a.onnx', samples, rate=8000)}")
     assert tagger.sample_rate == 8000 and tagger.classes == ("0", "1")
     torch.testing.assert_close(tagger(LOUD), torch.tensor(expected))
 
 
 def test_an_onnx_file_that_is_no_tagger_is_one_sentence(tmp_path, real_dir):
-    pytest.importorskip("onnxruntime")
     silent = write_loudness(tmp_path / "silent.onnx")
     with pytest.raises(UserError, match=r"does not say which rate it hears"):
         build_tagger(f"onnx:{silent}")
@@ -116,9 +114,15 @@ def test_an_onnx_file_that_is_no_tagger_is_one_sentence(tmp_path, real_dir):
 @pytest.fixture(scope="module")
 def tiny_ast(tmp_path_factory) -> Path:
     """An audio spectrogram transformer with random weights, as its library writes it."""
-    library = pytest.importorskip("transformers")
+    import transformers as library
+
     folder = tmp_path_factory.mktemp("ast")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     names = {0: "Dog", 1: "Cat", 2: "Rain"}
     config = library.ASTConfig(
         **sizes, max_length=64, num_mel_bins=32, id2label=names, problem_type="multi_label_classification"
