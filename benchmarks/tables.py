@@ -121,4 +121,4 @@ def tagger_table(rows: Rows) -> str:
     heads = ["tagger", "clips of", "stored at", "N", "right among five, %", "probability of the right class"]
     speeds = {row["benchmark"].split("/")[1]: row["ours"] for row in rows if row["unit"] == "ms"}
     took = ", ".join(f"{name} {milliseconds:.0f} ms" for name, milliseconds in speeds.items())
-    return f"{table(heads, lines)}\n\nTen seconds of sound take on one core: {took}."
+    return f"{table(heads, lines)}\n\nTen seconds of sound take of one core: {took}."

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from cacl.errors import UserError
 
 EXTRA_OF = {
+    "ai_edge_litert": "taggers",
     "aiohttp": "data",
     "av": "data",
     "boto3": "s3",
@@ -19,6 +20,7 @@ EXTRA_OF = {
     "nvidia": "dali",
     "packaging": "wheels",
     "pandas": "ray",
+    "onnxruntime": "taggers",
     "PIL": "data",
     "pycocotools": "eval",
     "pyarrow": "data",
@@ -30,6 +32,7 @@ EXTRA_OF = {
     "timm": "towers",
     "torchmetrics": "eval",
     "torchvision": "towers",
+    "transformers": "taggers",
     "tqdm": "data",
     "wandb": "wandb",
 }

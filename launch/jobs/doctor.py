@@ -42,6 +42,9 @@ EXTRAS = [
     Extra("webdataset", "webdataset", "webdataset", "shards in readers of one's own", "data"),
     Extra("pyarrow", "pyarrow", "pyarrow", "label tables", "data"),
     Extra("scikit-learn", "scikit-learn", "sklearn", "cacl labels", "labels"),
+    Extra("ONNX Runtime", "onnxruntime", "onnxruntime", "cacl label --tagger onnx:FILE", "taggers"),
+    Extra("LiteRT", "ai-edge-litert", "ai_edge_litert", "cacl label --tagger yamnet, tflite:FILE", "taggers"),
+    Extra("transformers", "transformers", "transformers", "cacl label --tagger transformers:…", "taggers"),
     Extra("matplotlib", "matplotlib", "matplotlib", "pictures and reports", "eval"),
     Extra("numba", "numba", "numba", "an evaluation several times as fast", "eval"),
     Extra(

@@ -68,7 +68,7 @@ def test_every_option_of_a_verb_is_in_the_reference(verb):
 def test_options_that_a_sentence_names_are_code_and_pages_are_links():
     page = commands.reference()
     assert "Clusters are those of sound alone (`--of sound`)" in page
-    assert "a frozen sound tagger ([docs/labels.md](labels.md))" in page
+    assert "a function of yours, FILE.py:FUNCTION ([docs/labels.md](labels.md))" in page
     outside = re.sub(r"```.*?```|`[^`\n]+`", "", page, flags=re.DOTALL)
     assert re.findall(r".*(?<![\w-])--[a-z].*", outside) == []
 
