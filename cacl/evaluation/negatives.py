@@ -39,9 +39,17 @@ def own_ciou(scores: Tensor, truth: Tensor, theta: Theta) -> Tensor:
     return metrics.ciou_per_clip(predicted(scores, theta), truth)
 
 
+def _pixels(mask: Tensor) -> Tensor:
+    """Return int64 [...], how many pixels of bool maps [..., S, S] are true."""
+    flat = mask.flatten(-2)
+    if flat.device.type == "cpu":  # in a tenth of the time
+        return torch.from_numpy(np.count_nonzero(flat.numpy(), axis=-1))
+    return flat.sum(-1)
+
+
 def image_area(scores: Tensor, theta: Theta) -> Tensor:
     """Return float64 [..., n], the share of the image that is predicted: pIA, best 0 for negatives."""
-    return predicted(scores, theta).double().mean((-2, -1))
+    return _pixels(predicted(scores, theta)).double() / (scores.shape[-2] * scores.shape[-1])
 
 
 def overlap_with_own(own: Tensor, negative: Tensor, theta: Theta) -> Tensor:
@@ -50,7 +58,8 @@ def overlap_with_own(own: Tensor, negative: Tensor, theta: Theta) -> Tensor:
     `negative` is [K, n, S, S]. 1 where both predict nothing; a model that does not listen has 1 as well.
     """
     one, other = predicted(own, theta), predicted(negative, theta)
-    both, either = ((one & other).sum((-2, -1)), (one | other).sum((-2, -1)))
+    both = _pixels(one & other)
+    either = _pixels(one) + _pixels(other) - both
     return torch.where(either > 0, both.double() / either.clamp(min=1), 1.0)
 
 

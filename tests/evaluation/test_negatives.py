@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cacl.evaluation import metrics, negatives, rules
 from cacl.evaluation.compare import Estimate, intervals
 from cacl.evaluation.negative_statistics import negative_statistics
+from cacl.evaluation.negatives_compat import balances, ranges, reference_numbers
 from cacl.evaluation.protocols import get_protocol
 from cacl.evaluation.rules import Adaptive, TopShare
 from cacl.evaluation.upsampling import upsample
@@ -64,6 +65,35 @@ def test_golden_numbers_at_each_theta(golden, form):
                 close(areas[kind], expected["pia"][kind][theta], (name, kind, theta))
                 close(overlaps[kind], expected["iou_positive"][kind][theta], (name, kind, theta))
             check_numbers(numbers, expected["summary"][theta])
+
+
+def test_golden_numbers_of_the_public_evaluator_by_its_own_names(golden):
+    """All 168 that it reports, quirks included; its EZ-VSL loop alone has IIoU and IAUC of plain CIoU."""
+    for name, case in golden.items():
+        expected = dict(
+            zip(case["compat"]["reference_names"], case["compat"]["reference_values"], strict=True)
+        )
+        truth, names = truths(case, len(case["maps"])), case["name"].tolist()
+        own, others = maps_of(case, case["negative_upsampling_compat"])
+        found = reference_numbers(own, others, truth, case["theta"], names)
+        found |= balances(found, negatives.KINDS)
+        raw = {kind: torch.from_numpy(case[kind]) for kind in ("noise", "offscreen")}
+        raw["silence"] = torch.from_numpy(case["silence"])[None].expand_as(raw["noise"])
+        found |= ranges(torch.from_numpy(case["maps"]), raw)
+        plain = {key: value for key, value in expected.items() if "ogl" not in key.replace("wogl", "")}
+        check_numbers(found, plain)
+        objects = upsample(torch.from_numpy(case["object_maps"]), case["size"], case["upsampling"])
+        alpha = case["alpha"]
+
+        def guided(maps, alpha=alpha, objects=objects):
+            return alpha * maps + (1 - alpha) * objects  # neither is scaled
+
+        mixed = {kind: guided(maps) for kind, maps in others.items()}
+        found = reference_numbers(guided(own), mixed, truth, case["theta"], names, "ogl")
+        rest = {key: value for key, value in expected.items() if key not in plain}
+        assert len(plain) + len(rest) == len(expected) and len(rest) > 50, name
+        for key, value in rest.items():  # its mixed maps have pixels within rounding of a threshold
+            assert found[key] == pytest.approx(value, abs=1e-5), key
 
 
 def test_golden_areas_under_thresholds_of_the_own_map(golden):
