@@ -21,6 +21,7 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 _LOWER_IS_BETTER = re.compile(
     r"silent_false_positives|peak_in_first_box|pia_\w+|iou_positive_(silence|noise|offscreen)"
+    r"|(class_)?mean_rank_\w+"
 )
 """Numbers that count mistakes, and those of maps that should have nothing, or nothing of the own one."""
 _CHUNK = 200

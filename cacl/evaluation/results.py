@@ -120,17 +120,22 @@ def _asked(subject: Subject) -> dict[str, str]:
 
 def write(run: Path, record: Mapping[str, Any], systems: Mapping[str, ClipResults]) -> None:
     """Write the files of an evaluation and bring the run's summary up to date."""
-    folder = run / "evaluation" / record["name"]
-    folder.mkdir(parents=True, exist_ok=True)
-    with written(folder / "clips.parquet") as partial:
-        pq.write_table(_table(record, systems), partial, write_page_checksum=True)
-    write_json(folder / "metrics.json", record)
+    write_files(run, record, systems)
     summary_file, lock = run / "metrics.json", run / "evaluation" / ".metrics.lock"
     with locked(lock):  # another evaluation of this run may end now
         summary = read_json(summary_file, _AGAIN) if summary_file.exists() else {}
         known = summary.get("evaluations") or {}
         write_json(summary_file, {**record, "evaluations": {**known, record["name"]: record}})
         lock.unlink(missing_ok=True)
+
+
+def write_files(run: Path, record: Mapping[str, Any], systems: Mapping[str, ClipResults]) -> None:
+    """Write the files of an evaluation alone, of which the run's summary says nothing."""
+    folder = run / "evaluation" / record["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with written(folder / "clips.parquet") as partial:
+        pq.write_table(_table(record, systems), partial, write_page_checksum=True)
+    write_json(folder / "metrics.json", record)
 
 
 def find_evaluation(run: Path, wanted: str) -> str:

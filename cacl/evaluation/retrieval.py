@@ -10,6 +10,7 @@ Axes: `n` clips, `T` slices of a clip in time, `D` channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,8 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from cacl.evaluation.compare import Statistic, mean_over_clips
+
 Strategy = Literal["mean", "max", "diagonal_mean", "diagonal_max"]
 """The number of a pair's T × T cosines: over all, or over those of the same time."""
+PROTOCOL = "retrieval"
+"""What evaluations of it are called."""
+_PLACES = (1, 5, 10)
 _ROWS = 16
 """Queries whose cosines with every candidate are held at once."""
 
@@ -68,5 +74,40 @@ def entries(similarity: np.ndarray) -> np.ndarray:
 
 def retrieval_numbers(found: np.ndarray) -> dict[str, float]:
     """Return the shares of ranks that are at most 1, 5 and 10, and their median and mean."""
-    shares = {f"r{k}": float((found <= k).mean()) for k in (1, 5, 10)}
+    shares = {f"r{k}": float((found <= k).mean()) for k in _PLACES}
     return {**shares, "median_rank": float(np.median(found)), "mean_rank": float(found.mean())}
+
+
+def ranked(similarity: np.ndarray, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Return columns of ranks [n] by direction, from similarities [n, n] of images (rows) to sounds.
+
+    `rank_image_to_sound`, `rank_sound_to_image`, and with `labels` [n] `class_rank_…` of both.
+    """
+    found = {}
+    for direction, matrix in (("image_to_sound", similarity), ("sound_to_image", similarity.T)):
+        found[f"rank_{direction}"] = ranks(matrix)
+        if labels is not None:
+            found[f"class_rank_{direction}"] = class_ranks(matrix, labels)
+    return found
+
+
+def ranked_numbers(columns: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return `retrieval_numbers` of columns of `ranked`: `r1_image_to_sound`, `class_r1_…` and so on."""
+    return {
+        column.replace("rank", number): value
+        for column, found in columns.items()
+        for number, value in retrieval_numbers(found).items()
+    }
+
+
+def ranked_statistics(seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Statistic]:
+    """Return these numbers of runs on the same clips, for intervals and pairs; medians have none.
+
+    Queries are drawn, among the same candidates.
+    """
+    found = {}
+    for column in seeds[0]:
+        every = np.stack([one[column] for one in seeds])
+        found |= {column.replace("rank", f"r{k}"): mean_over_clips(every <= k) for k in _PLACES}
+        found[column.replace("rank", "mean_rank")] = mean_over_clips(every)
+    return found

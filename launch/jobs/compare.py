@@ -14,6 +14,8 @@ from cacl.evaluation import results
 from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.negative_statistics import negative_statistics
 from cacl.evaluation.protocols import CONTROLS, get_protocol
+from cacl.evaluation.retrieval import PROTOCOL as RETRIEVAL
+from cacl.evaluation.retrieval import ranked_statistics
 from cacl.evaluation.summary import Comparison, compare_numbers
 from cacl.evaluation.summary import compare as compare_results
 from launch.jobs.negatives import SYSTEM
@@ -52,7 +54,10 @@ def compare(
             raise UserError("--shared: negative sounds are drawn from the clips at hand; leave it out")
         return compare_negatives(first, second, protocol)
     record = results.read_record(first[0], protocol)
-    measured_by = get_protocol(record["protocol"])
+    retrieved = record["protocol"] == RETRIEVAL
+    if retrieved and shared:
+        raise UserError("--shared: a rank is one among all candidates; evaluate both on the same --ids FILE")
+    measured_by = None if retrieved else get_protocol(record["protocol"])
     found = []
     for run in (*first, *second):
         other = results.read_record(run, protocol) if protocol else read_alike(run, record["name"])
@@ -67,8 +72,13 @@ def compare(
                 f"{run}: has results for other clips than {first[0]}; evaluate both alike, or compare "
                 "what both have with --shared"
             )
-    measured_by = CONTROLS.get(measured_by.name, {}).get(system, measured_by)
-    metrics = compare_results(found[: len(first)], found[len(first) :], measured_by)
+    ours, theirs = found[: len(first)], found[len(first) :]
+    if measured_by is None:
+        ranks = [ranked_statistics([seed.columns for seed in part]) for part in (ours, theirs)]
+        metrics = compare_numbers(ranks[0], ranks[1], len(first))
+    else:
+        measured_by = CONTROLS.get(measured_by.name, {}).get(system, measured_by)
+        metrics = compare_results(ours, theirs, measured_by)
     return Pair(record["protocol"], metrics, len(found[0]), counts)
 
 

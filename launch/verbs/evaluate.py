@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from cacl.errors import UserError, shorten
 from launch.ranks import check_number, run_ranks
 from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments, share
+from launch.verbs.evaluate_retrieval import measure_retrieval
 from launch.verbs.evaluate_table import table
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=share, metavar="S", help="with --predictions: least score of boxes and masks"
     )
     parser.add_argument("--data", metavar="DIR", help="packed test clips (default: the recipe's data.test)")
-    parser.add_argument("--protocol", metavar="NAME", help="default: the recipe's data.protocol")
+    parser.add_argument(
+        "--protocol", metavar="NAME", help="default: the recipe's data.protocol; retrieval needs no boxes"
+    )
     parser.add_argument(
         "--upsampling",
         choices=["bicubic", "bilinear", "bicubic-corners", "bilinear-corners", "nearest"],
@@ -141,6 +144,8 @@ def main(arguments: argparse.Namespace) -> int:
     quirks = [name for name in arguments.without_quirks.split(",") if name]
     if arguments.predictions is not None:
         return measure_predictions(arguments, quirks)
+    if arguments.protocol == "retrieval":
+        return measure_retrieval(arguments, rank_words(arguments))
     for name in FOR_PREDICTIONS if arguments.model else (*FOR_PREDICTIONS, "out"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name}: goes with --predictions; a run has its own test clips")

@@ -36,6 +36,21 @@ def table(record: Mapping[str, Any]) -> str:
     return "\n".join([*lines, record["signature"]])
 
 
+def retrieval_table(record: Mapping[str, Any]) -> str:
+    """Return the numbers of retrieval as lines of text, with their intervals."""
+    numbers, width = record["model"], max(map(len, record["model"])) + 2
+    lines = [
+        f"retrieval version {record['protocol_version']}, similarity {record['similarity']}, "
+        f"{record['checkpoint']}, {record['weights']} weights: {record['n']} clips{absent(record['missing'])}"
+    ]
+    for name, value in numbers.items():
+        ends = record["intervals"].get(name)
+        lines.append(
+            f"{name:<{width}}{_cell(value)}" + ("" if ends is None else "  [{:.3f}, {:.3f}]".format(*ends))
+        )
+    return "\n".join(lines)
+
+
 def main_number(record: Mapping[str, Any]) -> str:
     """Return the protocol's main number, its interval, and what it says."""
     from cacl.evaluation.sentences import sentence
