@@ -105,7 +105,7 @@ def ranked_statistics(seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, St
 
     Queries are drawn, among the same candidates.
     """
-    found = {}
+    found: dict[str, Statistic] = {}
     for column in seeds[0]:
         every = np.stack([one[column] for one in seeds])
         found |= {column.replace("rank", f"r{k}"): mean_over_clips(every <= k) for k in _PLACES}
