@@ -45,7 +45,7 @@ class Run:
     def check_measured(self) -> None:
         """Raise UserError where no evaluation has been written, of a run or of predictions."""
         summary = self.folder / "metrics.json"
-        if not summary.exists():
+        if not summary.exists() and not any((self.folder / "evaluation").glob("*/metrics.json")):
             self.check()
             raise UserError(f"{summary}: there is none; run first: cacl evaluate --run {self.folder}")
 

@@ -394,7 +394,7 @@ def test_two_runs_are_compared_by_what_they_answer_to_the_same_sounds(evaluated,
     [
         (["--seed", "2"], "was not measured with the negative sounds that the first run heard; run: cacl evaluate"),
         (["--repetitions", "1", "--seed", "1"], "--negatives silence noise off-screen 10dB --repetitions 2 --seed 1"),
-        ([], "was not measured with the negative sounds that the first run heard"),
+        ([], "metrics.json: there is none; run first: cacl evaluate --run"),
     ],
 )  # fmt: skip
 def test_runs_that_heard_other_sounds_are_not_compared(evaluated, run, capsys, words, sentence):
