@@ -150,8 +150,8 @@ def _pixels(one: Moment, track: Track) -> list[float]:
 def _cvat_box(line: ElementTree.Element, one: Moment, track: Track, frame: int, outside: bool) -> None:
     corners = zip(("xtl", "ytl", "xbr", "ybr"), _pixels(one, track), strict=True)
     places = {name: f"{value:.2f}" for name, value in corners}
-    flags = {"outside": str(int(outside)), "occluded": "0", "keyframe": "1"}
-    ElementTree.SubElement(line, "box", frame=str(frame), **flags, **places, z_order="0")
+    flags = {"frame": str(frame), "outside": str(int(outside)), "occluded": "0", "keyframe": "1"}
+    ElementTree.SubElement(line, "box", {**flags, **places, "z_order": "0"})
 
 
 def _percent(one: Moment, frame: int, rate: float, enabled: bool) -> dict[str, Any]:

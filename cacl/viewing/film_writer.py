@@ -113,7 +113,7 @@ class FilmWriter:
         self._last = self._gap = 0.0
         width, height = size
         try:
-            self._video: Any = film.add_stream(codecs.picture, options=codecs.options)
+            self._video = _stream(film, codecs.picture, options=codecs.options)
             self._audio = _AudioLine(film, audio, codecs, sound) if audio else None
         except (OSError, av.FFmpegError, ValueError) as error:
             raise _unwritable(path, error) from error
@@ -152,6 +152,10 @@ class FilmWriter:
         self._film.mux(self._video.encode(None))
 
 
+def _stream(film: av.container.OutputContainer, codec: str, **how: Any) -> Any:
+    return film.add_stream(codec, **how)
+
+
 class _AudioLine:
     """The sound of a written film, encoded little by little."""
 
@@ -167,7 +171,7 @@ class _AudioLine:
         track: Any = sound_track(audio)
         rate = track.rate if not codecs.rates or track.rate in codecs.rates else codecs.rates[0]
         self._pieces = _stretch(gapless(audio, sound.path, sound.start), sound)
-        self._stream: Any = film.add_stream(codecs.sound, rate=rate)
+        self._stream = _stream(film, codecs.sound, rate=rate)
         self._resampler = AudioResampler(format="fltp", layout=self._stream.layout, rate=rate)
         self._reached = 0.0
 
@@ -188,7 +192,8 @@ class _AudioLine:
 def _stretch(pieces: Iterator[av.AudioFrame], sound: Sound) -> Iterator[av.AudioFrame]:
     """Yield the sound from its start to its end, its clock set so that the start is 0."""
     for piece in pieces:
-        rate, samples = piece.sample_rate, piece.to_ndarray()
+        samples: Any = piece.to_ndarray()
+        rate = piece.sample_rate
         begin = round((float(piece.time or 0) - sound.start) * rate)
         stop = samples.shape[1]
         if sound.end is not None and sound.end < float("inf"):
@@ -207,8 +212,9 @@ class _Palette:
 
     def __init__(self, width: int, height: int) -> None:
         self._graph = Graph()
-        size = {"width": width, "height": height, "format": "rgb24", "time_base": Fraction(1, 100)}
-        self._source: Any = self._graph.add_buffer(**size)
+        self._source: Any = self._graph.add_buffer(
+            width=width, height=height, format=av.VideoFormat("rgb24"), time_base=Fraction(1, 100)
+        )
         split, sink = self._graph.add("split"), self._graph.add("buffersink")
         colors = self._graph.add("palettegen", "stats_mode=single")
         dither = "dither=bayer:bayer_scale=5:diff_mode=rectangle:new=1"

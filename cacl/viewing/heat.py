@@ -111,10 +111,12 @@ class HeatPainter:
 
     def _warm(self, part: Array, steps: Array) -> None:
         """Lay colors over a part of a frame, in place."""
-        over = part * self._keep.take(steps)[..., None]
-        over >>= 8
-        over += self._colors.take(steps, axis=0)
-        part[...] = over
+        kept = self._keep.take(steps)
+        for channel, added in enumerate(self._colors):
+            over = part[..., channel] * kept
+            over >>= 8
+            over += added.take(steps)
+            part[..., channel] = over
 
     def _outline(self, part: Array, region: Array) -> None:
         """Draw a white line around a region, and a dark one around that, in place."""
@@ -186,11 +188,11 @@ def colors(count: int) -> Array:
 
 
 def _tables(scale: Scale) -> tuple[Array, Array]:
-    """Return what a step adds to a frame's bytes, [256, 3] uint16, and what it keeps, [256] of 256."""
+    """Return what a step adds to a frame's bytes, [3, 256] uint16, and what it keeps, [256] of 256."""
     first, last = _ALPHA if scale.theta is not None else (0.0, _ALPHA[1])
     alpha = np.linspace(first, last, _STEPS + 1)
     alpha[0] = 0
-    added = colors(_STEPS + 1) * alpha[:, None]
+    added = np.ascontiguousarray((colors(_STEPS + 1) * alpha[:, None]).T)
     return added.round().astype(np.uint16), ((1 - alpha) * 256).round().astype(np.uint16)
 
 

@@ -65,8 +65,7 @@ def crop_of(size: tuple[int, int], shape: tuple[int, int]) -> Crop:
         wide, tall = height * shape[0] / shape[1], float(height)
     else:
         wide, tall = float(width), width * shape[1] / shape[0]
-    even = (max(2, int(side) // 2 * 2) for side in (wide, tall))
-    return Crop(*even, across)
+    return Crop(max(2, int(wide) // 2 * 2), max(2, int(tall) // 2 * 2), across)
 
 
 def targets_of(moments: Sequence[Moment], across: bool) -> list[Target]:

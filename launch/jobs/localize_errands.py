@@ -61,12 +61,12 @@ def plan_errands(
     Raises UserError, before anything is loaded, for a file that is not there, has no picture or no sound, for
     an output whose folder cannot be made, whose ending is not known, or that is there already.
     """
-    path = Path(file)
+    path, refused = Path(file), dict[Path, str]()
     if audio is not None:
         open_audio(_there(Path(audio), "name a recording, or a film that has a sound")).close()
     if not path.is_dir():
         _there(path, "give a film, a folder of films, or a picture and --sound FILE")
-        errands, refused = [_errand(path, audio, out, wanted, part)], {}
+        errands = [_errand(path, audio, out, wanted, part)]
     else:
         errands, refused = _of_folder(path, audio, out, wanted, part)
     _check_outputs(errands, overwrite)

@@ -137,14 +137,14 @@ def test_a_dubbed_film_has_the_other_sound_and_its_map_and_then_silence(finder, 
     soundfile.write(tmp_path / "long.wav", np.full(9 * RATE, 0.3, np.float32), RATE)
     localize_film(finder, source, tmp_path / "long.mp4", dub=tmp_path / "long.wav")
     with av.open(str(tmp_path / "long.mp4")) as film:
-        assert film.duration / av.time_base == pytest.approx(4, abs=0.15), "it ends with its picture"
+        assert (film.duration or 0) / av.time_base == pytest.approx(4, abs=0.15), "it ends with its picture"
 
 
 def test_a_gif_has_the_frames_and_no_sound(finder, tmp_path):
     source, out = make_film(tmp_path / "in.mkv", seconds=1), tmp_path / "out.gif"
     assert localize_film(finder, source, out, look=Look(side_by_side=True, strip=False)) == 10
     with Image.open(out) as gif:
-        assert (gif.n_frames, gif.size, gif.info["duration"]) == (10, (128, 48), 100)
+        assert (getattr(gif, "n_frames", 1), gif.size, gif.info["duration"]) == (10, (128, 48), 100)
 
 
 def test_the_film_is_read_once_and_little_of_it_is_held(tmp_path):

@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from cacl.annotation import Box
 from cacl.viewing.film import Part, frames
 from cacl.viewing.film_writer import Sound
 from cacl.viewing.reframe import (
@@ -116,7 +117,7 @@ def scene(seed, seconds=12):
     turns = draw_turns(random, len(pictures), seconds, silence=0.2)
     background = random.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     _, moving = stage(random, background, pictures, frames)
-    boxes = []
+    boxes: list[Box | None] = []
     for k in range(frames):
         who = next((one.who for one in turns if one.start <= k / FRAME_RATE < one.end), None)
         if who is None:
