@@ -29,6 +29,8 @@ class View:
     """[T] in -1..1."""
     boxes: Sequence[Sequence[float]]
     """Where the object is that sounds, normalized."""
+    scale: tuple[float, float] | None = None
+    """The scores that are not drawn, and brightest; None: the map's own lowest and highest."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _render_view(view: View, sample_rate: int) -> dict[str, Any]:
     boxes = [[min(max(value, 0.0), 1.0) for value in box] for box in view.boxes]
     return {
         "title": view.title,
-        "heat": webp_url(heat_image(view.scores)),
+        "heat": webp_url(heat_image(view.scores, *(view.scale or (None, None)))),
         "sound": flac_url(view.waveform, sample_rate),
         "boxes": [(100 * x0, 100 * y0, 100 * (x1 - x0), 100 * (y1 - y0)) for x0, y0, x1, y1 in boxes],
         "peak": (100 * px, 100 * py),

@@ -75,7 +75,7 @@ def write_report(path: Path, evaluation: Evaluation, protocol: Protocol, page: P
         breakdown=record["breakdown"],
         judged=protocol.rule_of(protocol.judged_by),
         charts=[
-            ("Loss", _training_chart(page.losses)),
+            ("Loss", training_chart(page.losses)),
             ("Share of clips whose CIoU is at least this", _success_chart(shown, evaluation, protocol)),
             *(_detection_charts(shown, evaluation, protocol) if protocol.has_detection else []),
         ],
@@ -148,7 +148,8 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _training_chart(losses: np.ndarray) -> str:
+def training_chart(losses: np.ndarray) -> str:
+    """Return the chart of a training's losses, [N, 2] steps and the loss of each."""
     means = smooth(losses[:, 1].tolist(), half_life=max(1.0, len(losses) / 40))
     trend = np.column_stack([losses[:, 0], means])
     return line_chart({"each step": losses, "running mean": trend}, "step", "loss")

@@ -20,7 +20,10 @@ from cacl.runs.load import open_model
 from cacl.viewing.gallery import Example, View, choose
 from cacl.viewing.report import Evaluation, Page, Rival, write_report
 from launch.jobs.compare import check_same, read_alike
+from launch.jobs.curves import losses
+from launch.jobs.look import show_clips
 from launch.jobs.measuring import AnnotatedClips, open_test
+from shards.store import open_store
 
 SOUNDS = {OWN_SOUND: "own sound", OTHER_SOUND: "other sound"}
 
@@ -28,6 +31,7 @@ SOUNDS = {OWN_SOUND: "own sound", OTHER_SOUND: "other sound"}
 def report(
     run: str | Path,
     *,
+    out: str | Path | None = None,
     beside: str | Path | None = None,
     data: str | None = None,
     protocol: str | None = None,
@@ -35,13 +39,20 @@ def report(
     clips: int = 24,
     classes: int = 8,
 ) -> Path:
-    """Write report.html into an evaluated run and return its path.
+    """Write report.html into an evaluated run, or to `out`, and return its path.
 
-    `beside` is another run that was evaluated on the same clips. `protocol` is an evaluation's name or its
-    protocol's alone; None is the newest. `clips` (best, worst, random) and as many `classes` with a clip of
-    their own are drawn with the maps of `weights`. Raises UserError if a run has no such evaluation.
+    Of `data` on which the run was not evaluated it is a page without numbers, clips.html. `beside` is another
+    run that was evaluated on the same clips. `protocol` is an evaluation's name or its protocol's alone; None
+    is the newest. `clips` (best, worst, random) and as many `classes` with a clip of their own are drawn with
+    the maps of `weights`. Raises UserError if a run has no such evaluation.
     """
     directory = Run(run)
+    if data is not None and not is_evaluated(directory, data, protocol):
+        if beside is not None:
+            raise UserError(
+                f"--beside {beside}: {directory.folder} was not evaluated on {data}; evaluate both there"
+            )
+        return show_clips(run, data, out, weights=weights, clips=clips)
     record = results.read_record(directory.folder, protocol)
     test, measured_by = open_test(run, data, record["protocol"], record["options"]["upsampling"])
     evaluation = read_evaluation(directory.folder, record)
@@ -59,15 +70,16 @@ def report(
         facts=facts(directory.folder, record),
         rival=rival,
     )
-    path = directory.folder / "report.html"
+    path = Path(out or directory.folder / "report.html")
     write_report(path, evaluation, measured_by, page)
     return path
 
 
-def losses(run: Run) -> np.ndarray:
-    """Return a training's steps and the loss of each, float64 [N, 2]."""
-    lines = ((line["step"], line["loss"]) for line in run.stream() if "loss" in line)
-    return np.fromiter(lines, dtype=(np.float64, 2))
+def is_evaluated(run: Run, data: str, protocol: str | None) -> bool:
+    """Say whether an evaluation of the run, by its name or the newest, was on the packed clips `data`."""
+    if protocol is None and not (run.folder / "metrics.json").exists():
+        return False
+    return bool(results.read_record(run.folder, protocol)["data"] == open_store(data).fingerprint)
 
 
 def read_evaluation(folder: Path, record: Mapping[str, Any]) -> Evaluation:

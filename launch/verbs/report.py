@@ -1,17 +1,21 @@
 """Write a run's report: one HTML file with numbers, curves and test frames, which needs no network.
 
     cacl report --run runs/demo
+    cacl report --run runs/mine --data data/mine                  # clips without boxes: no numbers
     cacl report --run runs/class-aware --beside runs/own-clip     # two models on the same frames
 
-The runs have been evaluated before (`cacl evaluate --run runs/demo`). Writes report.html in the run.
+The runs have been evaluated before (`cacl evaluate --run runs/demo`). Writes report.html in the run, or
+clips.html of clips on which it was not evaluated, which shows them without numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from cacl.errors import UserError
 from cacl.runs.directory import Run
-from launch.verbs.arguments import add_weights_argument, count
+from launch.verbs.arguments import add_weights_argument, check_packed, check_run, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run",
         required=True,
         metavar="RUN",
-        help="a run directory that has been evaluated",
+        help="a run directory",
     )
     parser.add_argument("--beside", metavar="RUN", help="another one, evaluated on the same clips")
-    parser.add_argument("--data", metavar="DIR", help="packed test clips (default: the recipe's data.test)")
+    parser.add_argument("--data", metavar="DIR", help="packed clips (default: the recipe's data.test)")
+    parser.add_argument("--out", metavar="FILE", help="the page (default: report.html or clips.html in RUN)")
     parser.add_argument(
         "--protocol", metavar="NAME", help="a protocol, or an evaluation's name (default: the newest)"
     )
@@ -38,12 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the page and say where it is."""
-    for run in filter(None, (arguments.run, arguments.beside)):
-        Run(run).check_measured()
+    check_run(arguments.run)
+    if arguments.data is not None:
+        check_packed(arguments.data)
+    elif not (Path(arguments.run) / "metrics.json").exists():
+        run = arguments.run
+        raise UserError(
+            f"{run}: has not been evaluated; run first: cacl evaluate --run {run}, or look at clips without "
+            f"boxes: cacl report --run {run} --data DIR"
+        )
+    if arguments.beside is not None:
+        Run(arguments.beside).check_measured()
     from launch.jobs.report import report
 
     path = report(
         arguments.run,
+        out=arguments.out,
         beside=arguments.beside,
         data=arguments.data,
         protocol=arguments.protocol,

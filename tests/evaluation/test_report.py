@@ -111,12 +111,12 @@ def test_a_thinned_line_keeps_the_ends_and_the_extremes_of_every_column(points, 
 def test_one_step_that_stands_out_of_very_many_is_drawn_and_the_page_says_that_others_are_not():
     losses = np.column_stack([np.arange(1.0, 100_001), np.ones(100_000)])
     losses[77_777, 1] = 50.0
-    chart = report._training_chart(losses)
+    chart = report.training_chart(losses)
     each_step, _ = points_of(chart)
     assert min(y for _, y in each_step) == charts.TOP and len(each_step) <= 4 * charts.COLUMNS
     assert "Of 100,000 points of a line" in chart
-    assert "points of a line" not in report._training_chart(losses[:1000])
-    assert "Nothing was recorded" in report._training_chart(np.empty((0, 2)))
+    assert "points of a line" not in report.training_chart(losses[:1000])
+    assert "Nothing was recorded" in report.training_chart(np.empty((0, 2)))
 
 
 def test_lines_of_a_protocol_are_those_of_the_column_that_judges():
