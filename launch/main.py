@@ -159,7 +159,8 @@ def _of_files(error: OSError) -> str:
     )
 
 
-def _run(verb: str, words: list[str]) -> int:
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb's words."""
     module = importlib.import_module(f"launch.verbs.{VERBS[verb][0]}")
     parser = _Parser(
         prog=f"cacl {verb}",
@@ -168,10 +169,14 @@ def _run(verb: str, words: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    arguments, rest = parser.parse_known_args([word_at_home(word) for word in words])
+    return parser
+
+
+def _run(verb: str, words: list[str]) -> int:
+    arguments, rest = parser_of(verb).parse_known_args([word_at_home(word) for word in words])
     arguments.overrides = rest
     warnings.showwarning = _show_warning
-    return module.main(arguments) or 0
+    return importlib.import_module(f"launch.verbs.{VERBS[verb][0]}").main(arguments) or 0
 
 
 if __name__ == "__main__":

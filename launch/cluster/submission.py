@@ -24,6 +24,11 @@ def check_machines(machines: Machines, environment: dict[str, str], *, ask: bool
     if gpus is not None and gpus < 0:
         raise UserError(f"--gpus-per-node {gpus}: give 0 or more")
     minutes = slurm.minutes(machines.time) if machines.time else None
+    if machines.time and machines.time.count(":") == 1 and "-" not in machines.time:
+        raise UserError(
+            f"--time {machines.time}: SLURM reads this as {minutes} minutes; write {machines.time}:00 for "
+            f"hours, or 0:{machines.time}"
+        )
     if not ask:
         return gpus or 0
     partition = slurm.find_partition(machines.partition or environment.get("SBATCH_PARTITION"))

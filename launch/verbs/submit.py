@@ -3,7 +3,8 @@
     cacl submit train class-aware --nodes 4 --time 8:00:00 --dry-run
     cacl submit chain class-aware --nodes 4 --time 8:00:00 --parts 16 \\
         --pack "vggsound --root VIDEOS --out data/vggsound/train --validation data/vggsound/validation" \\
-        --pack "vggss --root VIDEOS --out data/vgg-ss"
+        --pack "vggss --root VIDEOS --out data/vgg-ss" \\
+        --label "--classifier resnet18 --weights resnet18-f37072fd.pth"
     cacl submit sweep class-aware --space temperature --nodes 2 --time 24:00:00
     cacl submit status
 
@@ -24,6 +25,10 @@ from launch.table import align
 if TYPE_CHECKING:
     from launch.cluster.jobs import Job, Machines, Packing
     from launch.jobs.recipe import Recipe
+
+
+CLASSIFIERS = ("efficientnet-lite0", "resnet18", "alexnet", "squeezenet1_0", "squeezenet1_1")
+"""Whose labels a table is taken to hold that has their name."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,18 +112,73 @@ def plan_chain(arguments: argparse.Namespace, machines: Machines, ranks: int) ->
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     check_sizes(recipe, ranks, arguments.recipe)
-    return chain_jobs(
+    packings = [parse_packing(text) for text in arguments.pack]
+    label_options = split_words("--label", arguments.label)
+    jobs = chain_jobs(
         arguments.recipe,
         run_directory(arguments),
         machines,
-        [parse_packing(text) for text in arguments.pack],
+        packings,
         data=one_data_set(recipe),
         validation=recipe.data.validation,
         labels=recipe.data.labels,
-        label_options=split_words("--label", arguments.label),
+        label_options=label_options,
         parts=arguments.parts,
         overrides=arguments.overrides,
     )
+    for packing in packings:
+        check_packing(packing)
+    if recipe.data.labels is not None:
+        check_labeling(recipe.data.labels, label_options)
+    check_test(recipe, packings)
+    return jobs
+
+
+def check_packing(packing: Packing) -> None:
+    """Raise UserError, or exit as `cacl pack` does, for what it would not take, and for missing files."""
+    from launch.main import parser_of
+    from launch.verbs.source_options import build_source
+    from shards.sources import source_class
+
+    words = parser_of("pack").parse_args(packing.words)
+    if words.source == "merge":
+        raise UserError("--pack: a chain merges by itself; name a source of clips")
+    build_source(source_class(words.source), words).check_files()
+
+
+def check_labeling(table: str, options: list[str]) -> None:
+    """Raise UserError where `cacl label` lacks a file, or the table has another classifier's name.
+
+    Exits as `cacl label` does for words that it would not take.
+    """
+    from launch.main import parser_of
+
+    words = parser_of("label").parse_args(["DIR", *options])
+    if words.weights is not None and not Path(words.weights).is_file():
+        raise UserError(f"--label: --weights {words.weights}: there is no such file; name the weights")
+    named = Path(table).stem
+    if words.tagger is None and named in CLASSIFIERS and named != words.classifier:
+        raise UserError(
+            f"--label: the recipe's data.labels is {table}, and the labels would be those of "
+            f"{words.classifier}; give --label '--classifier {named} --weights FILE', or another table by "
+            "--data.labels"
+        )
+
+
+def check_test(recipe: Recipe, packings: list[Packing]) -> None:
+    """Raise UserError where there will be no test clips at the chain's end."""
+    from shards import manifest
+
+    test = recipe.data.test
+    if test is None:
+        raise UserError("submit chain: ends with `cacl evaluate`, and data.test names no clips; set it")
+    if Path(test) not in [Path(packing.out) for packing in packings] and "://" not in test:
+        try:
+            manifest.load(Path(test))
+        except UserError as error:
+            raise UserError(
+                f"--pack: none of them has --out {test}, the recipe's data.test, and nothing is packed there"
+            ) from error
 
 
 def one_data_set(recipe: Recipe) -> str:

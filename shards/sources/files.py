@@ -119,8 +119,7 @@ class FileSource(Source):
 
     def ids(self) -> list[str]:
         """Return the listed ids, or all. Raises UserError when there is no root, no id or one of no text."""
-        if not self.root.is_dir():
-            raise UserError(f"--root {self.root}: is not a folder")
+        self._check_root()
         for id in _picks(self):
             if id.encode(errors="ignore").decode() != id:
                 raise UserError(f"--root {self.root}: the file name {id!a} is not UTF-8; rename it")
@@ -129,8 +128,13 @@ class FileSource(Source):
 
     def check_files(self) -> None:
         """Raise UserError where no file of any clip is there; its sentence says what is."""
+        self._check_root()
         if not any(self.is_there(name) for name in sorted(self.names())):
             raise UserError(self.nothing())
+
+    def _check_root(self) -> None:
+        if not self.root.is_dir():
+            raise UserError(f"--root {self.root}: is not a folder")
 
     def nothing(self) -> str:
         """Return the sentence that nothing of the source lies below the root, and what does."""

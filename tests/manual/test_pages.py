@@ -48,6 +48,11 @@ def made(tmp_path_factory, data) -> Path:
     (folder / "frame.jpg").write_bytes((folder / "test-clips" / "frames" / "a.jpg").read_bytes())
     (folder / "sound.wav").write_bytes((folder / "test-clips" / "audio" / "a.wav").read_bytes())
     (folder / "film.mp4").write_bytes((folder / "films" / "one.mp4").read_bytes())
+    for name in ("one_000000", "clip0"):
+        film(folder / "VIDEOS" / f"{name}.mp4", fps=8)
+    (folder / "vggss_144k.txt").write_text("one_000000\n")
+    (folder / "weights").mkdir()
+    (folder / "weights" / "resnet18-f37072fd.pth").touch()
     (folder / "data").mkdir()
     (folder / "data" / "train").symlink_to(data)
     recipe = write_recipe(folder, data)

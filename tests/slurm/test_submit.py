@@ -178,6 +178,37 @@ def test_a_chain_without_a_label_table_labels_nothing(recipe, capsys) -> None:
             ["chain", "{recipe}", "--dry-run", "--pack", "generated --out x"],
             "none of them has --out shards/train",
         ),
+        (
+            ["train", "{recipe}", "--dry-run", "--time", "12:00"],
+            "--time 12:00: SLURM reads this as 12 minutes",
+        ),
+        (
+            ["chain", "{recipe}", "--dry-run", *PACKS[:2], "--pack", "videos --root none --out shards/test"],
+            "--root none: is not a folder",
+        ),
+        (
+            ["chain", "{recipe}", "--dry-run", *PACKS, "--label=--classifier resnet18 --weights none.pth"],
+            "--label: --weights none.pth: there is no such file",
+        ),
+        (
+            [
+                "chain",
+                "{recipe}",
+                "--dry-run",
+                *PACKS,
+                "--data.labels",
+                "shards/train/labels/resnet18.parquet",
+            ],
+            "the labels would be those of efficientnet-lite0; give --label '--classifier resnet18 --weights FILE'",
+        ),
+        (
+            ["chain", "{recipe}", "--dry-run", *PACKS[:2]],
+            "none of them has --out shards/test, the recipe's data.test, and nothing is packed there",
+        ),
+        (
+            ["chain", "{recipe}", "--dry-run", *PACKS, "--data.test", "null"],
+            "data.test names no clips; set it",
+        ),
         (["chain", "{recipe}", "--dry-run", *PACKS, "--parts", "0"], "--parts 0: give at least one part"),
         (
             ["chain", "{recipe}", "--dry-run", *PACKS, "--data.validation", "held"],
@@ -213,3 +244,20 @@ def test_a_broken_site_file_is_named(tmp_path: Path) -> None:
     site.write_text("false\n")
     with pytest.raises(UserError, match=r"site\.sh: bash cannot read it"):
         slurm.site_environment(str(site))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([*PACKS[:2], "--pack", "genrated --out shards/test"], "cacl pack: argument SOURCE: invalid choice: 'genrated'"),
+        ([*PACKS[:2], "--pack", "generated --clip 3 --out shards/test"], "unknown argument --clip; did you mean --clips?"),
+        ([*PACKS, "--label=--clasifier resnet18"], "cacl label: unknown argument --clasifier; did you mean --classifier?"),
+    ],
+)  # fmt: skip
+def test_the_words_of_every_link_are_read_before_anything_is_submitted(
+    recipe, capsys, words, sentence
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["submit", "chain", recipe, "--dry-run", *words])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and sentence in error and error.count("\n") == 1
