@@ -18,6 +18,7 @@ from cacl.types import Embeddings
 from cacl.viewing.film import Part, SlidingAudio, facts, frames, open_film
 from cacl.viewing.finder import SoundFinder, middle
 from cacl.viewing.follow import _is_cut, follow, soundtrack
+from cacl.viewing.loaded import LoadedFinder
 from cacl.viewing.localize import Look, localize_film, localize_picture
 from cacl.viewing.strip import strip_height
 from tests.shards.films import bunny
@@ -257,3 +258,22 @@ def test_pictures_of_other_modes_are_read(finder, tmp_path):
     Image.new("L", (30, 20), 90).save(path)
     drawn, _ = localize_picture(finder, np.asarray(Image.open(path).convert("RGB")), np.ones(10, np.float32))
     assert drawn.size == (30, 20)
+
+
+def test_a_loaded_finder_writes_parts_of_films_and_overwrites_nothing_unasked(tmp_path):
+    """The library's way: `cacl.load(...).localize(...)`."""
+    loaded = LoadedFinder(LoudAbove(), sample_rate=RATE)
+    source = make_film(tmp_path / "film.mov")
+    written = loaded.localize(source, maps=tmp_path / "maps.npz", start=1, seconds=2, every=0.5)
+    assert written == tmp_path / "film-sound.mp4"
+    with av.open(str(written)) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 20
+    assert len(np.load(tmp_path / "maps.npz")["time"]) == 4
+    for out, sentence in [
+        (None, "film-sound.mp4: is there already; name another, or give overwrite=True"),
+        (source, "film.mov: is the film that is read; name another"),
+        (tmp_path / "film.txt", "film.txt"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            loaded.localize(source, out)
+    assert loaded.localize(source, overwrite=True, seconds=0.3, side_by_side=True) == written
