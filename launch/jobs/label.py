@@ -54,7 +54,7 @@ def label(
     else:
         work, header = prepare_frames(store, world, classifier, weights, views, region, soft)
     out = table_path(data, out, header.classifier.replace(":", "-"))
-    if is_labeled(out, header, len(store.indices), soft):
+    if is_labeled(out, header, len(store.indices), soft, heard=bool(tagger)):
         return TableFile(out, LabelTable.load(out), is_new=False) if world.is_main else None
     identity = {**vars(header), "soft": soft}
     with kept_parts(out, world):
@@ -116,13 +116,14 @@ def prepare_audio(
     return ClassifyAudio(network, soft), header
 
 
-def is_labeled(path: Path, header: LabelHeader, clips: int, soft: bool) -> bool:
-    """Say whether the table at `path` is what this job would write again."""
+def is_labeled(path: Path, header: LabelHeader, clips: int, soft: bool, heard: bool = False) -> bool:
+    """Say whether the table at `path` is what this job, of sounds if `heard`, would write again."""
     try:
         table = LabelTable.load(path)
     except UserError:
         return False
-    return table.header == header and len(table.index) == clips and (table.soft is not None) == soft
+    columns = (table.soft is not None, table.probability is not None)
+    return table.header == header and len(table.index) == clips and columns == (soft, heard)
 
 
 def find_region(name: str, world: World) -> tuple[Region | None, str]:

@@ -52,6 +52,7 @@ def test_a_table_counts_only_where_network_weights_clips_and_view_are_the_same(t
     assert not is_labeled(path, dataclasses.replace(HEADER, **change), 3, False)
     assert not is_labeled(path, HEADER, 4, False) and not is_labeled(path, HEADER, 3, True)
     assert not is_labeled(tmp_path / "none.parquet", HEADER, 3, False)
+    assert not is_labeled(path, HEADER, 3, False, heard=True), "it lacks the probabilities"
     LabelTable(*columns, HEADER, np.full((3, 2), 0.5, np.float32)).write(path)
     assert is_labeled(path, HEADER, 3, True) and not is_labeled(path, HEADER, 3, False)
 
