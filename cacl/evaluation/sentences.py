@@ -48,6 +48,8 @@ _FAMILIES = (
     (r"AUC-\w+@\d+", "SLAVC's area over thresholds of CIoU, of clips of this size, in percent."),
     (r"F1-\w+@\d+", "SLAVC's best F1 of clips of this size at this CIoU, of a thinned curve, in percent."),
     (r"(?:mean_ciou|auc)_at_theta", "What the own sound gets at θ."),
+    (r"(?:mean_ciou|auc)_-?[\d.]+dB", "What the own sound in so much noise gets at θ."),
+    (r"iou_positive_-?[\d.]+dB", "Overlap of the maps of the own sound with and without noise."),
     (r"pia_\w+", "Share of the picture that is marked while it should be nothing."),
     (r"aoc_\w+", "How little is marked while it should be nothing, over all shares."),
     (r"f_(?:loc|auc)(?:_\w+)?", "The balance of finding the own sound and marking nothing for others."),

@@ -54,13 +54,18 @@ def _means(seeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Statistic]:
 def breakdown(results: ClipResults, protocol: Protocol) -> dict[str, Any]:
     """Return the main number by size of the object and by class, with the clips behind each.
 
+    A size of which no map can be right has `possible` 0.
     Of sets with silent clips also, by what is heard, the share of them that is taken for sounding.
     """
     sounding, good = results.sounding, results[protocol.judged_by] >= 0.5
     area, classes = results["area"], results.class_name
 
+    bound = f"ceiling_{protocol.judged_by}"
+    possible = results[bound] >= 0.5 if bound in results.columns else np.ones(len(results), dtype=bool)
+
     def share(rows: np.ndarray) -> dict[str, float]:
-        return {"n": int(rows.sum()), "right": float(good[rows].mean())}
+        part = {"n": int(rows.sum()), "right": float(good[rows].mean())}
+        return part if possible[rows].any() else part | {"possible": 0.0}
 
     sizes = {
         name: sounding & (area >= low) & (area < high) for name, (low, high) in metrics.SIZE_BINS.items()

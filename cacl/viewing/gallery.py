@@ -50,12 +50,15 @@ def choose(
     """Return indices of clips for the gallery, by heading; no clip appears twice.
 
     Of the clips that sound `count`: half of them at random, the best and the worst; then one of each of the
-    `classes` classes with the lowest share of right places. Of silent clips the ones that the model is surest
+    `classes` classes with the lowest share of right places. Before them all clips of a few pictures that
+    several share: the same frame, each time another sound. Of silent clips the ones that the model is surest
     of.
     """
     sounding = results.sounding
     quality = np.nan_to_num(results[protocol.ranked_by][sounding].astype(float))
+    together = _of_shared_pictures(results.take(sounding), max(1, count // 8), seed)
     order = np.argsort(-quality, kind="stable")
+    order = order[~np.isin(order, together)]
     part = max(1, min(count, len(order)) // 4)
     best, rest = order[:part], order[part:]
     worst, middle = rest[::-1][:part], rest[: max(0, len(rest) - part)]
@@ -63,6 +66,7 @@ def choose(
     random, left = drawn[: max(0, count - 2 * part)], drawn[max(0, count - 2 * part) :]
     each_class = _of_each_class(results.class_name[sounding], quality, left, classes)
     chosen = {
+        "One picture, several sounds": together,
         "Drawn at random": random.tolist(),
         "The best": best.tolist(),
         "The worst": worst.tolist(),
@@ -86,6 +90,14 @@ def render_example(example: Example, sample_rate: int) -> dict[str, Any]:
         "frame": jpeg_url(frame_image(example.frame)),
         "views": [_render_view(view, sample_rate) for view in example.views],
     }
+
+
+def _of_shared_pictures(results: ClipResults, count: int, seed: int) -> list[int]:
+    """Return the rows of all clips of `count` pictures drawn from those that several clips share."""
+    pictures = results.pictures
+    shared = np.flatnonzero(np.bincount(pictures, minlength=1) > 1)
+    drawn = np.random.default_rng(seed).permutation(shared)[:count]
+    return [row for picture in drawn for row in np.flatnonzero(pictures == picture).tolist()]
 
 
 def _of_each_class(classes: np.ndarray, quality: np.ndarray, rows: np.ndarray, count: int) -> list[int]:

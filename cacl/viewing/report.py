@@ -64,6 +64,7 @@ def write_report(path: Path, evaluation: Evaluation, protocol: Protocol, page: P
     """Write the report of a run."""
     record = evaluation.record
     shown = _shown(evaluation, page.rival)
+    ranked = protocol.has_detection and record["ceiling"].get("ap") != 0
     html = render(
         TEMPLATES / "report.html",
         name=evaluation.name,
@@ -72,12 +73,14 @@ def write_report(path: Path, evaluation: Evaluation, protocol: Protocol, page: P
         main=_main(evaluation, page.rival),
         table=_table(evaluation, page.rival),
         controls=[(TITLES.get(key, key), record[key]) for key in CONTROLS.get(record["protocol"], {})],
+        negatives=_negatives(record),
         breakdown=record["breakdown"],
+        any_right=any(part.get("possible") != 0 for part in record["breakdown"]["by_size"].values()),
         judged=protocol.rule_of(protocol.judged_by),
         charts=[
             ("Loss", training_chart(page.losses)),
             ("Share of clips whose CIoU is at least this", _success_chart(shown, evaluation, protocol)),
-            *(_detection_charts(shown, evaluation, protocol) if protocol.has_detection else []),
+            *(_detection_charts(shown, evaluation, protocol) if ranked else []),
         ],
         gallery={
             heading: [render_example(example, page.sample_rate) for example in examples]
@@ -108,6 +111,28 @@ def _table(evaluation: Evaluation, rival: Rival | None) -> dict[str, Any]:
     rows = [(name, sentence(name), [cells.get(name, "–") for cells in columns.values()]) for name in reached]
     beyond = [name for name in record["model"] if name not in reached]
     return {"titles": list(columns), "rows": rows, "beyond": beyond}
+
+
+def _negatives(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what is said of negative sound: a sentence, and a row a number; None where none was played."""
+    told = record.get("negatives")
+    if told is None:
+        return None
+    ends = told.get("intervals", {})
+    rows = [
+        (name, _sentence_at_theta(name), _number(value), _interval(ends[name]) if name in ends else "")
+        for name, value in told["numbers"].items()
+    ]
+    return {
+        "kinds": ", ".join(told["kinds"]),
+        "repetitions": told["repetitions"],
+        "rule": told["rule"],
+        "rows": rows,
+    }
+
+
+def _sentence_at_theta(name: str) -> str:
+    return sentence(f"{name}_at_theta" if name in ("mean_ciou", "auc") else name)
 
 
 def _main(evaluation: Evaluation, rival: Rival | None) -> dict[str, Any]:

@@ -674,6 +674,20 @@ def test_the_gallery_shows_random_best_worst_every_class_and_the_surest_of_the_s
     assert len(every) == len(set(every))
 
 
+def test_clips_of_one_picture_are_shown_together_and_nowhere_else():
+    """What several sounds over one picture are about: two pictures of three clips, one of two, the rest alone."""
+    index = np.arange(20)
+    images = np.array(["a", "b"] * 3 + ["c", "c"] + [""] * 12)
+    columns = {"pixel_ap": index / 20, "confidence": index / 20}
+    boxes = np.where(index == 6, 0, 1)
+    results = ClipResults(100 + index, index.astype(str), np.full(20, ""), boxes, columns, images)
+    found = choose(results, PROTOCOLS["extended-stamps"], count=16, classes=0)
+    together = found.pop("One picture, several sounds")
+    assert sorted(together) == [100, 101, 102, 103, 104, 105], "of c only one clip sounds"
+    assert together[:3] in ([100, 102, 104], [101, 103, 105])
+    assert not {*together} & {k for rows in found.values() for k in rows}
+
+
 PROBE = """
 <script>
 window.addEventListener("load", async () => {

@@ -346,6 +346,10 @@ def test_negative_numbers_stand_in_a_folder_of_their_own_beside_the_plain_ones(e
     # Among several evaluations, a protocol's name is the plain one; the other one goes with reports and compare too.
     capsys.readouterr()
     assert main(["report", "--run", str(run), "--protocol", name, "--clips", "1", "--classes", "0"]) == 0
+    page = (run / "report.html").read_text()
+    assert "Under other sounds, at θ" in page and found["rule"] in page
+    low, high = found["intervals"]["f_loc_silence"]
+    assert f"{low:.3f} – {high:.3f}" in page.split('id="negatives"')[1]
 
 
 def test_negative_numbers_can_be_asked_for_by_their_signature(evaluated, tmp_path):

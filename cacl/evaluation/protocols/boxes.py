@@ -117,9 +117,14 @@ def summarize(results: ClipResults) -> Numbers:
 
 
 def ceiling(results: ClipResults) -> Numbers:
-    """Return the bounds of the top 50 %; and of the adaptive rule, which boxes without a pixel miss alone."""
+    """Return the bounds of the top 50 %; and of the adaptive rule, which boxes without a pixel miss alone.
+
+    Where no clip can be right by the top 50 %, nor can one be found by its confidence.
+    """
     found = results.take(results.sounding)
+    top = share_and_auc("ciou", "auc", found["ceiling_ciou_top50"])
     return {
-        **share_and_auc("ciou", "auc", found["ceiling_ciou_top50"]),
+        **top,
+        **({"ap": 0.0, "max_f1": 0.0} if top["ciou"] == 0 else {}),
         **share_and_auc("ciou_adaptive", "auc_adaptive", (found["area"] > 0).astype(np.float64)),
     }
