@@ -19,9 +19,9 @@ from cacl.runs.calibration import PLAIN
 
 Array = np.ndarray[Any, Any]
 WORDS = "nothing sounds here"
-COLORS = LinearSegmentedColormap.from_list("sound", ["#2440e0", "#0b8cf0", "#00c8d8", "#5ff0a0", "#f4ffb0"])
+COLORS = LinearSegmentedColormap.from_list("sound", ["#2440e0", "#0b8cf0", "#00c8d8", "#2fe6a0", "#b6ff5e"])
 """From unsure to sure; cold, as most of what people film is warm, and brighter all the way."""
-_ALPHA = (0.45, 0.72)
+_ALPHA = (0.45, 0.66)
 """Opacity of heat where it begins and where it is surest."""
 _NARROWEST = 0.02
 """Of a scale between where heat begins and where it is surest, cosines."""

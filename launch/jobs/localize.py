@@ -64,6 +64,8 @@ class Overlays:
     done: list[Overlay]
     refused: dict[Path, str]
     """Files of a folder that could not be localized, and why."""
+    trained_on: str = ""
+    """The data that the model has learned from; "" where that is not known."""
 
 
 def localize(
@@ -105,24 +107,13 @@ def localize(
             if not Path(file).is_dir():
                 raise
             refused[errand.source] = str(error)
-    return Overlays(done, refused)
+    return Overlays(done, refused, _with_clips(finder.trained_on) if finder.trained_on else "")
 
 
-def training_data(run: str | Path) -> str | None:
-    """Return what a run or an exported file was trained on, with its clips where they are here.
-
-    None where its recipe does not say.
-    """
-    from cacl.runs.directory import Run
-    from cacl.runs.export import read_about
+def _with_clips(named: str) -> str:
+    """Return the name of training data, with how many clips there are where it is a folder of them here."""
     from shards import manifest
 
-    recipe = read_about(Path(run))["recipe"] if Path(run).is_file() else Run(run).recipe()
-    named = recipe.get("data", {}).get("train")
-    if isinstance(named, list):
-        return ", ".join(str(one.get("path")) for one in named if isinstance(one, dict)) or None
-    if not isinstance(named, str):
-        return None
     try:
         data = manifest.load(Path(named))
     except (OSError, UserError):

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write the overlays and say what was found and where they are."""
-    from launch.jobs.localize import localize, training_data
+    from launch.jobs.localize import localize
     from launch.jobs.localize_errands import Part, Wanted
 
     overlays = localize(
@@ -84,19 +84,19 @@ def main(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         weights=arguments.weights,
     )
-    print("\n".join(_lines(overlays, arguments.run, training_data(arguments.run) if arguments.run else None)))
+    print("\n".join(_lines(overlays, arguments.run)))
     return 2 if overlays.refused else 0
 
 
-def _lines(overlays: Overlays, run: str | None, data: str | None) -> list[str]:
+def _lines(overlays: Overlays, run: str | None) -> list[str]:
     """Return what was found and written, and how far that can be trusted, as lines."""
     lines = []
     for one in overlays.done:
         lines += [verdict(one, run or "RUN"), *map(str, (one.path, *one.written))]
         if one.path.suffix.lower() == ".gif":
             lines.append(f"{one.path}: a GIF has no sound; name an .mp4 or .webm for one with it")
-    if data:
-        lines.append(f"the model was trained on {data}; of what is unlike it, it knows little")
+    if overlays.trained_on:
+        lines.append(f"the model was trained on {overlays.trained_on}; of what is unlike it, it knows little")
     lines += [
         f"{one.path}: its highest values ({one.highest:.3f}) stay far below those of clips that the model "
         f"knows ({one.best:.3f}): it may not know what is seen or heard here"

@@ -182,6 +182,6 @@ def test_default_names_keep_another_ending(tmp_path):
 def test_a_model_that_is_much_less_sure_than_on_clips_that_it_knows_says_so():
     unsure, sure = (Overlay(Path("a.mp4"), (), 10, 5, 0.3, 2, highest, best=0.7) for highest in (0.45, 0.6))
     assert unsure.far and not sure.far
-    said = "\n".join(_lines(Overlays([unsure, sure], {}), "runs/a", "data/stamps"))
+    said = "\n".join(_lines(Overlays([unsure, sure], {}, "data/stamps"), "runs/a"))
     assert said.count("stay far below those of clips that the model knows (0.700)") == 1
     assert "trained on data/stamps" in said and verdict(sure, "runs/a") in said
