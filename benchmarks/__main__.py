@@ -35,7 +35,9 @@ from benchmarks.tables import (
 
 DOCS = Path("docs")
 KEPT = DOCS / "benchmarks.json"
-NAMES = ("loss", "train", "step", "evaluate", "pack", "loader", "label", "growth", "audit", "taggers")
+NAMES = (
+    "loss", "train", "step", "evaluate", "pack", "loader", "label", "growth", "audit", "taggers", "localize",
+)  # fmt: skip
 OPTIONS = {"loss": ["--scores", "float32,bfloat16"]}
 
 
@@ -82,6 +84,7 @@ def write_pages(kept: dict[str, dict[str, Any]]) -> None:
         "loader": ("scale.md", plain_table),
         "growth": ("scale.md", growth_table),
         "audit": ("leaks.md", plain_table),
+        "localize": ("localize.md", plain_table),
         "taggers": ("labels.md", tagger_table),
     }
     for name, (page, write) in writers.items():

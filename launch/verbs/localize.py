@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--every", type=_positive, metavar="S", help="seconds between two maps of the model (default: 0.2)"
     )
     parser.add_argument("--side-by-side", action="store_true", help="the film as it was to the left")
-    parser.add_argument("--no-strip", action="store_true", help="no sound and no color bar below")
+    parser.add_argument("--no-strip", action="store_true", help="leave out the strip with the drawn sound")
     parser.add_argument(
         "--maps", nargs="?", const="", metavar="FILE", help="write the raw maps too, as .npz (time, maps)"
     )
