@@ -64,10 +64,8 @@ def make_film(path: Path, seconds: float) -> None:
 
 def finder_of(run: str | None, film: Path) -> SoundFinder:
     """Return the model of a run, or one with drawn weights, with a θ that half of this film's maps reach."""
-    if run is not None:
-        finder = cacl.load(run)
-    else:
-        finder = SoundFinder(Localizer(ModelOptions(image=ResNet18(weights="none"))).eval())
+    drawn = Localizer(ModelOptions(image=ResNet18(weights="none"))).eval()
+    finder = SoundFinder(drawn) if run is None else cacl.load(run)
     audio = SlidingAudio(film, finder.sample_rate, finder.samples)
     seen = list(itertools.islice(frames(film, Part(0, 4)), 0, None, RATE))
     maps = finder.maps([picture for _, picture in seen], [audio.around(moment) for moment, _ in seen])
