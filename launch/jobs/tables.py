@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cacl.errors import UserError
 from cacl.labels.table import LabelTable
@@ -19,6 +20,14 @@ class TableFile:
     table: LabelTable
     is_new: bool = True
     """False if the file was there already."""
+
+
+def figures(written: TableFile) -> dict[str, Any]:
+    """Return where a table is and what it holds, as plain values."""
+    table = written.table
+    used = len(set(table.label[table.label >= 0].tolist()))
+    counts = {"clips": len(table.index), "classes": table.header.classes, "classes_used": used}
+    return {"path": written.path, "is_new": written.is_new, **counts}
 
 
 def table_path(data: str | Path, out: str | Path | None, name: str) -> Path:

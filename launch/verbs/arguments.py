@@ -29,6 +29,13 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare that figures are printed for programs."""
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON in place of sentences, and nothing else"
+    )
+
+
 def add_draw_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how the sounds that nothing in view makes are drawn."""
     parser.add_argument(

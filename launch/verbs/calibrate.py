@@ -11,8 +11,15 @@ from __future__ import annotations
 
 import argparse
 
+from launch.as_json import as_json
 from launch.ranks import check_number, run_ranks
-from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments, check_packed, check_run
+from launch.verbs.arguments import (
+    add_checkpoint_arguments,
+    add_draw_arguments,
+    add_json_argument,
+    check_packed,
+    check_run,
+)
 
 RANK_WORDS = ("validation", "repetitions", "seed", "weights", "checkpoint", "upsampling", "labels")
 """The arguments that every rank is given, beside the run and the negatives."""
@@ -42,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="bicubic",
         help="from map to pixels (default: bicubic, as localize draws them)",
     )
+    add_json_argument(parser)
     parser.add_argument("--nproc-per-node", type=int, metavar="N", help="ranks on this machine (default: 1)")
 
 
@@ -57,6 +65,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.nproc_per_node is not None:
         check_number(arguments.nproc_per_node)
         words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+        words += ["--json"] if arguments.json else []
         words += [f"--run-dir={arguments.run}", "--negatives", *arguments.negatives]
         return run_ranks(arguments.nproc_per_node, "calibrate", words)
     world = start_world()
@@ -64,7 +73,9 @@ def main(arguments: argparse.Namespace) -> int:
         fitted = calibrate(arguments.run, world, negatives=arguments.negatives, **given)
         if fitted is not None:
             print(
-                f"θ {fitted.theta:.4f}: three quarters of {fitted.clips} clips' negatives stay below it "
+                as_json(fitted.plain())
+                if arguments.json
+                else f"θ {fitted.theta:.4f}: three quarters of {fitted.clips} clips' negatives stay below it "
                 f"({fitted.checkpoint}, {fitted.weights} weights, {fitted.upsampling} upsampling); "
                 f"kept in {arguments.run}/calibration"
             )

@@ -18,8 +18,9 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 from cacl.errors import UserError, shorten
+from launch.as_json import as_json
 from launch.ranks import check_number, run_ranks
-from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments, share
+from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments, add_json_argument, share
 from launch.verbs.evaluate_retrieval import measure_retrieval
 from launch.verbs.evaluate_table import table
 
@@ -99,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LINE",
         help="measure as a result was whose signature this is, in place of options",
     )
+    add_json_argument(parser)
     parser.add_argument("--nproc-per-node", type=int, metavar="N", help="ranks on this machine (default: 1)")
 
 
@@ -179,7 +181,7 @@ def main(arguments: argparse.Namespace) -> int:
             say=lambda sentence: print(sentence, file=sys.stderr),
         )
         if record is not None:
-            print(table(record))
+            print(as_json(record) if arguments.json else table(record))
     finally:
         stop_world()
     return 0
@@ -228,7 +230,7 @@ def measure_predictions(arguments: argparse.Namespace, quirks: list[str]) -> int
         threshold=0.5 if arguments.threshold is None else arguments.threshold,
         say=lambda sentence: print(sentence, file=sys.stderr),
     )
-    print(table(record))
+    print(as_json(record) if arguments.json else table(record))
     return 0
 
 
@@ -258,7 +260,7 @@ def measure_tags(arguments: argparse.Namespace, quirks: list[str], negatives: Dr
         say=lambda sentence: print(sentence, file=sys.stderr),
     )
     assert record is not None  # this is the only rank
-    print(table(record))
+    print(as_json(record) if arguments.json else table(record))
     return 0
 
 
@@ -268,6 +270,7 @@ def rank_words(arguments: argparse.Namespace) -> list[str]:
     words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     if arguments.negatives:
         words += ["--negatives", *arguments.negatives]
+    words += ["--json"] if arguments.json else []
     return [*words, f"--run-dir={arguments.run}"]
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import argparse
 
-from launch.verbs.arguments import add_tagger_arguments, count
+from launch.as_json import as_json
+from launch.verbs.arguments import add_json_argument, add_tagger_arguments, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look at the whole frame (default), at what the classifier itself finds (OGL), or at what the "
         "trained model of this run or exported file localizes",
     )
+    add_json_argument(parser)
     parser.add_argument("--soft", action="store_true", help="keep every clip's distribution over all classes")
     parser.add_argument(
         "--workers", type=count, default=2, metavar="N", help="decoding processes (default: 2)"
@@ -57,6 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Label as one rank."""
     from launch.jobs.environment import start_world, stop_world
     from launch.jobs.label import label
+    from launch.jobs.tables import figures
 
     world = start_world()
     try:
@@ -77,6 +80,9 @@ def main(arguments: argparse.Namespace) -> None:
     finally:
         stop_world()
     if written is None:
+        return
+    if arguments.json:
+        print(as_json(figures(written)))
         return
     if not written.is_new:
         print(f"{written.path}: is there already, of this classifier and these clips")

@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from launch.verbs.arguments import add_tagger_arguments, count, share
+from launch.as_json import as_json
+from launch.verbs.arguments import add_json_argument, add_tagger_arguments, count, share
 
 if TYPE_CHECKING:
     from launch.jobs.tables import TableFile
@@ -72,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report = verbs.add_parser("report", help="say how good a table is, or what differs between two")
     report.add_argument("tables", nargs="+", metavar="TABLE", help="label tables of the shards")
     report.add_argument("--batch-size", type=count, default=128, metavar="B", help="default: 128")
+    for verb in (cluster, fuse, relabel, report):
+        add_json_argument(verb)
     for verb in (fuse, relabel, report):
         verb.add_argument("--data", required=True, metavar="DIR", help="the shards that the tables belong to")
     for verb in (cluster, fuse, relabel):
@@ -113,7 +116,7 @@ def cluster(arguments: argparse.Namespace) -> None:
     finally:
         stop_world()
     if written is not None:
-        show_clusters(written)
+        show_clusters(written, arguments.json)
 
 
 def fuse(arguments: argparse.Namespace) -> None:
@@ -130,13 +133,16 @@ def fuse(arguments: argparse.Namespace) -> None:
         soft=arguments.soft,
         seed=arguments.seed,
     )
-    show_clusters(written)
+    show_clusters(written, arguments.json)
 
 
-def show_clusters(written: TableFile) -> None:
+def show_clusters(written: TableFile, json: bool) -> None:
     """Print where a table is and what it holds."""
+    from launch.jobs.tables import figures
+
     table = written.table
-    print(f"{written.path}: {len(table.index)} clips in {table.header.classes} clusters")
+    sentence = f"{written.path}: {len(table.index)} clips in {table.header.classes} clusters"
+    print(as_json(figures(written)) if json else sentence)
 
 
 def relabel(arguments: argparse.Namespace) -> None:
@@ -160,10 +166,8 @@ def relabel(arguments: argparse.Namespace) -> None:
         stop_world()
     if written is not None:
         changes = written.changes
-        print(
-            f"{written.path}: {changes['changed']} of {changes['clips']} labels changed; what changed is in "
-            f"{written.changes_path}"
-        )
+        sentence = f"{written.path}: {changes['changed']} of {changes['clips']} labels changed; what changed "
+        print(as_json(written) if arguments.json else f"{sentence}is in {written.changes_path}")
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -171,6 +175,9 @@ def report(arguments: argparse.Namespace) -> None:
     from launch.jobs.label_report import report_labels
 
     written = report_labels(arguments.tables, arguments.data, arguments.out, batch_size=arguments.batch_size)
+    if arguments.json:
+        print(as_json({**written.record, "page": written.page}))
+        return
     for name, part in written.record["tables"].items():
         line = f"{name}: {part['classes']} classes, {part['positives_per_clip']:.2f} positives a clip"
         if "pair_f1" in part:

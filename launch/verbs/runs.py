@@ -12,6 +12,9 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from launch.as_json import as_json
+from launch.verbs.arguments import add_json_argument
+
 _SHOWN = ("peak_in_box", "ciou", "auc")
 
 
@@ -19,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("folder", nargs="?", default="runs", help="where the runs lie (default: runs)")
     parser.add_argument("--compare", nargs="+", metavar="RUN", help="lay these runs side by side")
+    add_json_argument(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -26,9 +30,11 @@ def main(arguments: argparse.Namespace) -> None:
     from launch.jobs.runs import lay_side_by_side, list_runs
 
     if arguments.compare:
-        print(side_by_side(lay_side_by_side(arguments.compare)))
+        columns = lay_side_by_side(arguments.compare)
+        print(as_json(columns) if arguments.json else side_by_side(columns))
     else:
-        print(listing(list_runs(arguments.folder)))
+        rows = list_runs(arguments.folder)
+        print(as_json(rows) if arguments.json else listing(rows))
 
 
 def listing(rows: Mapping[str, Mapping[str, Any]]) -> str:

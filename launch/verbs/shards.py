@@ -16,10 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cacl.errors import UserError
-from launch.verbs.arguments import check_packed, count_cores, positive, share
+from launch.as_json import as_json
+from launch.verbs.arguments import add_json_argument, check_packed, count_cores, positive, share
 from shards.cut import SHARE
+
+if TYPE_CHECKING:
+    from launch.jobs.audit import Audit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--workers", type=positive, default=count_cores(), help="processes (default: %(default)s)"
     )
+    for verb in (info, verify):
+        add_json_argument(verb)
     sheet = verbs.add_parser("sheet", help="draw frames with their boxes and masks", allow_abbrev=False)
     sheet.add_argument("location", help="folder or address of the shards")
     sheet.add_argument("--out", type=Path, required=True, help="the picture, such as sheet.png")
@@ -42,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of an audit."""
+    add_json_argument(parser)
     parser.add_argument("training", type=Path, help="folder of shards, or a list of ids")
     parser.add_argument(
         "--against",
@@ -79,6 +87,17 @@ def show_info(arguments: argparse.Namespace) -> None:
 
     summary = summarize_shards(arguments.location)
     manifest, clips = summary.manifest, summary.clips
+    if arguments.json:
+        shown = ("source", "fingerprint", "parameters", "environment", "shard_size")
+        head = {"location": arguments.location, **{name: getattr(manifest, name) for name in shown}}
+        counts = {
+            "clips": clips,
+            "ids": manifest.clips,
+            "shards": len(manifest.shards),
+            "bytes": summary.size,
+        }
+        print(as_json({**head, **counts, "rejected": dict(summary.rejections)}))
+        return
     print(f"{arguments.location}: {manifest.source}")
     print(f"  fingerprint  {manifest.fingerprint}")
     print(f"  clips        {clips} of {manifest.clips} ids, {manifest.clips - clips} rejected")
@@ -97,11 +116,15 @@ def verify(arguments: argparse.Namespace) -> None:
     from launch.jobs.shards import summarize_shards, verify_shards
 
     problems = verify_shards(arguments.location, arguments.workers)
-    for problem in problems:
+    if arguments.json:
+        clips = summarize_shards(arguments.location).clips
+        print(as_json({"location": arguments.location, "clips": clips, "faults": problems}))
+    for problem in [] if arguments.json else problems:
         print(problem)
     if problems:
         raise UserError(f"{arguments.location}: {len(problems)} faults, named above")
-    print(f"{arguments.location}: all {summarize_shards(arguments.location).clips} clips are sound")
+    if not arguments.json:
+        print(f"{arguments.location}: all {summarize_shards(arguments.location).clips} clips are sound")
 
 
 def draw(arguments: argparse.Namespace) -> None:
@@ -127,6 +150,9 @@ def audit(arguments: argparse.Namespace) -> None:
         pairs_file=arguments.pairs,
         workers=arguments.workers,
     )
+    if arguments.json:
+        print(as_json(_audited(found)))
+        return
     print(f"{arguments.training}: {found.training} clips")
     for finding in found.findings:
         for sentence in sentences(finding):
@@ -140,3 +166,15 @@ def audit(arguments: argparse.Namespace) -> None:
         print(f"  wrote {arguments.exclude}: {len(found.excluded)} clips to leave out")
     if arguments.pairs:
         print(f"  wrote {arguments.pairs}: every pair")
+
+
+def _audited(found: Audit) -> dict[str, Any]:
+    """Return what an audit has found as plain values: numbers, the ids, and each test set's sentences."""
+    from launch.jobs.audit import sentences
+
+    tested = [
+        {"tested": one.tested, "clips": one.clips, "itself": one.within, "sentences": list(sentences(one))}
+        for one in found.findings
+    ]
+    ids = {name: getattr(found, name) for name in ("clean", "validation", "train", "excluded")}
+    return {"training": found.training, "findings": tested, **ids}

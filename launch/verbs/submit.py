@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cacl.errors import UserError
+from launch.as_json import as_json
 from launch.config import OVERRIDES_HELP, load_recipe, word_at_home
 from launch.table import align
+from launch.verbs.arguments import add_json_argument
 
 if TYPE_CHECKING:
     from launch.cluster.jobs import Job, Machines, Packing
     from launch.jobs.recipe import Recipe
 
 
+COLUMNS = ["job", "name", "state", "time", "nodes", "where or why", "step", "loss", "folder"]
+"""Of the queue as a table."""
 CLASSIFIERS = ("efficientnet-lite0", "resnet18", "alexnet", "squeezenet1_0", "squeezenet1_1")
 """Whose labels a table is taken to hold that has their name."""
 
@@ -39,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "chain", allow_abbrev=False, help="pack, label, train, evaluate", epilog=OVERRIDES_HELP
     )
     sweep = what.add_parser("sweep", allow_abbrev=False, help="sweep over settings of a recipe")
-    what.add_parser("status", help="show your jobs and how far their runs are")
+    status = what.add_parser("status", allow_abbrev=False, help="show your jobs and how far their runs are")
+    add_json_argument(status)
     for verb in (train, chain, sweep):
         verb.add_argument(
             "recipe", metavar="RECIPE", help="a recipe: its path, or the name of one that comes with cacl"
@@ -80,7 +85,10 @@ def main(arguments: argparse.Namespace) -> None:
     from launch.cluster.jobs import Machines
 
     if arguments.what == "status":
-        print(show(submission.status()))
+        rows = submission.status()
+        print(
+            as_json([dict(zip(COLUMNS, row, strict=True)) for row in rows]) if arguments.json else show(rows)
+        )
         return
     environment = slurm.site_environment(arguments.site)
     machines = Machines(arguments.nodes, arguments.gpus_per_node, arguments.partition, arguments.time)
@@ -233,5 +241,4 @@ def show(rows: list[list[str]]) -> str:
     """Return the queue as a table."""
     if not rows:
         return "no jobs of cacl in the queue"
-    head = ["job", "name", "state", "time", "nodes", "where or why", "step", "loss", "folder"]
-    return "\n".join(align(head, rows))
+    return "\n".join(align(COLUMNS, rows))
