@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cacl.errors import UserError
+from launch.as_json import as_json
 from launch.ranks import check_number, run_ranks
 from launch.verbs.evaluate_table import retrieval_table
 
@@ -40,7 +41,7 @@ def measure_retrieval(arguments: argparse.Namespace, words: list[str]) -> int:
             ids=read_ids(arguments.ids) if arguments.ids else None,
         )
         if record is not None:
-            print(retrieval_table(record))
+            print(as_json(record) if arguments.json else retrieval_table(record))
     finally:
         stop_world()
     return 0

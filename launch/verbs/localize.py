@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a film, a picture, or a folder of them")
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--run", metavar="RUN", help="a run directory, or an exported file")
-    who.add_argument("--model", metavar="NAME", help="a model that needs no training (default: tags)")
+    who.add_argument("--model", choices=["tags"], help="one that needs no training (default: tags)")
     parser.add_argument("--sound", metavar="FILE", help="the sound of a picture, or in place of a film's own")
     parser.add_argument(
         "--out", metavar="FILE", help="ends in .mp4, .webm, .mkv, .mov or .gif (default: FILE with -sound)"

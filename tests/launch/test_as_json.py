@@ -43,7 +43,7 @@ def test_figures_of_measurements_are_json(tmp_path, capsys):
     boxes = [{"file": f"clip{k}", "class": "dog", "bbox": [[0.2, 0.2, 0.7, 0.9]]} for k in range(3)]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     maps = np.random.default_rng(0).normal(size=(3, 7, 7))
-    np.savez(tmp_path / "maps.npz", maps=maps, id=[one["file"] for one in boxes])
+    np.savez(tmp_path / "maps.npz", maps=maps, id=np.array([str(one["file"]) for one in boxes]))
     out = tmp_path / "out"
     words = ["--predictions", str(tmp_path / "maps.npz"), "--boxes", str(tmp_path / "boxes.json")]
     record = printed(["evaluate", *words, "--protocol", "boxes", "--out", str(out), "--json"], capsys)
