@@ -149,7 +149,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
-            f"{file}: weights: not a state dict that torch can read safely ({shorten(error)})"
+            f"{file}: weights: not a state dict that torch can read safely; save the network's "
+            "state_dict() anew, which holds tensors alone, for nothing in a file is executed"
         ) from error
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

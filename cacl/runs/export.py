@@ -7,6 +7,7 @@ What was fitted to these weights, the threshold θ, goes with them.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,9 +57,19 @@ def export(
         file.parent.mkdir(parents=True, exist_ok=True)
         with written(file) as partial:
             save_file(checkpoint.read_tensors(source), partial, metadata={_KEY: json.dumps(about)})
+            partial.chmod(
+                0o666 & ~_umask()
+            )  # safetensors keeps files for their owner, and these are to be given
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file}: cannot be written ({error}); name another place", exit_code=1) from error
     return state["step"]
+
+
+def _umask() -> int:
+    """Return which permissions new files of this process lack."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def read_about(file: Path) -> dict[str, Any]:

@@ -173,13 +173,13 @@ def test_an_exported_file_whose_recipe_lacks_something_is_one_sentence(trained, 
 def test_weights_and_sounds_that_are_not_finite_make_no_picture(trained, tmp_path):
     finder = library.load(trained / "run")
     picture, audio = np.zeros((40, 50, 3), np.uint8), np.zeros(16000, np.float32)
-    assert np.isfinite(finder.map(picture, audio)).all()
+    assert np.isfinite(finder.map(picture, audio, finder.sample_rate)).all()
     with pytest.raises(UserError, match="the sound holds NaN"):
-        finder.map(picture, np.full(16000, np.nan, np.float32))
+        finder.map(picture, np.full(16000, np.nan, np.float32), finder.sample_rate)
     with torch.no_grad():
         next(finder.model.parameters()).fill_(torch.nan)
     with pytest.raises(UserError, match="the model has diverged"):
-        finder.map(picture, audio)
+        finder.map(picture, audio, finder.sample_rate)
 
 
 def test_broken_safetensors_are_one_sentence_wherever_weights_are_read(trained, tmp_path):

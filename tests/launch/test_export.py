@@ -46,11 +46,13 @@ def test_the_file_gives_the_maps_of_the_run_without_the_run(run, tmp_path, which
     generator = np.random.default_rng(0)
     picture = generator.integers(0, 255, (60, 80, 3), dtype=np.uint8)
     audio = generator.normal(size=48000).astype(np.float32)
-    expected = library.load(run, which).map(picture, audio)
+    expected = library.load(run, which).map(picture, audio, 16000)
     away = tmp_path / "away"
     away.mkdir()
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode, "others may read it, as any other file"
     moved = shutil.move(file, away / "given.safetensors")
-    assert np.array_equal(library.load(moved).map(picture, audio), expected)
+    assert np.array_equal(library.load(moved).map(picture, audio, 16000), expected)
 
 
 def test_the_weights_are_those_of_the_checkpoint_and_start_another_training(run, tmp_path) -> None:

@@ -178,6 +178,7 @@ WRONG = {
     "batch": (["--training.global-batch-size", "13"], "global_batch_size"),
     "labels": (["--data.labels", "nowhere.parquet"], "nowhere.parquet"),
     "data": (["--data.train", "nowhere"], "nowhere"),
+    "protocol": (["--data.protocol", "vgss"], "did you mean vggss?"),
     "steps": (["--max-steps", "0"], "--max-steps"),
     "restarts": (["--max-restarts", "-1"], "--max-restarts"),
 }

@@ -118,7 +118,9 @@ def test_the_detector_finds_dog_and_person_where_they_are(real_dir):
 def test_the_map_follows_the_sound(finder, real_dir):
     picture, accordion = clip(real_dir / "is3", "accordion_child_10519_accordion")
     _, lion = clip(real_dir / "is3", "lion_chainsaw_756_lion")
-    own, other, silent = (finder.map(picture, sound) for sound in (accordion, lion, np.zeros_like(lion)))
+    own, other, silent = (
+        finder.map(picture, sound, finder.sample_rate) for sound in (accordion, lion, np.zeros_like(lion))
+    )
     assert own.shape == (GRID, GRID) and own.min() >= 0 and own.max() <= 1
     row, column = np.unravel_index(own.argmax(), own.shape)
     assert row > GRID * 0.4 and GRID * 0.3 < column < GRID * 0.8  # the accordion, not the boy's head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cacl.errors import UserError
+from cacl.errors import UserError, meant
 from cacl.evaluation.protocols.acl import acl_protocol
 from cacl.evaluation.protocols.alignment import alignment_protocol
 from cacl.evaluation.protocols.avsbench import Batches, avsbench_protocol
@@ -58,5 +58,6 @@ CONTROLS: dict[str, dict[str, Protocol]] = {
 def get_protocol(name: str) -> Protocol:
     """Return a protocol by name. Raises UserError that lists the names."""
     if name not in PROTOCOLS:
-        raise UserError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+        guess = meant(name, PROTOCOLS)
+        raise UserError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}{guess}")
     return PROTOCOLS[name]
