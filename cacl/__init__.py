@@ -61,8 +61,8 @@ def load(run: str | Path, which: Literal["model", "ema"] | None = None) -> Loade
         finder.localize("film.mp4", "film-sound.mp4")
 
     Pictures and sounds are files, or arrays of any kind (`finder.map`); `print(finder)` says which model
-    it is and what it was trained on. `finder.theta` is the cosine above which something sounds, as
-    `cacl calibrate` fitted it; None where it did not. `which` weights of a run are meant
+    it is and what it was trained on. `finder.theta` is the cosine above which something sounds, as validation
+    or `cacl calibrate` fitted it; None where neither did. `which` weights of a run are meant
     (default: those that its recipe has measured, `training.measured`); a file holds what was exported. Raises
     MissingLibrary (a UserError) for a model of a network whose library is not installed, and UserError where
     the run has no valid checkpoint, or the file is not an exported model or holds other weights than the ema
