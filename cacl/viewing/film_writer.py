@@ -78,6 +78,12 @@ def film_writer(path: str | Path, sound: Sound, width: int, height: int) -> Iter
         writer.finish()
 
 
+def name_beside(film: Path) -> str:
+    """Return what is written of a film: its name with -sound, another ending than .mp4 kept in it."""
+    ending = "" if film.suffix.lower() == ".mp4" else film.suffix.lower().replace(".", "-")
+    return f"{film.stem}{ending}-sound.mp4"
+
+
 def check_ending(path: Path) -> _Codecs:
     """Return what a film is written with. Raises UserError for an ending that is not known."""
     if path.suffix.lower() not in _CODECS:

@@ -41,11 +41,11 @@ class LoadedFinder(SoundFinder):
         film's.
         """
         from cacl.viewing.film import Part  # what reads films is not needed before
-        from cacl.viewing.film_writer import check_ending
+        from cacl.viewing.film_writer import check_ending, name_beside
         from cacl.viewing.localize import Look, localize_film
 
         source = Path(film)
-        target = Path(out or source.with_name(f"{source.stem}-sound.mp4"))
+        target = Path(out or source.with_name(name_beside(source)))
         check_ending(target)
         for written in (target, *([Path(maps)] if maps is not None else [])):
             if written.resolve() == source.resolve():

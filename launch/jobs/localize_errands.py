@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cacl.errors import UserError
 from cacl.viewing.film import Part, facts, open_audio, open_film
-from cacl.viewing.film_writer import ENDINGS, check_ending
+from cacl.viewing.film_writer import ENDINGS, check_ending, name_beside
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 FILMS = (
@@ -119,11 +119,10 @@ def _errand(
 
 
 def default_name(path: Path) -> str:
-    """Return the name of what is made of a file: its own with -sound, another ending than .mp4 kept in it."""
+    """Return the name of what is made of a file: its own with -sound; see `name_beside` for films."""
     if path.suffix.lower() in PICTURES:
         return f"{path.stem}-sound{path.suffix}"
-    ending = "" if path.suffix.lower() == ".mp4" else path.suffix.lower().replace(".", "-")
-    return f"{path.stem}{ending}-sound.mp4"
+    return name_beside(path)
 
 
 def _more(out: Path, wanted: Wanted) -> dict[str, Path]:
