@@ -20,7 +20,7 @@ EXTRA_OF = {
     "nvidia": "dali",
     "packaging": "wheels",
     "pandas": "ray",
-    "onnxruntime": "taggers",
+    "onnxruntime": "app",
     "PIL": "data",
     "pycocotools": "eval",
     "pyarrow": "data",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 from scipy.ndimage import label
 
 from cacl.annotation import Box
@@ -127,24 +128,9 @@ def region(values: Array, theta: float, point: tuple[int, int]) -> Array:
 
 
 def run_lengths(mask: Array) -> dict[str, Any]:
-    """Return a mask [H, W] bool as COCO writes it: runs down the columns, from a run of background on.
-
-    Counts beyond the third are differences to the one before the last; each is written in groups of five
-    bits, the lowest first, as characters from "0" on; the sixth bit says that there are more.
-    """
-    flat = np.concatenate([[False], mask.T.ravel(), [True]])
-    edges = np.flatnonzero(flat[1:-1] != flat[:-2])
-    counts = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
-    letters: list[str] = []
-    for place, count in enumerate(counts):
-        left = count - counts[place - 2] if place > 2 else count
-        more = True
-        while more:
-            bits = left & 0x1F
-            left >>= 5
-            more = left != (-1 if bits & 0x10 else 0)
-            letters.append(chr((bits | 0x20 if more else bits) + 48))
-    return {"size": [int(side) for side in mask.shape], "counts": "".join(letters)}
+    """Return a mask [H, W] bool in COCO's compressed run lengths, as pycocotools reads them."""
+    found = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in mask.shape], "counts": found["counts"].decode("ascii")}
 
 
 def write_track(path: Path, track: Track) -> None:
