@@ -266,12 +266,12 @@ def test_a_loaded_finder_writes_parts_of_films_and_overwrites_nothing_unasked(tm
     loaded = LoadedFinder(LoudAbove(), sample_rate=RATE)
     source = make_film(tmp_path / "film.mov")
     written = loaded.localize(source, maps=tmp_path / "maps.npz", start=1, seconds=2, every=0.5)
-    assert written == tmp_path / "film-sound.mp4"
+    assert written == tmp_path / "film-mov-sound.mp4"
     with av.open(str(written)) as film:
         assert sum(1 for _ in film.decode(video=0)) == 20
     assert len(np.load(tmp_path / "maps.npz")["time"]) == 4
     for out, sentence in [
-        (None, "film-sound.mp4: is there already; name another, or give overwrite=True"),
+        (None, "film-mov-sound.mp4: is there already; name another, or give overwrite=True"),
         (source, "film.mov: is the film that is read; name another"),
         (tmp_path / "film.txt", "film.txt"),
     ]:
