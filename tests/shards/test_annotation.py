@@ -156,7 +156,10 @@ def test_both_versions_give_the_numbers_that_version_1_gave(name, version, tmp_p
     same = {metric: numbers[metric] for metric in expected["numbers"]}
     assert same == pytest.approx(expected["numbers"], abs=1e-6)
     if protocol.has_detection:
-        assert json.loads(json.dumps(breakdown(results, protocol))) == expected["breakdown"]
+        found = json.loads(json.dumps(breakdown(results, protocol)))
+        for part in found["by_size"].values():
+            part.pop("possible", None)  # which sizes no map can find was not said then
+        assert found == expected["breakdown"]
     assert list(verify(folder, 1)) == []
 
 
