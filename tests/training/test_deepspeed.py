@@ -121,8 +121,9 @@ def two_views(world, zero):
 def test_zero_takes_the_steps_of_ddp_with_two_views(zero):
     expected, files = run_ranks(2, two_views, None)[0]
     seen, own_files = run_ranks(2, two_views, zero)[0]
-    # float32, as above. SGD and a small rate: gradients are steep, and Adam steps even along mere rounding.
-    torch.testing.assert_close(torch.tensor(seen), torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    # float32, as above. SGD and a small rate: gradients are steep, and Adam steps even along mere rounding. The
+    # norm of the third step differs by 1.3e-4 of itself on an AMD EPYC, whose sums are in another order.
+    torch.testing.assert_close(torch.tensor(seen), torch.tensor(expected), rtol=5e-4, atol=1e-5)
     close(own_files["model.safetensors"], files["model.safetensors"])
 
 
