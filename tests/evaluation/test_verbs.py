@@ -127,7 +127,9 @@ def test_the_evaluator_alone_gives_the_numbers_of_the_verb(evaluated):
     alone = Evaluator("stamps")
     boxes, masks = ([getattr(note, name) for note in notes_of(batch)] for name in ("boxes", "mask"))
     alone.update(maps_of(model)(batch.images, batch.waveforms).numpy(), boxes, masks=masks)
-    assert alone.compute() == json.loads((evaluated / "metrics.json").read_text())["model"]
+    expected = json.loads((evaluated / "metrics.json").read_text())["model"]
+    # The maps were made in batches of another size: float32 sums of the model may be in another order.
+    assert alone.compute() == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
 def evaluate_on_rank(world, run):

