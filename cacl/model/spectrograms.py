@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import scipy.signal
@@ -34,7 +34,7 @@ def log_spectrogram(waveforms: Tensor, rate: int) -> Tensor:
     window = _tukey(waveforms.device, waveforms.dtype)
     segments = waveforms.unfold(-1, _SEGMENT, _SEGMENT - _OVERLAP)
     spectrum = torch.fft.rfft((segments - segments.mean(-1, keepdim=True)).mul_(window))
-    power = _power(spectrum).div_(rate * window.square().sum())
+    power = magnitude_squared(spectrum).div_(rate * window.square().sum())
     power[..., 1:-1] *= 2
     # In place: fresh memory would cost a processor more than the arithmetic does.
     return power.add_(1e-7).log_().div_(12).transpose(1, 2)
@@ -51,7 +51,7 @@ def log_mel(waveforms: Tensor, rate: int, bands: int, hop: float = 0.01) -> Tens
     spectrum = torch.stft(
         waveforms, size, step, 4 * step, window, center=True, pad_mode="constant", return_complex=True
     )
-    power = _power(spectrum).div_(window.square().sum())
+    power = magnitude_squared(spectrum).div_(window.square().sum())
     filters = _mel_filters(size, bands, rate, waveforms.device, waveforms.dtype)
     return (filters @ power + 1e-6).log()
 
@@ -140,13 +140,14 @@ def vggish_log_mel(waveforms: Tensor) -> Tensor:
     window = torch.hann_window(_WINDOW, device=waveforms.device, dtype=waveforms.dtype)
     frames = waveforms.unfold(-1, _WINDOW, _HOP) * window
     magnitudes = torch.fft.rfft(frames, _FFT).abs()
-    return (magnitudes @ _vggish_filters(waveforms.device, waveforms.dtype) + 0.01).log()
+    filters = straight_filters(_FFT, 64, 16000, 125, 7500, waveforms.device, waveforms.dtype)
+    return (magnitudes @ filters + 0.01).log()
 
 
 AudioFeatures = Annotated[LogMel | LogSpectrogram | VggishLogMel, Field(discriminator="name")]
 
 
-def _power(spectrum: Tensor) -> Tensor:
+def magnitude_squared(spectrum: Tensor) -> Tensor:
     """Return |z|² of complex `spectrum`, several times as fast as by `view_as_real`."""
     return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
@@ -172,11 +173,20 @@ def _mel_filters(size: int, bands: int, rate: int, device: torch.device, dtype: 
 
 
 @lru_cache(maxsize=8)
-def _vggish_filters(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return [257, 64]: triangles of height 1, straight and even on the mel scale."""
-    mel = 1127 * np.log1p(np.linspace(0, 8000, _FFT // 2 + 1) / 700)
-    edges = np.linspace(1127 * np.log1p(125 / 700), 1127 * np.log1p(7500 / 700), 64 + 2)
+def straight_filters(
+    size: int, bands: int, rate: int, low: float, high: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Return [size // 2 + 1, bands]: triangles of height 1 from `low` to `high` Hz.
+
+    They are straight and even on the mel scale, as Kaldi's and VGGish's are.
+    """
+    mel = _mel(np.linspace(0, rate / 2, size // 2 + 1))
+    edges = np.linspace(_mel(low), _mel(high), bands + 2)
     left, peak, right = edges[:-2], edges[1:-1], edges[2:]
     rising, falling = (mel[:, None] - left) / (peak - left), (right - mel[:, None]) / (right - peak)
     filters = np.minimum(rising, falling).clip(min=0)
     return torch.as_tensor(filters, dtype=dtype, device=device)
+
+
+def _mel(hertz: Any) -> Any:
+    return 1127 * np.log1p(np.asarray(hertz) / 700)

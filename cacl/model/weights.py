@@ -114,6 +114,11 @@ def load_state(network: nn.Module, file: Path, in_order: bool = False, unused: s
     state = read_weights(file)
     if unused is not None:
         state = {name: value for name, value in state.items() if not name.startswith(unused)}
+    put_state(network, state, file, in_order)
+
+
+def put_state(network: nn.Module, state: dict[str, Tensor], file: Path, in_order: bool = False) -> None:
+    """Copy the state dict of `file` into `network`, as `load_state` does."""
     expected = network.state_dict()
     if in_order and state.keys() != expected.keys() and len(state) == len(expected):
         state = dict(zip(expected, state.values(), strict=True))
