@@ -121,7 +121,7 @@ def agreement_confidence(clustering: Clustering, space: SharedSpace) -> npt.NDAr
 
 
 def views_of_classes(label: npt.NDArray[Any], soft: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
-    """Return vectors [N, K] of predictions, for `fuse`: the root of a distribution, or one-hot labels.
+    """Return vectors [N, K] of predictions, for `fuse`: the root of probabilities, or one-hot labels.
 
     A clip with label -1 has zeros.
     """

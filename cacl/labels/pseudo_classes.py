@@ -67,8 +67,9 @@ def views_of_tables(image: LabelTable, audio: LabelTable) -> tuple[npt.NDArray[n
     views = {}
     for name, table in (("image", image), ("sound", audio)):
         rows = np.isin(table.index, index)
-        soft = None if table.soft is None else table.soft[rows]
-        views[name] = views_of_classes(table.label[rows], soft)
+        # Several things may sound at once: a distribution over classes that exclude each other has lost that.
+        known = table.soft if table.probability is None else table.probability
+        views[name] = views_of_classes(table.label[rows], None if known is None else known[rows])
     return index, views
 
 

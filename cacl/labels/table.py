@@ -59,11 +59,13 @@ class LabelTable:
     """[N, k] best classes, best first."""
     top_probability: npt.NDArray[np.float32] | None = None
     """[N, k]."""
+    probability: npt.NDArray[np.float16] | None = None
+    """[N, K] of classes that need not exclude each other, such as AudioSet's; each is in 0..1."""
 
     def __post_init__(self) -> None:
         if np.any(np.diff(self.index) <= 0):
             raise ValueError("expected indices sorted, each once")
-        for name in ("label", "confidence", "soft", "top", "top_probability"):
+        for name in ("label", "confidence", "soft", "top", "top_probability", "probability"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.index):
                 raise ValueError(f"expected {len(self.index)} rows of {name}, received {len(column)}")
@@ -95,7 +97,7 @@ class LabelTable:
     def fingerprint(self) -> str:
         """A hash of header and content: what a checkpoint records as its labels' identity."""
         digest = hashlib.sha256(json.dumps(asdict(self.header), sort_keys=True).encode())
-        for name in ("index", "label", "confidence", "soft"):
+        for name in ("index", "label", "confidence", "soft", "probability"):
             rows = getattr(self, name)
             if rows is not None:
                 digest.update(

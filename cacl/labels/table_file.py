@@ -29,6 +29,7 @@ COLUMNS = {
     "soft": pa.float32(),
     "top": pa.int64(),
     "top_probability": pa.float32(),
+    "probability": pa.float16(),
 }
 """What a table may hold; the first three are always there, the others are lists of equal lengths."""
 _SCALARS = ("index", "label", "confidence")
@@ -172,7 +173,7 @@ def _check_values(path: Path, columns: Columns, classes: int) -> None:
     _refuse(path, "index", index, twice, index, "stands there twice")
     wrong = (label < -1) | (label >= max(classes, 0))
     _refuse(path, "label", index, wrong, label, f"is neither -1 (unknown) nor below the header's {classes}")
-    for name in ("confidence", "soft", "top_probability"):
+    for name in ("confidence", "soft", "top_probability", "probability"):
         if name in columns:
             rows = columns[name] if columns[name].ndim == 2 else columns[name][:, None]
             # Rounding of sums may leave 0..1 by a little.

@@ -1,4 +1,6 @@
-"""A frozen sound tagger of the user's: classes where it predicts some, else vectors to cluster.
+"""Frozen sound taggers as sources of labels: cacl's by name, and functions of the user's.
+
+They give classes where they predict some, else vectors to cluster.
 
 Axes: `n` clips, `T` samples, `D` numbers of a vector, `K` classes.
 """
@@ -22,6 +24,8 @@ from torch import Tensor, nn
 from cacl.errors import UserError, shorten
 from cacl.files import regular
 from cacl.labels.classify import predictions
+from cacl.model.taggers.base import SoundTagger
+from cacl.model.taggers.rates import at_rate
 from cacl.model.weights import sha256
 from cacl.resumable import Arrays, require_finite
 from cacl.types import Batch
@@ -32,17 +36,46 @@ class Tagger:
     """What maps waveforms [n, T] in -1..1 to vectors [n, D]: class probabilities, or an embedding."""
 
     name: str
-    """As it was given: ./FILE.py:FUNCTION or MODULE:FUNCTION."""
+    """As it was given: mn04, ./FILE.py:FUNCTION, MODULE:FUNCTION; of a file its own name, without folders."""
     weights: str
-    """sha256 of its weights, "" where it is no `torch.nn.Module`."""
+    """sha256 of its weights, "" for a function of the user's that is no `torch.nn.Module`."""
     function: Callable[[Tensor], Any]
-    """As the user wrote it."""
+    """What was built, or as the user wrote it."""
     width: int
     """Numbers of a vector."""
+    embed: Callable[[Tensor], Any] | None = None
+    """Vectors to cluster, where they are others than those of `function`."""
+    classes: tuple[str, ...] = ()
+    """Their names, where they are known."""
+    sample_rate: int | None = None
+    """Hz that it hears; None where it hears what is stored."""
 
     def __call__(self, waveforms: Tensor) -> Tensor:
         """Return vectors [n, D], float32. Raises UserError for anything else."""
         return _hear(self.name, self.function, waveforms).float()
+
+    def embedding(self, waveforms: Tensor) -> Tensor:
+        """Return vectors to cluster, [n, D'] float32. Raises UserError for anything else."""
+        return _hear(self.name, self.embed or self.function, waveforms).float()
+
+
+def adapt_tagger(network: SoundTagger, rate: int, data: str, accept_rate: bool = False) -> Tagger:
+    """Return a tagger that cacl knows by name for sounds that `data` stores at `rate` Hz.
+
+    Its embedding is the network's; of one that has none, its probabilities. Raises UserError where the rate
+    is too low (see `at_rate`).
+    """
+    heard = at_rate(network, rate, data, accept_rate)
+
+    def embed(waveforms: Tensor) -> Tensor:
+        probabilities, embeddings = heard.hear(waveforms)
+        return probabilities if embeddings is None else embeddings
+
+    kind, colon, place = network.name.partition(":")
+    name = f"{kind}{colon}{Path(place).name}"
+    return Tagger(
+        name, network.weights, heard, len(network.classes), embed, network.classes, network.sample_rate
+    )
 
 
 def load_tagger(name: str, rate: int, samples: int, device: torch.device) -> Tagger:
@@ -113,14 +146,15 @@ def _hear(name: str, function: Callable[[Tensor], Any], waveforms: Tensor) -> Te
 
 @dataclass(frozen=True)
 class ClassifyAudio:
-    """Work for `resumable_map`: labels of the sounds of a batch."""
+    """Work for `resumable_map`: labels of the sounds of a batch, and every class's probability."""
 
     tagger: Tagger
     soft: bool = False
 
     def __call__(self, batch: Batch) -> Arrays:
-        """Return "label", "confidence", "top", "top_probability", and "soft" (rows sum to 1) where asked.
+        """Return "label", "confidence", "top", "top_probability", "probability", and "soft" where asked.
 
+        "probability" [n, K] is what the tagger gives, as float16; rows of "soft" [n, K] sum to 1.
         Classes of one clip need not exclude each other, as in AudioSet. Raises UserError where what the
         tagger gives is not finite or not in 0..1.
         """
@@ -133,6 +167,7 @@ class ClassifyAudio:
                 "0..1; cluster an embedding instead, with: cacl labels cluster DIR --of sound --tagger"
             )
         arrays = predictions(probability, soft=False)
+        arrays["probability"] = probability.half().cpu().numpy()
         if self.soft:
             total = probability.sum(1, keepdim=True).clamp(min=1e-12)
             arrays["soft"] = (probability / total).cpu().numpy()

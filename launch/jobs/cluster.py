@@ -16,7 +16,7 @@ from cacl.resumable import Arrays
 from cacl.types import Batch
 from cacl.world import World
 from launch.jobs.clips import IMAGE_SIZE, kept_parts, map_clips, whole_view
-from launch.jobs.encoders import load_localizer, load_user_tagger
+from launch.jobs.encoders import AskedTagger, load_asked_tagger, load_localizer
 from launch.jobs.tables import TableFile, table_path
 from shards.store import Store, open_store
 
@@ -34,6 +34,9 @@ def cluster(
     classifier: str = "efficientnet-lite0",
     weights: str | None = None,
     tagger: str | None = None,
+    tagger_weights: str | None = None,
+    tagger_rate: int | None = None,
+    accept_rate: bool = False,
     run: str | None = None,
     workers: int = 2,
     world: World | None = None,
@@ -42,11 +45,16 @@ def cluster(
 
     Every rank of `world` calls this and computes its share of the vectors, which are kept in features.npz
     next to the table. They come from `classifier` (with the file `weights`) and from log-mel statistics or
-    the `tagger` MODULE:FUNCTION, or both from the trained `run`. `clusters` None takes the most stable
+    a `tagger` (with its file, and what rate it hears or accepts, as in `label`), or both from the trained
+    `run`. `clusters` None takes the most stable
     number. Raises UserError for what cannot be opened, or does not fit.
     """
     if run and tagger:
         raise UserError("--run and --tagger: give one of them, both say where the sound's vectors come from")
+    if not tagger and (tagger_weights or tagger_rate or accept_rate):
+        raise UserError(
+            "--tagger-weights, --tagger-rate and --accept-rate: say which tagger they belong to by --tagger"
+        )
     world = world or World()
     store = open_store(data)
     out = table_path(data, out, of)
@@ -54,7 +62,8 @@ def cluster(
     if run:
         work, encoders = prepare_model_features(run, world)
     else:
-        work, encoders = prepare_clip_features(store, world, classifier, weights, tagger)
+        hears = AskedTagger(tagger, tagger_weights, tagger_rate, accept_rate) if tagger else None
+        work, encoders = prepare_clip_features(store, world, classifier, weights, hears)
     features = find_features(store, work, encoders, out.parent / "features.npz", world, workers)
     if features is None:
         return None
@@ -98,7 +107,11 @@ def prepare_model_features(run: str, world: World) -> tuple[Work, dict[str, str]
 
 
 def prepare_clip_features(
-    store: Store, world: World, classifier: str, weights: str | None = None, tagger: str | None = None
+    store: Store,
+    world: World,
+    classifier: str,
+    weights: str | None = None,
+    tagger: AskedTagger | None = None,
 ) -> tuple[Work, dict[str, str]]:
     """Return the work of a frozen classifier and a tagger or log-mel statistics, and their names."""
     network = build_classifier(classifier, weights).to(world.device)
@@ -106,6 +119,7 @@ def prepare_clip_features(
     audio: Any = AudioStatistics(whole_view(store).sample_rate)
     names |= {"sound": "log-mel statistics", "sound_weights": ""}
     if tagger:
-        audio = load_user_tagger(tagger, store, world.device)
-        names |= {"sound": audio.name, "sound_weights": audio.weights}
+        heard = load_asked_tagger(tagger, store, world.device)
+        audio = heard.embedding
+        names |= {"sound": heard.name, "sound_weights": heard.weights}
     return ClipFeatures(ClassifyFrames(network, embeddings=True), audio), names

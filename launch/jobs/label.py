@@ -12,7 +12,7 @@ from cacl.labels.table import LabelHeader, LabelTable
 from cacl.labels.tag import ClassifyAudio
 from cacl.world import World
 from launch.jobs.clips import IMAGE_SIZE, kept_parts, map_clips, whole_view
-from launch.jobs.encoders import load_localizer, load_user_tagger
+from launch.jobs.encoders import AskedTagger, load_asked_tagger, load_localizer
 from launch.jobs.tables import TableFile, table_path
 from shards.store import Store, open_store
 
@@ -26,6 +26,8 @@ def label(
     views: Views = "whole",
     region: str = "whole",
     tagger: str | None = None,
+    tagger_rate: int | None = None,
+    accept_rate: bool = False,
     soft: bool = False,
     workers: int = 2,
     world: World | None = None,
@@ -34,16 +36,21 @@ def label(
 
     Every rank of `world` calls this and labels its share. Frames are labeled by `classifier` with the file
     `weights`, in the `views` and the `region` ("whole", "ogl", or the run whose model localizes one) that are
-    asked for; with a `tagger` MODULE:FUNCTION sounds are labeled instead. A table that is there already, of
-    the same classifier and clips, is kept. Raises UserError for what cannot be opened, or does not fit.
+    asked for; with a `tagger`, whose file `weights` then is, sounds are labeled instead. It hears
+    `tagger_rate` Hz where nothing else says so; `accept_rate` takes sounds of a lower rate. A table that is
+    there already, of the same classifier and clips, is kept. Raises UserError for what cannot be opened, or
+    does not fit.
     """
-    if tagger and (weights or (views, region) != ("whole", "whole")):
-        raise UserError("--tagger: labels sounds; leave out --weights, --views and --region")
+    if tagger and (views, region) != ("whole", "whole"):
+        raise UserError("--tagger: labels sounds; leave out --views and --region")
+    if not tagger and (tagger_rate or accept_rate):
+        raise UserError("--tagger-rate and --accept-rate: are for sounds; name what hears them by --tagger")
     world = world or World()
     store = open_store(data)
     work: ClassifyFrames | ClassifyAudio
     if tagger:
-        work, header = prepare_audio(store, world, tagger, soft)
+        asked = AskedTagger(tagger, weights, tagger_rate, accept_rate)
+        work, header = prepare_audio(store, world, asked, soft)
     else:
         work, header = prepare_frames(store, world, classifier, weights, views, region, soft)
     out = table_path(data, out, header.classifier.replace(":", "-"))
@@ -89,17 +96,22 @@ def prepare_frames(
 
 
 def prepare_audio(
-    store: Store, world: World, tagger: str, soft: bool = False
+    store: Store, world: World, tagger: AskedTagger, soft: bool = False
 ) -> tuple[ClassifyAudio, LabelHeader]:
     """Return the work of labeling sounds, and the header of its table."""
     view = whole_view(store)
-    network = load_user_tagger(tagger, store, world.device)
+    network = load_asked_tagger(tagger, store, world.device)
     header = LabelHeader(
         classifier=network.name,
         weights=network.weights,
         fingerprint=store.fingerprint,
         classes=network.width,
-        preprocessing={"sample_rate": view.sample_rate, "duration": view.duration},
+        preprocessing={
+            "sample_rate": view.sample_rate,
+            "duration": view.duration,
+            **({"heard": network.sample_rate} if network.sample_rate else {}),
+        },
+        parameters={"class_names": list(network.classes)} if network.classes else {},
     )
     return ClassifyAudio(network, soft), header
 

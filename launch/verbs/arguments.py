@@ -40,6 +40,27 @@ def add_draw_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tagger_arguments(parser: argparse.ArgumentParser, use: str) -> None:
+    """Declare a frozen tagger of sounds; `use` says what it is for."""
+    parser.add_argument(
+        "--tagger",
+        metavar="NAME",
+        help=f"{use}: mn04, yamnet, onnx:FILE, tflite:FILE, transformers:FOLDER, or a function of yours, "
+        "FILE.py:FUNCTION (docs/labels.md)",
+    )
+    parser.add_argument(
+        "--tagger-rate",
+        type=positive,
+        metavar="HZ",
+        help="the rate that an ONNX or TFLite file hears, where it does not say so",
+    )
+    parser.add_argument(
+        "--accept-rate",
+        action="store_true",
+        help="hear sounds that are stored at a lower rate than the tagger's (its cost: docs/labels.md)",
+    )
+
+
 def positive(text: str) -> int:
     """Read a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:

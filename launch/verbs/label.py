@@ -2,7 +2,8 @@
 
     cacl label data/train
     cacl label data/train --classifier resnet18 --weights resnet18-f37072fd.pth --region ogl
-    cacl label data/train --tagger mine:tagger       # sounds, by a tagger of yours (docs/labels.md)
+    cacl label data/train --tagger mn04              # sounds, by AudioSet's classes (docs/labels.md)
+    cacl label data/train --tagger ./mine.py:tagger  # sounds, by a tagger of yours
     torchrun --nproc-per-node 4 -m launch.main label data/train
 
 The table is DIR/labels/<classifier>.parquet. A killed run goes on where it stopped; the number of ranks
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 
-from launch.verbs.arguments import count
+from launch.verbs.arguments import add_tagger_arguments, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "squeezenet1_0, squeezenet1_1, or timm:NAME",
     )
     parser.add_argument(
-        "--weights", metavar="FILE", help="the classifier's weights, where no package brings them"
+        "--weights",
+        metavar="FILE",
+        help="the classifier's or tagger's weights, where no package brings them and CACL_MODELS has none",
     )
-    parser.add_argument(
-        "--tagger",
-        metavar="MODULE:FUNCTION",
-        help="label the sounds instead, by this frozen tagger's classes",
-    )
+    add_tagger_arguments(parser, "label the sounds instead, by the classes of this frozen tagger")
     parser.add_argument("--out", metavar="FILE", help="the table (default: DIR/labels/<classifier>.parquet)")
     parser.add_argument(
         "--views",
@@ -69,6 +68,8 @@ def main(arguments: argparse.Namespace) -> None:
             views=arguments.views,
             region=arguments.region,
             tagger=arguments.tagger,
+            tagger_rate=arguments.tagger_rate,
+            accept_rate=arguments.accept_rate,
             soft=arguments.soft,
             workers=arguments.workers,
             world=world,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from launch.verbs.arguments import count, share
+from launch.verbs.arguments import add_tagger_arguments, count, share
 
 if TYPE_CHECKING:
     from launch.jobs.tables import TableFile
@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classifier", default="efficientnet-lite0", metavar="NAME", help="as in cacl label"
     )
     cluster.add_argument("--weights", metavar="FILE", help="the classifier's weights")
-    cluster.add_argument("--tagger", metavar="MODULE:FUNCTION", help="a frozen sound tagger (docs/labels.md)")
+    add_tagger_arguments(cluster, "cluster what this frozen tagger makes of the sounds")
+    cluster.add_argument(
+        "--tagger-weights", metavar="FILE", help="the tagger's weights, where CACL_MODELS has none"
+    )
     # torchrun takes --run for an abbreviation of an option of its own: --run-dir is the name for it.
     cluster.add_argument(
         "--run",
@@ -100,6 +103,9 @@ def cluster(arguments: argparse.Namespace) -> None:
             classifier=arguments.classifier,
             weights=arguments.weights,
             tagger=arguments.tagger,
+            tagger_weights=arguments.tagger_weights,
+            tagger_rate=arguments.tagger_rate,
+            accept_rate=arguments.accept_rate,
             run=arguments.run,
             workers=arguments.workers,
             world=world,

@@ -49,13 +49,16 @@ class SoundTagger(nn.Module):
 
         Raises UserError for sounds longer than `seconds`.
         """
-        seconds = waveforms.shape[1] / self.sample_rate
+        self.check_length(waveforms.shape[1] / self.sample_rate)
+        return self._hear(waveforms)
+
+    def check_length(self, seconds: float) -> None:
+        """Raise UserError for sounds of so many seconds if they are longer than it takes."""
         if seconds > self.seconds + 0.01:
             raise UserError(
                 f"--tagger {self.name}: takes sounds of up to {self.seconds:g} s, not of {seconds:.1f} s; "
-                "cut them, as cacl pack does by --duration"
+                f"pack them again with: cacl pack … --seconds {self.seconds:g}"
             )
-        return self._hear(waveforms)
 
     def _hear(self, waveforms: Tensor) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError

@@ -62,8 +62,8 @@ def load_hub_tagger(name: str) -> HubTagger:
         )
         if missing := sorted(found["missing_keys"]):
             raise UserError(
-                f"--tagger {name}: the weights lack {missing[0]!r}, which would be random; name a trained audio "
-                "classifier"
+                f"--tagger {name}: the weights lack {missing[0]!r}, which would be random; name a trained "
+                "audio classifier"
             )
         return HubTagger(name, network, extractor)
     except UserError:
