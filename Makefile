@@ -12,7 +12,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 export CACL_CACHE ?= $(CURDIR)/.cache
 
 .PHONY: help demo demo-sweep test fuzz soak test-gpu test-slow test-faults test-network test-slurm install-slurm test-programs test-mutants test-device test-ray test-container \
-	reproduce reproduce-labels reproduce-varied reproduce-mixing bench bench-pack docs docs-links \
+	reproduce reproduce-labels reproduce-varied reproduce-mixing reproduce-taggers bench bench-pack docs docs-links \
 	test-lowest test-debian13 constraints setup lint clean named-python
 
 help: ## show the targets

@@ -26,6 +26,8 @@ from launch.jobs.tables import true_classes
 from shards.store import open_store
 
 STRONG, WEAK = "efficientnet-lite0", "weak"
+TAGGER, FUSED_BY_TAGGER = "mn04", "tagged"
+"""A tagger that hears in place of log-mel statistics, and the table that is fused with it."""
 TABLES = (STRONG, "sound", "fused", WEAK, "true")
 """Those of the study of labels."""
 WEAK_SIDE = 48
@@ -48,8 +50,13 @@ def cacl(*words: str) -> None:
 
 def pack_test(folder: Path, source: str, clips: int, seed: int) -> None:
     """Pack the test draw, and its Extended form of the same frames."""
-    pack_once(folder / TESTS["stamps"], source, [*_drawn(clips, seed), "--split", "test"])
+    pack_plain_test(folder, source, clips, seed)
     pack_once(folder / TESTS["extended-stamps"], f"extended-{source}", _drawn(clips, seed))
+
+
+def pack_plain_test(folder: Path, source: str, clips: int, seed: int, stored: Sequence[str] = ()) -> None:
+    """Pack the test draw; `stored` are words of how."""
+    pack_once(folder / TESTS["stamps"], source, [*_drawn(clips, seed), "--split", "test", *stored])
 
 
 def pack_level(
@@ -57,9 +64,15 @@ def pack_level(
 ) -> None:
     """Pack a level's clips of stamps and label them."""
     for out, size, drawn in (("train", clips, seed), ("validation", VALIDATION_CLIPS, VALIDATION_SEED)):
-        words = ["--level", level, "--clips", str(size), "--seed", str(drawn)]
-        pack_once(folder / level / out, source, words)
+        pack_stamps(folder / level / out, source, level, size, drawn)
     make_tables(folder / level / "train", tables)
+
+
+def pack_stamps(
+    out: Path, source: str, level: str, clips: int, seed: int, stored: Sequence[str] = ()
+) -> None:
+    """Pack training clips of a level; `stored` are words of how."""
+    pack_once(out, source, ["--level", level, *_drawn(clips, seed), *stored])
 
 
 def pack_varied(
@@ -71,16 +84,24 @@ def pack_varied(
 
 
 def pack_scenes(
-    folder: Path, level: str, made_of: Sequence[str], clips: int, seed: int, originals: int = 0
+    folder: Path,
+    level: str,
+    made_of: Sequence[str],
+    clips: int,
+    seed: int,
+    originals: int = 0,
+    stored: Sequence[str] = (),
 ) -> None:
     """Pack training scenes of several originals a class, at most `originals` if that is not 0."""
     limit = ["--most-originals", str(originals)]
-    pack_once(folder / level / "train", "scenes", [*made_of, *SCENE, *_drawn(clips, seed), *limit])
+    pack_once(folder / level / "train", "scenes", [*made_of, *SCENE, *_drawn(clips, seed), *limit, *stored])
 
 
-def pack_varied_test(folder: Path, made_of: Sequence[str], clips: int, seed: int) -> None:
+def pack_varied_test(
+    folder: Path, made_of: Sequence[str], clips: int, seed: int, stored: Sequence[str] = ()
+) -> None:
     """Pack the test draw of scenes: other pictures, recordings and photographs than those of training."""
-    words = [*made_of, *SCENE, *_drawn(clips, seed), "--split", "test"]
+    words = [*made_of, *SCENE, *_drawn(clips, seed), "--split", "test", *stored]
     pack_once(folder / TESTS["scenes"], "scenes", words)
 
 
@@ -100,6 +121,9 @@ def make_tables(data: Path, wanted: Sequence[str]) -> None:
         STRONG: lambda out: cacl("label", str(data)),
         "sound": lambda out: cacl("labels", "cluster", str(data), "--of", "sound"),
         "fused": lambda out: cacl("labels", "cluster", str(data), "--of", "fused"),
+        FUSED_BY_TAGGER: lambda out: cacl(
+            "labels", "cluster", str(data), "--of", "fused", "--tagger", TAGGER, "--out", str(out)
+        ),
         WEAK: lambda out: write_weak(data, out),
         "true": lambda out: write_true(data, out),
     }

@@ -64,8 +64,8 @@ def name_of(level: str, method: str, labels: str | None, tag: str = "") -> str:
     return f"{level}/{method}-{labels or 'none'}" + (f"-{tag}" if tag else "")
 
 
-def study_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return what both studies ask on the command line."""
+def study_parser(description: str | None, folder: str = "runs/miniature") -> argparse.ArgumentParser:
+    """Return what every study asks on the command line; `folder` is where all is kept unless it says."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,6 +73,6 @@ def study_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--clips", type=int, default=2000, help="training clips a level (default: 2000)")
     parser.add_argument("--test-clips", type=int, default=400, help="default: 400")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="default: 0 to 4")
-    parser.add_argument("--folder", type=Path, default=Path("runs/miniature"), help="where all is kept")
+    parser.add_argument("--folder", type=Path, default=Path(folder), help="where all is kept")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where pages and figures go")
     return parser

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from cacl.errors import UserError
 from cacl.limits import Channels
 from cacl.model.blocks import convolution_blocks, resnet_body, run_body, vgg_layers
+from cacl.model.model_files import model_file
+from cacl.model.taggers.efficientat import RATE, EfficientAT, load_efficientat
 from cacl.model.weights import load_state
 from cacl.options import Options
 
@@ -120,7 +122,59 @@ class Vggish(Options):
         return file
 
 
-AudioEncoder = Annotated[SmallCnn | ResNet18 | Vggish, Field(discriminator="name")]
+@dataclass(frozen=True)
+class Tagger(Options):
+    """A tagger of sounds, frozen, and a layer that learns.
+
+    It hears the waveforms that the features `waveform` hand on, and makes of each the embedding from which it
+    would tell AudioSet's classes.
+    """
+
+    name: Literal["tagger"] = "tagger"
+    tagger: Annotated[str, Field(pattern=r"^mn(0[1-9]|[1-4]\d)$")] = "mn04"
+    """Which of EfficientAT's networks: mn04, or another width."""
+    weights: str = "published"
+    """"published" (its authors' file, in `CACL_MODELS` or fetched), "none" (random), or a file."""
+    hidden: Channels = 512
+    """Channels of the layer that learns: a ReLU of a linear map of the normalized embedding."""
+    hears: ClassVar[str] = "waveform"
+    rate: ClassVar[int] = RATE
+
+    def build(self) -> AudioTrunk:
+        """Return the trunk. Raises UserError for weights that are missing or of another network."""
+        network = load_efficientat(self.tagger, self._file())
+        body = nn.Sequential(
+            nn.LayerNorm(network.channels), nn.Linear(network.channels, self.hidden), nn.ReLU()
+        )
+        return AudioTrunk(body, self.hidden, frozen=_Embedding(network))
+
+    def _file(self) -> Path | None:
+        if self.weights == "none":
+            return None
+        return model_file(self.tagger) if self.weights == "published" else Path(self.weights)
+
+
+AudioEncoder = Annotated[SmallCnn | ResNet18 | Vggish | Tagger, Field(discriminator="name")]
+
+
+class _Embedding(nn.Module):
+    """From waveforms [n, T] to a tagger's embeddings [n, D]."""
+
+    def __init__(self, tagger: EfficientAT) -> None:
+        super().__init__()
+        self.tagger = tagger
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Return the embeddings. Raises UserError for sounds that are longer than the tagger takes."""
+        seconds = waveforms.shape[1] / self.tagger.sample_rate
+        if seconds > self.tagger.seconds:
+            raise UserError(
+                f"data.augmentation.duration: {seconds:.1f} s, but model.audio tagger hears "
+                f"{self.tagger.seconds:g} s at most; use less"
+            )
+        embeddings = self.tagger.hear(waveforms)[1]
+        assert embeddings is not None  # EfficientAT has some
+        return embeddings
 
 
 class _VggishNetwork(nn.Module):

@@ -59,7 +59,13 @@ class ModelOptions(Options):
         if heard != made:
             raise UserError(
                 f"model.features: {self.features.name} makes {made} of a sound, but model.audio "
-                f"{self.audio.name} hears {heard}; vggish and vggish-log-mel go together"
+                f"{self.audio.name} hears {heard}; vggish and vggish-log-mel go together, tagger and waveform"
+            )
+        rate = getattr(self.audio, "rate", self.features.rate)
+        if rate != self.features.rate:
+            raise UserError(
+                f"model.features.rate: {self.features.rate} Hz, but model.audio {self.audio.name} hears "
+                f"{rate}; set it and data.augmentation.sample_rate so, and pack with --sample-rate {rate}"
             )
 
 

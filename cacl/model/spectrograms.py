@@ -126,6 +126,20 @@ class VggishLogMel(Options):
             return mel[:, : examples * _EXAMPLE].unflatten(1, (examples, _EXAMPLE))
 
 
+@dataclass(frozen=True)
+class Waveform(Options):
+    """The waveforms as they are, for a sound network with a front end of its own: `tagger`."""
+
+    name: Literal["waveform"] = "waveform"
+    rate: Hertz = 32000
+    """Hz of the waveforms that the loader delivers."""
+    makes: ClassVar[str] = "waveform"
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Return waveforms [n, T]."""
+        return waveforms
+
+
 def stretched(waveforms: Tensor) -> Tensor:
     """Return waveforms [n, T] stretched to -1..1, as SSPL does.
 
@@ -144,7 +158,7 @@ def vggish_log_mel(waveforms: Tensor) -> Tensor:
     return (magnitudes @ filters + 0.01).log()
 
 
-AudioFeatures = Annotated[LogMel | LogSpectrogram | VggishLogMel, Field(discriminator="name")]
+AudioFeatures = Annotated[LogMel | LogSpectrogram | VggishLogMel | Waveform, Field(discriminator="name")]
 
 
 def magnitude_squared(spectrum: Tensor) -> Tensor:

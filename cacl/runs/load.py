@@ -148,11 +148,10 @@ def rebuild(recipe: dict[str, Any], source: str, tensors: dict[str, Tensor] | No
     UserError where the tensors are another model's.
     """
     model, seed = section(recipe, source, "model"), section(recipe, source, "training").get("seed")
-    image = section(recipe, source, "model", "image")
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise UserError(f"{source}: training.seed: must be a whole number, not {brief(seed)}")
-    if tensors is not None and "weights" in image:  # they hold the trunk too; its file may be gone
-        model = {**model, "image": {**image, "weights": "none"}}
+    if tensors is not None:
+        model = {**model, **_without_files(recipe, source)}
     options = parse(ModelOptions, model, f"{source}: model")
     loss = parse(LossOptions, section(recipe, source, "loss"), f"{source}: loss")
     localizer = build_model(options, loss, seed)
@@ -163,3 +162,9 @@ def rebuild(recipe: dict[str, Any], source: str, tensors: dict[str, Tensor] | No
             sentence = " ".join(str(error).split())
             raise UserError(f"{source}: the weights are not those of its recipe: {sentence}") from error
     return localizer.eval()
+
+
+def _without_files(recipe: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return a recipe's towers with random weights: a run's hold them too, and their files may be gone."""
+    towers = {name: section(recipe, source, "model", name) for name in ("image", "audio")}
+    return {name: {**tower, "weights": "none"} for name, tower in towers.items() if "weights" in tower}

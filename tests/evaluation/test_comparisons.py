@@ -14,6 +14,8 @@ from benchmarks.miniature.cache import Prepared
 from benchmarks.miniature.losses import ROWS, Row
 from benchmarks.miniature.plan import setting
 from benchmarks.reproduce import BATCHES, LABELS, SWEPT, TEMPERATURES, swept
+from benchmarks.tagger_study import DIFFERENCES, Study, of_row, rows_of
+from benchmarks.tagger_study import LEVELS as HEARD
 from cacl.options import parse, plain
 from launch.config import load_recipe
 from launch.jobs.changes import flat
@@ -97,3 +99,15 @@ def test_cells_of_the_sweep_differ_in_temperature_and_batch_and_their_gain_in_po
 def test_the_class_aware_recipe_is_slavcs_with_other_labels_and_positives():
     found = differing(load_recipe("slavc", []), load_recipe("slavc-class-aware", []))
     assert found == {"data.labels", "loss.positives.name"}
+
+
+@pytest.mark.parametrize("level", HEARD)
+def test_differences_of_the_study_of_taggers_are_of_labels_or_of_the_sound_network(level):
+    study = Study(FOLDER, [1], "stamps", 2000, 400, list(HEARD))
+    for first, second in DIFFERENCES.values():
+        if first in rows_of(level):
+            found = differing(*(of_row(study, level, row, 1).recipe for row in (first, second)))
+            if first[0] == second[0]:
+                assert found - {"loss.positives.name"} == {"data.labels"}
+            else:
+                assert {".".join(key.split(".")[:2]) for key in found} == {"model.audio", "model.features"}

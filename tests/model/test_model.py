@@ -13,7 +13,7 @@ from torch.nn import functional
 from cacl.errors import UserError
 from cacl.model import audio, heads, image
 from cacl.model.localizer import Localizer, ModelOptions, localization_map
-from cacl.model.spectrograms import LogMel, LogSpectrogram, VggishLogMel
+from cacl.model.spectrograms import LogMel, LogSpectrogram, VggishLogMel, Waveform
 from cacl.model.streamline import Pointwise, streamline
 from cacl.model.weights import efficientnet_file, load_state, sha256
 from cacl.options import parse, plain
@@ -267,10 +267,16 @@ def test_without_a_head_places_are_the_trunks_own():
 
 
 @pytest.mark.parametrize(
-    ("tower", "features"), [(audio.Vggish(), LogMel()), (audio.ResNet18(), VggishLogMel())]
+    ("tower", "features"),
+    [
+        (audio.Vggish(), LogMel()),
+        (audio.ResNet18(), VggishLogMel()),
+        (audio.Tagger(), LogMel()),
+        (audio.SmallCnn(), Waveform()),
+    ],
 )
-def test_vggish_and_its_features_go_together(tower, features):
-    with pytest.raises(UserError, match="vggish and vggish-log-mel go together"):
+def test_a_sound_network_and_its_features_go_together(tower, features):
+    with pytest.raises(UserError, match="vggish and vggish-log-mel go together, tagger and waveform"):
         ModelOptions(audio=tower, features=features)
 
 

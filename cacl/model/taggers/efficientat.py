@@ -37,6 +37,11 @@ class EfficientAT(SoundTagger):
         super().__init__(name, RATE, audioset_classes(), weights)
         self.network: Any = network
 
+    @property
+    def channels(self) -> int:
+        """Numbers D of an embedding."""
+        return int(self.network.classifier[0].in_features)
+
     def _hear(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Return probabilities [n, K] and embeddings [n, D], what the last map holds on the average."""
         if waveforms.device.type != "cpu":
@@ -52,8 +57,8 @@ class EfficientAT(SoundTagger):
             return self.network.classifier(embeddings).sigmoid(), embeddings
 
 
-def load_efficientat(name: str, file: Path) -> EfficientAT:
-    """Return the tagger `name` ("mn04", "mn10" …) with the weights of its authors' `file`.
+def load_efficientat(name: str, file: Path | None) -> EfficientAT:
+    """Return the tagger `name` ("mn04", "mn10" …) with the weights of its authors' `file`; None: random ones.
 
     The tensors stand in the order of torchvision's MobileNetV3. Raises UserError for another file.
     """
@@ -68,7 +73,8 @@ def load_efficientat(name: str, file: Path) -> EfficientAT:
     for module in network.modules():
         if isinstance(module, SqueezeExcitation):
             module.scale_activation = nn.Sigmoid()
-    put_state(network, _as_convolutions(read_weights(file), network), file, in_order=True)
+    if file:
+        put_state(network, _as_convolutions(read_weights(file), network), file, in_order=True)
     weights = sha256(network.state_dict())
     network.eval().requires_grad_(False)
     streamline(network)
