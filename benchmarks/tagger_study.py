@@ -68,7 +68,7 @@ TITLES = {
 DIFFERENCES = {
     "mn04's labels less log-mel's": (("mn04", "log-mel"), ("mn04", "mn04")),
     "mn04's labels less own clips": (("mn04", "none"), ("mn04", "mn04")),
-    "the same of log-mel's": (("mn04", "none"), ("mn04", "log-mel")),
+    "log-mel's labels less own clips": (("mn04", "none"), ("mn04", "log-mel")),
     "small network: mn04's labels less log-mel's": (("small", "log-mel"), ("small", "mn04")),
     "log-mel's labels: mn04 less the small network": (("small", "log-mel"), ("mn04", "log-mel")),
 }
