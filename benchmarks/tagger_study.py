@@ -141,8 +141,9 @@ def plan(study: Study) -> list[Setting]:
     """Return every training."""
     return [
         of_row(study, level, row, seed)
+        for row in TITLES
         for level in study.levels
-        for row in rows_of(level)
+        if row in rows_of(level)
         for seed in study.seeds
     ]
 
