@@ -93,6 +93,9 @@ reproduce-varied: $(VENV)/.all ## class awareness where a class has instances, k
 reproduce-mixing: $(VENV)/.all ## scenes and real films in one training: writes the study in docs/mixing.md
 	@$(BIN)/python -m benchmarks.mixing_study
 
+reproduce-taggers: $(VENV)/.all ## a pretrained tagger as source of labels and as sound network: writes docs/labels.md
+	@$(BIN)/python -m benchmarks.tagger_study
+
 reproduce-labels: $(VENV)/.all ## trainings on labels of every kind: writes the study in docs/labels.md
 	@$(BIN)/python -m benchmarks.label_study
 

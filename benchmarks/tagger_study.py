@@ -40,7 +40,7 @@ from benchmarks.miniature.analysis import (
     table,
 )
 from benchmarks.miniature.plan import name_of, setting, study_parser
-from benchmarks.miniature.training import Setting, run_all, trained_seconds, warm_up
+from benchmarks.miniature.training import Setting, run_all, warm_up
 from cacl.evaluation.protocols import get_protocol
 
 METHOD, METRIC = "miniature", "peak_in_box"
@@ -112,7 +112,6 @@ def main() -> None:
         "clips": {"training": study.clips, "test": study.test_clips},
         "environment": environment(study.rows(), row_name(study.levels[0], ("mn04", "mn04"))),
         "levels": {level: of_level(study, level) for level in study.levels},
-        "training_seconds": sum(trained_seconds(one, study.folder) for one in settings),
     }
     (given.docs / "taggers.json").write_text(json.dumps(record, indent=1) + "\n")
     replace_section(given.docs / "labels.md", "taggers", page(record))
@@ -190,9 +189,8 @@ def page(record: Mapping[str, Any]) -> str:
     head = (
         f"`{METRIC}` in percent with 95 % intervals over {len(seeds)} seeds and {clips['test']} test clips; "
         f"{clips['training']:,} training clips a level, at 32 kHz. By `make reproduce-taggers` at commit "
-        f"{made['commit']} ({made['platform']}, 2 processor cores, torch {made['versions']['torch']}); the "
-        f"trainings took {record['training_seconds'] / 60:.0f} minutes, one processor core each. Analysis "
-        "and settings were committed before the run."
+        f"{made['commit']} ({made['platform']}, torch {made['versions']['torch']}). Analysis and settings "
+        "were committed before the run."
     )
 
     def cells(part: str, key: str, form: Callable[[Mapping[str, float]], str]) -> list[str]:

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cacl.model.audio import Tagger
 from cacl.model.localizer import Localizer, ModelOptions
 from cacl.options import plain
 from cacl.resumable import UNIT
 from cacl.types import Batch
 from launch.jobs.clips import whole_view
 from launch.jobs.recipe import DataOptions
+from shards.decoders.augmentation import Augmentation
 from shards.decoders.clip import DecodeSpec, Request, annotation
 from shards.decoders.torch import TorchDecoder
 from shards.mixture import Mixture
@@ -85,8 +85,8 @@ def prepare_inputs(
     """
     store = open_store(str(data))
     images = folder / f"{_hash(store.fingerprint, plain(model.image), views)}.npy"
-    hears = plain(model.audio) if isinstance(model.audio, Tagger) else None
-    spectrograms = folder / f"{_hash(store.fingerprint, plain(model.features), hears, audio)}.npy"
+    frozen = [plain(model.audio)] if hasattr(model.audio, "hears") else []
+    spectrograms = folder / f"{_hash(store.fingerprint, plain(model.features), *frozen, audio)}.npy"
     if not images.exists():
         _write(images, np.stack([_see(store, model, views, view) for view in range(max(1, views))]))
     if not spectrograms.exists():
@@ -128,7 +128,8 @@ def _decoded(store: Store, key: tuple[int, int] | None, audio: str, title: str) 
     """Yield all clips in order, `_UNIT` at a time."""
     starts = range(0, len(store.indices), _UNIT)
     requests = (Request(store.indices[start : start + _UNIT], key) for start in starts)
-    stream = TorchDecoder().stream(store, requests, DecodeSpec(whole_view(store), "raise", audio), 2)
+    view = Augmentation(sample_rate=whole_view(store).sample_rate)
+    stream = TorchDecoder().stream(store, requests, DecodeSpec(view, "raise", audio), 2)
     return iter(progress(stream, total=len(starts), desc=title))
 
 

@@ -143,9 +143,8 @@ class Tagger(Options):
     def build(self) -> AudioTrunk:
         """Return the trunk. Raises UserError for weights that are missing or of another network."""
         network = load_efficientat(self.tagger, self._file())
-        body = nn.Sequential(
-            nn.LayerNorm(network.channels), nn.Linear(network.channels, self.hidden), nn.ReLU()
-        )
+        wide = network.channels
+        body = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, self.hidden), nn.ReLU())
         return AudioTrunk(body, self.hidden, frozen=_Embedding(network))
 
     def _file(self) -> Path | None:

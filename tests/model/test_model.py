@@ -35,6 +35,9 @@ CHOICES = {
         head=heads.NoHead(),
         dimension=512,
     ),
+    "a frozen tagger": ModelOptions(
+        image=image.SmallCnn(channels=16), audio=audio.Tagger(weights="none", hidden=16), features=Waveform()
+    ),
     "vgg16 trained": ModelOptions(image=image.VGG16()),
     "timm": ModelOptions(image=image.Timm(model="mobilenetv3_small_050")),
     "small": SMALL,
