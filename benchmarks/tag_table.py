@@ -104,11 +104,9 @@ class Seen:
             if word[1:] not in COCO:
                 raise UserError(f"{word}: COCO has no such class")
             return "coco", COCO.index(word[1:])
-        name, number = re.fullmatch(r"=(.*?)(?: \((\d+)\))?", word).groups()  # type: ignore[union-attr]
-        known = [k for k, one in enumerate(self.imagenet) if one == name]
-        if number is not None and int(number) in known:
-            return "imagenet", int(number)
-        if len(known) != 1 or number is not None:
+        name, _, number = word[1:].removesuffix(")").partition(" (")
+        known = [k for k, one in enumerate(self.imagenet) if one == name and number in ("", str(k))]
+        if len(known) != 1:
             raise UserError(f"{word}: ImageNet has {known} of this name; give =NAME or =NAME (NUMBER)")
         return "imagenet", known[0]
 
@@ -127,7 +125,7 @@ def read_makers(text: str) -> dict[str, list[str]]:
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     found = {}
     for line in lines:
-        name, _, words = re.fullmatch(r"(.+?):( |$)(.*)", line).groups()  # type: ignore[union-attr]
+        name, _, words = line.partition(":")
         found[name] = [word.strip() for word in words.split(", ") if word.strip()]
     known = audioset_classes()
     if list(found) != list(known) or len(lines) != len(found):

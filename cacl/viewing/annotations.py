@@ -21,7 +21,7 @@ LABEL = "sound source"
 
 def export(form: str, path: Path, track: Track) -> None:
     """Write a track in one of `FORMS`, whole or not at all."""
-    write_text(path, FORMS[form][1](track))
+    write_text(path, FORMS[form](track))
 
 
 def coco(track: Track) -> str:
@@ -119,12 +119,8 @@ def label_studio(track: Track) -> str:
     return json.dumps([task], indent=1) + "\n"
 
 
-FORMS: dict[str, tuple[str, Callable[[Track], str]]] = {
-    "coco": (".coco.json", coco),
-    "cvat": (".cvat.xml", cvat),
-    "labelstudio": (".labelstudio.json", label_studio),
-}
-"""By name: the ending of its file, and what makes its text."""
+FORMS: dict[str, Callable[[Track], str]] = {"coco": coco, "cvat": cvat, "labelstudio": label_studio}
+"""By name: what makes a file's text."""
 
 
 def stretches(track: Track) -> Iterator[tuple[list[Moment], int]]:
