@@ -39,7 +39,6 @@ from cacl.evaluation.protocols import get_protocol
 from shards.store import open_store
 
 METHOD, METRIC = "miniature", "peak_in_box"
-MADE_OF = ("--objects", "varied", "--sounds", "varied", "--backgrounds", "varied")
 TRAINING_SEED, TEST_SEED = 0, 3
 BATCH, STEPS = 80, 650
 PARTS = {"scenes": 3.0, "films": 1.0}
@@ -101,8 +100,8 @@ def main() -> None:
 
 def pack(study: Study) -> None:
     """Pack both data sets and both tests; of a test's list what is at hand."""
-    data.pack_varied_test(study.folder, MADE_OF, study.test_clips, TEST_SEED)
-    data.pack_scenes(study.folder, "varied", MADE_OF, study.clips, TRAINING_SEED)
+    data.pack_varied_test(study.folder, data.MADE_OF, study.test_clips, TEST_SEED)
+    data.pack_scenes(study.folder, "varied", data.MADE_OF, study.clips, TRAINING_SEED)
     data.pack_once(
         study.train("films"), "videos", ["--root", str(study.films), "--every", EVERY, "--seconds", EVERY]
     )

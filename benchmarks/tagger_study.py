@@ -48,7 +48,6 @@ LEVELS = {"hard": "stamps", "varied": "scenes", "middle": "stamps", "two-object"
 """Levels, and the protocols that measure them."""
 RATE = 32_000
 """Hz."""
-MADE_OF = ("--objects", "varied", "--sounds", "varied", "--backgrounds", "varied")
 TRAINING_SEED, TEST_SEED = 0, 4
 """Of the draws of clips; 4 is of this study alone."""
 LABELS = {"none": None, "log-mel": "fused", "mn04": data.FUSED_BY_TAGGER}
@@ -122,8 +121,8 @@ def pack(study: Study) -> None:
     stored = ("--sample-rate", str(RATE))
     for level in study.levels:
         if LEVELS[level] == "scenes":
-            data.pack_varied_test(study.folder, MADE_OF, study.test_clips, TEST_SEED, stored)
-            data.pack_scenes(study.folder, level, MADE_OF, study.clips, TRAINING_SEED, stored=stored)
+            data.pack_varied_test(study.folder, data.MADE_OF, study.test_clips, TEST_SEED, stored)
+            data.pack_scenes(study.folder, level, data.MADE_OF, study.clips, TRAINING_SEED, stored=stored)
         else:
             data.pack_plain_test(study.folder, study.source, study.test_clips, TEST_SEED, stored)
             out = study.folder / level / "train"

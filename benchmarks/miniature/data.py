@@ -28,6 +28,8 @@ from shards.store import open_store
 STRONG, WEAK = "efficientnet-lite0", "weak"
 TAGGER, FUSED_BY_TAGGER = "mn04", "tagged"
 """A tagger that hears in place of log-mel statistics, and the table that is fused with it."""
+MADE_OF = ("--objects", "varied", "--sounds", "varied", "--backgrounds", "varied")
+"""Words of a pack of scenes: its collections."""
 TABLES = (STRONG, "sound", "fused", WEAK, "true")
 """Those of the study of labels."""
 WEAK_SIDE = 48
