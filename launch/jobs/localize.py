@@ -125,7 +125,7 @@ def _localize(finder: SoundFinder, errand: Errand, look: Look, wanted: Wanted, p
     """Make all files of one errand."""
     peaks: list[float] = []
     sounding: list[bool] = []
-    tracker = _tracker(finder, errand)
+    tracker = _tracker(finder, errand) if errand.follows else None
 
     def each(shown: Shown) -> None:
         import torch
@@ -134,13 +134,15 @@ def _localize(finder: SoundFinder, errand: Errand, look: Look, wanted: Wanted, p
         peaks.append(float(pixels.max()))
         sounds = None if finder.theta is None else peaks[-1] > finder.theta
         sounding.append(bool(sounds))
-        tracker.add(shown.time, shown.raw, (shown.picture.shape[0], shown.picture.shape[1]), sounds)
+        if tracker:
+            tracker.add(shown.time, shown.raw, (shown.picture.shape[0], shown.picture.shape[1]), sounds)
 
     make = _picture if errand.still else _film
     frames = make(finder, errand, look, each)
-    _write_data(errand, tracker)
-    if wanted.reframe and "reframe" in errand.more:
-        _reframe(errand, look, tracker, wanted.reframe, pan)
+    if tracker:
+        _write_data(errand, tracker)
+        if wanted.reframe:
+            _reframe(errand, look, tracker, wanted.reframe, pan)
     others = () if finder.theta is not None else tuple(one.upsampling for one in finder.calibrations)
     best = next((one.best for one in finder.calibrations if one.theta == finder.theta), None)
     return Overlay(
@@ -182,15 +184,12 @@ def _picture(finder: SoundFinder, errand: Errand, look: Look, each: Callable[[Sh
     """Write one picture's overlay. Raises UserError for a picture or a sound that cannot be read."""
     from PIL import Image
 
-    from cacl.media.still import UnreadablePicture, as_shown, open_picture
     from cacl.viewing.follow import Shown
+    from cacl.viewing.inputs import picture_of
     from cacl.viewing.localize import MapFile, localize_picture, read_recording
 
     assert errand.dub is not None
-    try:
-        frame = np.asarray(as_shown(open_picture(errand.source)))
-    except (OSError, UnreadablePicture) as error:
-        raise UserError(f"{errand.source}: cannot be read as a picture: {error}") from error
+    frame = picture_of(errand.source)
     overlay, raw = localize_picture(finder, frame, read_recording(finder, errand.dub))
     each(Shown(0.0, frame, raw, True))
     if look.side_by_side:

@@ -34,6 +34,11 @@ class Errand:
     more: Mapping[str, Path] = field(default_factory=dict)
     """By `maps`, `tracks`, `reframe` or an export's name."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether anything is made of where the sound is from moment to moment."""
+        return bool(self.more.keys() - {"maps"})
+
 
 @dataclass(frozen=True)
 class Wanted:
