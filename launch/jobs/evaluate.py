@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from cacl.evaluation.protocols import CONTROLS, Protocol
 from cacl.evaluation.signature import Signature
 from cacl.evaluation.systems import Maps, centered_box, system_of
 from cacl.evaluation.upsampling import Upsampling
-from cacl.resumable import kept
+from cacl.resumable import Arrays, kept
 from cacl.runs.directory import Run
 from cacl.runs.load import find_checkpoint, measured_weights, open_model
 from cacl.world import World
@@ -30,7 +30,13 @@ from launch.jobs.baselines import (
 )
 from launch.jobs.leaks import training_leaks, warning
 from launch.jobs.measuring import AnnotatedClips, Measurement, data_options, open_test, restrict_systems
-from launch.jobs.negative_numbers import measure_negatives, open_negatives, record_of, results_of
+from launch.jobs.negative_numbers import (
+    Negatives,
+    measure_negatives,
+    open_negatives,
+    record_of,
+    results_of,
+)
 from launch.jobs.negatives import SYSTEM, Draws
 
 
@@ -96,13 +102,28 @@ def evaluate(
             return None
         measured, missing = restrict_systems(measured, ids, clips.store)
         subject = results.Subject(measured_by, clips.store.fingerprint, Path(step).name, missing, options)
-        record = results.summarize(subject, measured) | {"object_guidance": said}
-        record["shared_with_training"] = leaks
-        if asked and heard:
-            measured[SYSTEM] = results_of(heard[0], measured["model"])
-            record[SYSTEM] = record_of(asked, measured[SYSTEM], heard[1])
-        record["signature"] = str(Signature.of(record, cacl.__version__))
-        results.write(Path(run), record, measured)
+        more = {"object_guidance": said, "shared_with_training": leaks}
+        return write_record(run, subject, measured, more, asked, heard)
+
+
+def write_record(
+    folder: str | Path,
+    subject: results.Subject,
+    measured: dict[str, ClipResults],
+    more: Mapping[str, Any],
+    asked: Negatives | None,
+    heard: tuple[Arrays, dict[str, Any]] | None,
+) -> dict[str, Any]:
+    """Write what was measured into a run's `folder`, and return the record.
+
+    `more` goes into the record too; `heard` is what `measure_negatives` returned of what was `asked`.
+    """
+    record = {**results.summarize(subject, measured), **more}
+    if asked and heard:
+        measured = {**measured, SYSTEM: results_of(heard[0], measured["model"])}
+        record[SYSTEM] = record_of(asked, measured[SYSTEM], heard[1])
+    record["signature"] = str(Signature.of(record, cacl.__version__))
+    results.write(Path(folder), record, measured)
     return record
 
 

@@ -6,12 +6,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import cacl
 from cacl.errors import UserError
 from cacl.evaluation import results
 from cacl.evaluation.protocols import Protocol, get_protocol
 from cacl.evaluation.refinement import once_a_batch
-from cacl.evaluation.signature import Signature
 from cacl.evaluation.systems import maps_of
 from cacl.evaluation.upsampling import Upsampling, upsample
 from cacl.model.tags.localizer import TagLocalizer, load_tags
@@ -21,9 +19,9 @@ from cacl.world import World
 from launch.jobs import Say
 from launch.jobs.baselines import Guidance
 from launch.jobs.clips import whole_view
-from launch.jobs.evaluate import check_size, measure_systems
+from launch.jobs.evaluate import check_size, measure_systems, write_record
 from launch.jobs.measuring import AnnotatedClips, Measurement, restrict_systems
-from launch.jobs.negative_numbers import SYSTEM, Negatives, measure_negatives, record_of, results_of
+from launch.jobs.negative_numbers import Negatives, measure_negatives
 from launch.jobs.negatives import Draws
 from shards.decoders.augmentation import Augmentation
 from shards.decoders.torch import TorchDecoder
@@ -69,13 +67,7 @@ def evaluate_tags(
             return None
         measured, missing = restrict_systems(measured, ids, clips.store)
         subject = results.Subject(measured_by, clips.store.fingerprint, NAME, missing, options)
-        record = results.summarize(subject, measured) | {"object_guidance": said}
-        if asked and heard:
-            measured[SYSTEM] = results_of(heard[0], measured["model"])
-            record[SYSTEM] = record_of(asked, measured[SYSTEM], heard[1])
-        record["signature"] = str(Signature.of(record, cacl.__version__))
-        results.write(Path(out), record, measured)
-    return record
+        return write_record(out, subject, measured, {"object_guidance": said}, asked, heard)
 
 
 def judge_negatives(draws: Draws, protocol: Protocol, labels: str | None) -> Negatives:

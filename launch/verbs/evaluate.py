@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from cacl.errors import UserError, shorten
@@ -148,9 +149,8 @@ def main(arguments: argparse.Namespace) -> int:
         return measure_predictions(arguments, quirks)
     if arguments.protocol == "retrieval":
         return measure_retrieval(arguments, rank_words(arguments))
-    for name in FOR_PREDICTIONS if arguments.model else (*FOR_PREDICTIONS, "out"):
-        if getattr(arguments, name) is not None:
-            raise UserError(f"--{name}: goes with --predictions; a run has its own test clips")
+    of_others = FOR_PREDICTIONS if arguments.model else (*FOR_PREDICTIONS, "out")
+    refuse(arguments, of_others, "goes with --predictions; a run has its own test clips")
     negatives = None
     if arguments.negatives:
         negatives = Draws(tuple(arguments.negatives), arguments.repetitions, arguments.seed)
@@ -206,19 +206,27 @@ def follow_signature(arguments: argparse.Namespace) -> None:
         setattr(arguments, name, value)
 
 
+def refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raise UserError, which ends with `why`, where one of these arguments is given."""
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')}: {why}")
+
+
+def require(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raise UserError, which ends with `why`, where one of these arguments is missing."""
+    for name in names:
+        if getattr(arguments, name) is None:
+            raise UserError(f"--{name}: missing; {why}")
+
+
 def measure_predictions(arguments: argparse.Namespace, quirks: list[str]) -> int:
     """Measure what a file says and print the numbers. Raises UserError for options that a run alone has."""
     from launch.jobs.measuring import read_ids
     from launch.jobs.predictions import evaluate_predictions
 
-    for name in FOR_RUNS:
-        if getattr(arguments, name) is not None:
-            raise UserError(
-                f"--{name.replace('_', '-')}: goes with --run; --predictions are measured as they are"
-            )
-    for name in ("boxes", "out"):
-        if getattr(arguments, name) is None:
-            raise UserError(f"--{name}: missing; --predictions needs --boxes FILE and --out DIR")
+    refuse(arguments, FOR_RUNS, "goes with --run; --predictions are measured as they are")
+    require(arguments, ("boxes", "out"), "--predictions needs --boxes FILE and --out DIR")
     record = evaluate_predictions(
         arguments.predictions,
         arguments.boxes,
@@ -242,12 +250,8 @@ def measure_tags(arguments: argparse.Namespace, quirks: list[str], negatives: Dr
     from launch.jobs.evaluate_tags import evaluate_tags
     from launch.jobs.measuring import read_ids
 
-    for name in OF_TRAINED:
-        if getattr(arguments, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')}: goes with --run; {arguments.model} is not trained")
-    for name in ("data", "out"):
-        if getattr(arguments, name) is None:
-            raise UserError(f"--{name}: missing; --model needs --data DIR and --out DIR")
+    refuse(arguments, OF_TRAINED, f"goes with --run; {arguments.model} is not trained")
+    require(arguments, ("data", "out"), "--model needs --data DIR and --out DIR")
     record = evaluate_tags(
         arguments.data,
         arguments.out,
