@@ -71,8 +71,8 @@ def study_parser(description: str | None, folder: str = "runs/miniature") -> arg
     )
     parser.add_argument("--source", default="stamps", help="stamps, or generated for a trial")
     parser.add_argument("--clips", type=int, default=2000, help="training clips a level (default: 2000)")
-    parser.add_argument("--test-clips", type=int, default=400, help="default: 400")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="default: 0 to 4")
+    parser.add_argument("--test-clips", type=int, default=400, help="default: %(default)s")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=Path(folder), help="where all is kept")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where pages and figures go")
     return parser
