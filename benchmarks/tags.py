@@ -40,8 +40,8 @@ from cacl.runs.tags import FITTED, HEARD
 from cacl.types import Batch
 from cacl.world import World
 from launch.jobs.calibrate import fit_to
-from launch.jobs.evaluate_tags import open_clips, open_for
 from launch.jobs.negatives import Draws, Listening, Sounds
+from launch.jobs.tags import open_clips, open_for
 
 PIXELS = (224, 320, 448)
 """Of the classifier's side."""

@@ -21,6 +21,7 @@ from cacl.viewing.pages import TEMPLATES, render
 TITLES = {
     "model": "trained model",
     "guided": "with objects",
+    "tags": "tags, without training",
     "objects": "objects alone",
     "untrained": "untrained model",
     "centered_box": "centered box",

@@ -38,6 +38,7 @@ from launch.jobs.negative_numbers import (
     results_of,
 )
 from launch.jobs.negatives import SYSTEM, Draws
+from launch.jobs.tags import Beside
 
 
 def evaluate(
@@ -57,6 +58,7 @@ def evaluate(
     validation: str | None = None,
     negatives: Draws | None = None,
     labels: str | None = None,
+    tags: str | None = None,
     say: Say = lambda sentence: None,
 ) -> dict[str, Any] | None:
     """Measure a run, write the results into it, and return the record on rank 0 (None on others).
@@ -66,8 +68,10 @@ def evaluate(
     mixed maps too: the sound's weigh `alpha`, those of any object the rest; `choose` takes the best alpha on
     annotated clips that are not tested: `validation`, or the recipe's `data.validation`. `negatives` measures
     also how the model answers sounds that nothing in view makes, at its θ; `labels` tell which those are
-    where clips have no classes. The record says what the training data share with the test clips by their
-    names, None where that is not known. Raises UserError if run, clips and options do not fit each other.
+    where clips have no classes. `tags` names the same clips at a rate that the localizer without training
+    hears, which is then measured too. The record says what the training data share with the test clips by
+    their names, None where that is not known. Raises UserError if run, clips and options do not fit each
+    other.
     """
     world = world or World()
     weights = weights or measured_weights(Run(run))
@@ -78,6 +82,7 @@ def evaluate(
         raise UserError("--negatives: θ is fitted to maps without objects; leave out --object-guidance")
     chosen_on = open_validation(run, validation, clips) if alpha == "choose" else None
     guidance = Guidance(object_guidance, object_weights, alpha, chosen_on)
+    beside = Beside.open(tags, clips.workers) if tags else None
     leaks = training_leaks(data_options(run), clips.store, ids) if world.is_main else None
     if leaks:
         say(warning(leaks, clips.store))
@@ -94,6 +99,8 @@ def evaluate(
     work = Measurement(clips, parts, identity, world)
     with kept(parts, world):
         measured, said = measure_systems(maps, guidance, work, measured_by, say)
+        if beside:
+            measured |= beside.measure(work, measured_by, measured.get("model"))
         heard = None
         if asked:
             model, _ = open_model(run, weights, checkpoint)

@@ -12,20 +12,16 @@ from cacl.evaluation.protocols import Protocol, get_protocol
 from cacl.evaluation.refinement import once_a_batch
 from cacl.evaluation.systems import maps_of
 from cacl.evaluation.upsampling import Upsampling, upsample
-from cacl.model.tags.localizer import TagLocalizer, load_tags
 from cacl.resumable import kept
-from cacl.runs.tags import HEARD, NAME, fitted
+from cacl.runs.tags import NAME, fitted
 from cacl.world import World
 from launch.jobs import Say
 from launch.jobs.baselines import Guidance
-from launch.jobs.clips import whole_view
 from launch.jobs.evaluate import check_size, measure_systems, write_record
-from launch.jobs.measuring import AnnotatedClips, Measurement, restrict_systems
+from launch.jobs.measuring import Measurement, restrict_systems
 from launch.jobs.negative_numbers import Negatives, measure_negatives
 from launch.jobs.negatives import Draws
-from shards.decoders.augmentation import Augmentation
-from shards.decoders.torch import TorchDecoder
-from shards.store import open_store
+from launch.jobs.tags import open_clips, open_for
 
 
 def evaluate_tags(
@@ -79,22 +75,3 @@ def judge_negatives(draws: Draws, protocol: Protocol, labels: str | None) -> Neg
             f"{protocol.name} measures others; add --upsampling {theta.upsampling}, or name another protocol"
         )
     return Negatives(draws, theta, labels)
-
-
-def open_clips(data: str, workers: int) -> AnnotatedClips:
-    """Return clips as `tags` is given them: whole frames, and the middle of their sounds as stored."""
-    store = open_store(data)
-    rate = whole_view(store).sample_rate
-    view = Augmentation(size=HEARD.size, short_side=HEARD.size, duration=HEARD.duration, sample_rate=rate)
-    return AnnotatedClips(store, TorchDecoder(), workers, view)
-
-
-def open_for(clips: AnnotatedClips) -> TagLocalizer:
-    """Return the localizer for sounds at the rate of `clips`.
-
-    Raises UserError where that is less than its tagger hears.
-    """
-    rate, location = clips.augmentation.sample_rate, clips.store.files.location
-    model = load_tags()
-    model.hear_at(rate, location)
-    return model

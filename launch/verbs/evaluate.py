@@ -43,14 +43,15 @@ RANK_WORDS = (
     "repetitions",
     "seed",
     "labels",
+    "tags",
 )
 """The arguments that every rank is given, beside the run."""
 FOR_PREDICTIONS = ("boxes", "threshold")
 FOR_RUNS = (
     "data", "weights", "object_guidance", "object_weights", "validation", "negatives", "labels",
-    "nproc_per_node",
+    "tags", "nproc_per_node",
 )  # fmt: skip
-OF_TRAINED = ("weights", "object_guidance", "object_weights", "validation", "nproc_per_node")
+OF_TRAINED = ("weights", "object_guidance", "object_weights", "validation", "tags", "nproc_per_node")
 """The arguments that there are for a trained model alone."""
 SIGNED = {
     "protocol": None, "upsampling": None, "without_quirks": "", "object_guidance": None, "alpha": "0.4",
@@ -93,6 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_arguments(parser)
     parser.add_argument(
         "--ids", metavar="FILE", help="measure only the clips of this list, name those missing"
+    )
+    parser.add_argument(
+        "--tags",
+        metavar="DIR",
+        help="with --run: measure the localizer without training too, on the same clips packed at 32 kHz",
     )
     _add_guidance_arguments(parser)
     _add_negative_arguments(parser)
@@ -178,6 +184,7 @@ def main(arguments: argparse.Namespace) -> int:
             validation=arguments.validation,
             negatives=negatives,
             labels=arguments.labels,
+            tags=arguments.tags,
             say=lambda sentence: print(sentence, file=sys.stderr),
         )
         if record is not None:

@@ -11,7 +11,7 @@ from launch.verbs.evaluate_table import retrieval_table
 
 _FOR_MAPS = (
     "model", "boxes", "out", "threshold", "upsampling", "without_quirks", "object_guidance", "object_weights",
-    "validation", "negatives", "labels",
+    "validation", "negatives", "labels", "tags",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ def table(record: Mapping[str, Any]) -> str:
 
     trained = record["checkpoint"].startswith("step-")
     titles = {"model": "trained" if trained else "model", "guided": "with objects"}
-    titles |= {"objects": "objects alone"}
+    titles |= {"tags": "tags", "objects": "objects alone"}
     titles |= {"untrained": "untrained", "centered_box": "centered box", "ceiling": "ceiling"}
     shown = [key for key in titles if key in record]
     beyond = out_of_reach(record)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from cacl.errors import UserError
+from cacl.evaluation.clip_results import ClipResults
 from cacl.evaluation.results import read_clips, read_record
 from cacl.model.tags.localizer import load_tags
 from cacl.runs.tags import fitted
+from launch.jobs.tags import same_clips
 from launch.main import main
+from tests.launch.tiny import write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +72,60 @@ def test_sounds_at_another_rate_are_brought_to_its_own_or_refused(pack, tmp_path
     assert "--sample-rate 32000" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def run(pack, tmp_path_factory):
+    """Return a run of one step, whose test clips are those of `pack` at 16 kHz."""
+    folder = tmp_path_factory.mktemp("beside")
+    assert main(["pack", "generated", "--out", str(folder / "train"), "--clips", "12", "--workers", "1"]) == 0
+    test = {"test": pack(16_000), "protocol": "boxes"}
+    recipe = write_recipe(folder, folder / "train", data=test)
+    main(["train", str(recipe), "--run-dir", str(folder / "run"), "--max-steps", "1"])
+    return folder / "run"
+
+
+@pytest.mark.parametrize("ranks", [[], ["--nproc-per-node", "2"]], ids=["one", "two"])
+def test_beside_a_trained_run_it_gets_what_it_gets_alone(pack, run, ranks, tmp_path, capfd):
+    assert main(["evaluate", "--run", str(run)]) == 0
+    trained = read_record(run)["model"]
+    capfd.readouterr()
+    assert main(["evaluate", "--run", str(run), "--tags", pack(32_000), *ranks]) == 0
+    assert " tags" in capfd.readouterr().out
+    assert read_record(run)["model"] == pytest.approx(trained, abs=1e-6)  # two ranks have other batches
+    alone = ["--model", "tags", "--data", pack(32_000), "--protocol", "boxes", "--out", str(tmp_path)]
+    assert main(["evaluate", *alone]) == 0
+    assert read_record(run)["tags"] == pytest.approx(read_record(tmp_path)["model"], abs=1e-6)
+
+
+def test_a_rate_too_low_is_refused_before_anything_is_measured(pack, run, capsys):
+    assert main(["evaluate", "--run", str(run), "--tags", pack(16_000)]) == 2
+    said = capsys.readouterr().err
+    assert "--sample-rate 32000" in said and "clip/s" not in said
+
+
+def test_its_rows_are_those_of_the_same_clips_whatever_their_order():
+    measured, found = (clips_of(names) for names in ("cab", "abcd"))
+    assert same_clips(found, measured, "d").id.tolist() == ["c", "a", "b"]
+    assert same_clips(found, measured, "d")["ciou"].tolist() == [2, 0, 1]
+    assert same_clips(found, measured, "d").index.tolist() == [0, 1, 2]
+    with pytest.raises(UserError, match=r"--tags d: lacks 1 of the 4 clips that are measured, such as d"):
+        same_clips(measured, found, "d")
+    with pytest.raises(UserError, match="clip b has another class or other boxes"):
+        same_clips(replace(found, boxes=np.array([1, 2, 1, 1])), measured, "d")
+
+
+def clips_of(names: str) -> ClipResults:
+    places = np.arange(len(names))
+    ones = np.ones(len(names), dtype=np.int64)
+    return ClipResults(places, np.array([*names]), np.array(["dog"] * len(names)), ones, {"ciou": places})
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--data", "d"], "--out: missing"),
         (["--out", "o"], "--data: missing"),
         (["--data", "d", "--out", "o", "--weights", "ema"], "--weights: goes with --run"),
+        (["--data", "d", "--out", "o", "--tags", "t"], "--tags: goes with --run"),
         (["--data", "d", "--out", "o", "--threshold", "0.5"], "--threshold: goes with --predictions"),
     ],
 )
