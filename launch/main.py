@@ -37,6 +37,16 @@ _OF_FILES = {
 """Errors that a file system makes, not we: a folder that is read-only or not there, a full disk."""
 _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 """What argparse says of a word that is none of a few."""
+_VALUES = {
+    "Path": "PATH",
+    "int": "N",
+    "count": "N",
+    "positive": "N",
+    "float": "X",
+    "nonnegative": "X",
+    "share": "X",
+}
+"""What stands for an option's value in a help text, by what reads it."""
 _OPTION = re.compile(r"--[a-z][a-z-]*")
 
 VERBS = {
@@ -63,11 +73,22 @@ VERBS = {
 }
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Options whose value has no name show its kind: PATH, N or X."""
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        kind = getattr(action.type, "__name__", "")
+        return _VALUES.get(kind) or super()._get_default_metavar_for_optional(action)
+
+
 class _Parser(argparse.ArgumentParser):
     """Errors in the arguments are one sentence on one line, with the word that was probably meant.
 
     Those of sub-verbs are parsers of this class too.
     """
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**{"formatter_class": _Help, "allow_abbrev": False, **more})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Return what was declared, and keys of a recipe if it takes them; any other word is an error."""
@@ -162,12 +183,7 @@ def _of_files(error: OSError) -> str:
 def parser_of(verb: str) -> argparse.ArgumentParser:
     """Return the parser of a verb's words."""
     module = importlib.import_module(f"launch.verbs.{VERBS[verb][0]}")
-    parser = _Parser(
-        prog=f"cacl {verb}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = _Parser(prog=f"cacl {verb}", description=module.__doc__)
     module.add_arguments(parser)
     return parser
 

@@ -6,9 +6,20 @@ import argparse
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 from cacl.errors import brief
 from cacl.runs.directory import Run
+
+
+def add_verb(verbs: Any, name: str, does: str, example: str, **more: Any) -> argparse.ArgumentParser:
+    """Declare a sub-verb, what it does in one line, and a command that does it; return its parser.
+
+    `verbs` is what `add_subparsers` returned, `more` goes to its `add_parser`.
+    """
+    sentence = f"{does[0].upper()}{does[1:]}.\n\n    {example}"
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=does, description=sentence, **more)
+    return parser
 
 
 def add_weights_argument(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from launch.as_json import as_json
-from launch.verbs.arguments import add_json_argument, add_tagger_arguments, count, share
+from launch.verbs.arguments import add_json_argument, add_tagger_arguments, add_verb, count, share
 
 if TYPE_CHECKING:
     from launch.jobs.tables import TableFile
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     verbs = parser.add_subparsers(dest="what", required=True, metavar="cluster|fuse|relabel|report")
-    cluster = verbs.add_parser(
-        "cluster", help="classes by clustering what is heard, seen, or both have in common"
+    cluster = add_verb(
+        verbs,
+        "cluster",
+        "make classes by clustering what is heard, seen, or both have in common",
+        "cacl labels cluster data/train --of fused",
     )
     cluster.add_argument("data", metavar="DIR", help="folder or URL of packed shards")
     cluster.add_argument("--of", choices=("sound", "image", "fused"), default="fused", help="default: fused")
@@ -46,7 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument(
         "--workers", type=count, default=2, metavar="N", help="decoding processes (default: 2)"
     )
-    fuse = verbs.add_parser("fuse", help="join the predictions of two tables")
+    fuse = add_verb(
+        verbs,
+        "fuse",
+        "join the predictions of two tables",
+        "cacl labels fuse seen.parquet heard.parquet --data data/train",
+    )
     fuse.add_argument("tables", nargs=2, metavar="TABLE", help="one from frames, one from sound")
     for verb in (cluster, fuse):
         verb.add_argument("--clusters", type=int, metavar="K", help="default: the most stable number")
@@ -54,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--soft", action="store_true", help="keep every clip's distribution over the clusters"
         )
         verb.add_argument("--seed", type=count, default=0, help="of the clustering (default: 0)")
-    relabel = verbs.add_parser("relabel", help="let a trained model's nearest neighbors vote")
+    relabel = add_verb(
+        verbs,
+        "relabel",
+        "let a trained model's nearest neighbors vote",
+        "cacl labels relabel fused.parquet --data data/train --run runs/first",
+    )
     relabel.add_argument("table", metavar="TABLE", help="the labels to start from")
     relabel.add_argument(
         "--run", "--run-dir", required=True, metavar="RUN", help="the trained run, or an exported file"
@@ -70,7 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     relabel.add_argument(
         "--workers", type=count, default=2, metavar="N", help="decoding processes (default: 2)"
     )
-    report = verbs.add_parser("report", help="say how good a table is, or what differs between two")
+    report = add_verb(
+        verbs,
+        "report",
+        "say how good a table is, or what differs between two",
+        "cacl labels report fused.parquet sound.parquet --data data/train",
+    )
     report.add_argument("tables", nargs="+", metavar="TABLE", help="label tables of the shards")
     report.add_argument("--batch-size", type=count, default=128, metavar="B", help="default: 128")
     for verb in (cluster, fuse, relabel, report):

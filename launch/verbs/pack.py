@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.verbs.arguments import count_cores, positive, share
+from launch.verbs.arguments import add_verb, count_cores, positive, share
 from launch.verbs.source_options import add_fields, build_source
 from shards.clip import Storage
 from shards.cut import SHARE
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for name, (_, _, help_text) in SOURCES.items():
         kind = source_class(name)
-        one = sources.add_parser(name, help=help_text, description=kind.__doc__, allow_abbrev=False)
+        one = sources.add_parser(name, help=help_text, description=kind.__doc__)
         add_fields(one, kind)
         add_fields(one, Storage, {field.name: field.default for field in fields(kind)}["storage"])
         one.add_argument("--out", type=Path, required=True, help="folder of the shards")
@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         _add_max_rejected(one, 0.05, "%(default)s")
         _add_validation(one)
-    merge = sources.add_parser("merge", help="finish a folder whose parts are all packed", allow_abbrev=False)
+    merge = add_verb(
+        sources, "merge", "finish a folder whose parts are all packed", "cacl pack merge --out data/vggsound"
+    )
     merge.add_argument("--out", type=Path, required=True, help="folder of the shards")
     _add_max_rejected(merge, None, "that of the parts")
 

@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.verbs.arguments import count_cores, positive
+from launch.verbs.arguments import add_verb, count_cores, positive
 from launch.verbs.source_options import add_fields, read_fields
 from shards.scenes.source import Scenes
 
@@ -31,7 +31,12 @@ _NO_FILMS = ("clips", "sounding", "off_screen", "clip_per_object", "clutter", "p
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    classes = verbs.add_parser("classes", help="pictures and recordings of each class", allow_abbrev=False)
+    classes = add_verb(
+        verbs,
+        "classes",
+        "count pictures and recordings of each class",
+        "cacl scenes classes --objects stamps --sounds stamps",
+    )
     for option, forms, required in (
         ("--objects", "DIR/<class>/*.png, coco:IMAGES,FILE, stamps, debian, varied", True),
         ("--sounds", "DIR/<class>/*, esc50:DIR, vggsound:SHARDS, stamps, debian, varied", True),
@@ -39,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         classes.add_argument(option, nargs="+", action="extend", default=[], required=required, help=forms)
     classes.add_argument("--json", action="store_true", help="print the table as JSON")
-    films = verbs.add_parser("films", help="films in which objects move", allow_abbrev=False)
+    films = add_verb(
+        verbs,
+        "films",
+        "make films in which objects move",
+        "cacl scenes films --objects stamps --sounds stamps --out films",
+    )
     add_fields(films, Scenes, without=_NO_FILMS)
     films.add_argument("--out", type=Path, required=True, help="folder of the films")
     films.add_argument("--films", type=positive, default=10, help="how many (default: %(default)s)")

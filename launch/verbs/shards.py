@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cacl.errors import UserError
 from launch.as_json import as_json
-from launch.verbs.arguments import add_json_argument, check_packed, count_cores, positive, share
+from launch.verbs.arguments import add_json_argument, add_verb, check_packed, count_cores, positive, share
 from shards.cut import SHARE
 
 if TYPE_CHECKING:
@@ -30,20 +30,32 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    info = verbs.add_parser("info", help="what is there", allow_abbrev=False)
+    info = add_verb(verbs, "info", "say what is there", "cacl shards info data/vggsound")
     info.add_argument("location", help="folder or address of the shards")
-    verify = verbs.add_parser("verify", help="check every checksum and every sample", allow_abbrev=False)
+    verify = add_verb(
+        verbs, "verify", "check every checksum and every sample", "cacl shards verify data/vggsound"
+    )
     verify.add_argument("location", help="folder or address of the shards")
     verify.add_argument(
         "--workers", type=positive, default=count_cores(), help="processes (default: %(default)s)"
     )
     for verb in (info, verify):
         add_json_argument(verb)
-    sheet = verbs.add_parser("sheet", help="draw frames with their boxes and masks", allow_abbrev=False)
+    sheet = add_verb(
+        verbs,
+        "sheet",
+        "draw frames with their boxes and masks",
+        "cacl shards sheet data/vggsound --out sheet.png",
+    )
     sheet.add_argument("location", help="folder or address of the shards")
     sheet.add_argument("--out", type=Path, required=True, help="the picture, such as sheet.png")
     sheet.add_argument("--clips", type=positive, default=40, help="how many (default: %(default)s)")
-    audit = verbs.add_parser("audit", help="find training clips that are in test sets", allow_abbrev=False)
+    audit = add_verb(
+        verbs,
+        "audit",
+        "find training clips that are in test sets",
+        "cacl shards audit data/vggsound --against vggss.json --clean clean.txt",
+    )
     add_audit_arguments(audit)
 
 

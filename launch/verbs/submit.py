@@ -22,7 +22,7 @@ from cacl.errors import UserError
 from launch.as_json import as_json
 from launch.config import OVERRIDES_HELP, load_recipe, word_at_home
 from launch.table import align
-from launch.verbs.arguments import add_json_argument
+from launch.verbs.arguments import add_json_argument, add_verb
 
 if TYPE_CHECKING:
     from launch.cluster.jobs import Job, Machines, Packing
@@ -38,12 +38,27 @@ CLASSIFIERS = ("efficientnet-lite0", "resnet18", "alexnet", "squeezenet1_0", "sq
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     what = parser.add_subparsers(dest="what", required=True, metavar="train|chain|sweep|status")
-    train = what.add_parser("train", allow_abbrev=False, help="train a recipe", epilog=OVERRIDES_HELP)
-    chain = what.add_parser(
-        "chain", allow_abbrev=False, help="pack, label, train, evaluate", epilog=OVERRIDES_HELP
+    train = add_verb(
+        what,
+        "train",
+        "train a recipe",
+        "cacl submit train class-aware --nodes 4 --time 8:00:00",
+        epilog=OVERRIDES_HELP,
     )
-    sweep = what.add_parser("sweep", allow_abbrev=False, help="sweep over settings of a recipe")
-    status = what.add_parser("status", allow_abbrev=False, help="show your jobs and how far their runs are")
+    chain = add_verb(
+        what,
+        "chain",
+        "pack, label, train, evaluate",
+        "cacl submit chain class-aware --pack 'vggss --root VIDEOS --out data/vgg-ss' --dry-run",
+        epilog=OVERRIDES_HELP,
+    )
+    sweep = add_verb(
+        what,
+        "sweep",
+        "sweep over settings of a recipe",
+        "cacl submit sweep class-aware --space temperature --time 24:00:00",
+    )
+    status = add_verb(what, "status", "show your jobs and how far their runs are", "cacl submit status")
     add_json_argument(status)
     for verb in (train, chain, sweep):
         verb.add_argument(
