@@ -26,19 +26,19 @@ OVERRIDES_HELP = "Any key of the recipe can be set by its dotted name: `--optimi
 def load_recipe(path: str | Path, overrides: list[str]) -> Recipe:
     """Read a recipe and apply overrides (`["--a.b-c", "value", ...]`).
 
-    Raises UserError, one sentence, for a missing file, unknown key or wrong type.
+    Raises UserError, one sentence, for a missing file, unknown key, wrong type or unknown protocol.
     """
     values, examples = _on_its_base(find(path), ())
     from cacl.options import parse, plain
-    from launch.jobs.recipe import Recipe  # what follows takes PyTorch
+    from launch.jobs.recipe import Recipe, check_protocol  # what follows takes PyTorch
 
     recipe = parse(Recipe, values, str(path))
     if not overrides:
-        return recipe
+        return check_protocol(recipe, str(path))
     before, source = plain(recipe), f"{path} with {' '.join(overrides)}"
     changed = rename_keys(override(before, overrides), " ".join(overrides))
     named = {word[7:].partition("=")[0].replace("-", "_") for word in overrides if word[:7] == "--data."}
-    return parse(Recipe, _own(before, changed, examples - named, source), source)
+    return check_protocol(parse(Recipe, _own(before, changed, examples - named, source), source), source)
 
 
 def complete_recipe(
@@ -49,7 +49,7 @@ def complete_recipe(
     Sections of `changes` are merged as a recipe's are with its base. Raises UserError as `load_recipe` does.
     """
     from cacl.options import parse, plain
-    from launch.jobs.recipe import Recipe
+    from launch.jobs.recipe import Recipe, check_protocol
 
     if isinstance(recipe, str | Path):
         (values, examples), source = _on_its_base(find(recipe), ()), str(recipe)
@@ -60,7 +60,7 @@ def complete_recipe(
         before, source = values, f"{source} with {', '.join(changes)}"
         values = merge(before, at_home(dict(changes)))
         values = _own(before, values, examples - _keys(changes), source)
-    return parse(Recipe, rename_keys(values, source), source)
+    return check_protocol(parse(Recipe, rename_keys(values, source), source), source)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from cacl.errors import UserError
-from cacl.evaluation.protocols import get_protocol
 from cacl.files import written
 from cacl.labels.join import check_same_classes, join_tables
 from cacl.labels.table import LabelTable
@@ -141,7 +140,6 @@ def label_joiner(labels: LabelTable | None, device: torch.device) -> Callable[[T
 def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     """Open shards and labels. Raises UserError where they do not fit the recipe, the ranks or each other."""
     data, training = recipe.data, recipe.training
-    check_protocol(data)
     opened = [open_source(source, data.exclude, training.seed) for source in data.sources]
     parts, tables = [part for part, _ in opened], [table for _, table in opened]
     mixture, names = Mixture(parts), source_names(data)
@@ -167,14 +165,6 @@ def open_data(recipe: Recipe, world_size: int) -> TrainingData:
     check_lanes(recipe, lanes, world_size)
     pairs = [part for part in parts if isinstance(part, Pairs)]
     return TrainingData(recipe, clips, order, labels, identity, pairs, lanes)
-
-
-def check_protocol(data: DataOptions) -> None:
-    """Raise UserError where the test clips would be measured by a protocol that there is not."""
-    try:
-        get_protocol(data.protocol)
-    except UserError as error:
-        raise UserError(f"data.protocol: {error}") from error
 
 
 def open_source(source: TrainSource, exclude: str | None, seed: int) -> tuple[Clips, LabelTable | None]:

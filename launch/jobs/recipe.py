@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, NonNegativeInt, PositiveFloat, Tag
 
 from cacl.errors import UserError
+from cacl.evaluation.protocols import get_protocol
 from cacl.loss import LossOptions
 from cacl.model.localizer import ModelOptions
 from cacl.options import Options
@@ -135,3 +136,12 @@ class Recipe(Options):
                 f"{compared} of each frame; set it to {compared}"
             )
         self.loss.check_heads(self.model.heads)
+
+
+def check_protocol(recipe: Recipe, source: str) -> Recipe:
+    """Return the recipe of `source`. Raises UserError where it measures by a protocol that there is not."""
+    try:
+        get_protocol(recipe.data.protocol)
+    except UserError as error:
+        raise UserError(f"{source}: data.protocol: {error}") from error
+    return recipe

@@ -87,6 +87,7 @@ WRONG = {
     ),
     "sound of two rates": (RECIPE, ["--data.augmentation.sample-rate", "8000"], "model.features.rate: 16000 Hz, but .* 8000"),
     "no such share": (RECIPE, ["--data.augmentation.flip", "3"], r"recipe.yaml with --data.augmentation.flip 3: .*flip"),
+    "no such protocol": (RECIPE, ["--data.protocol", "stamp"], r"recipe.yaml with .*: data.protocol: there is no .*did you mean stamps"),
     "not a mapping": ("- 1", [], "a recipe is a mapping"),
 }  # fmt: skip
 
