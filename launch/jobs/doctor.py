@@ -5,11 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import resource
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
+
+import cacl
+from cacl.errors import UserError
+from cacl.files import cache_folder
 
 CORE = {
     "torch": "torch",
@@ -77,8 +83,10 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Yield what is found, one thing after another; libraries are imported to see that they work."""
+    yield Finding("ok", "cacl", cacl.__version__)
     yield Finding("ok", "Python", f"{platform.python_version()} on {platform.machine()}")
     yield Finding("ok", "processors", f"{len(os.sched_getaffinity(0))} cores, {describe_memory()}")
+    yield from examine_room()
     torch_works = False
     for package, module in CORE.items():
         finding = examine_core(package, module)
@@ -89,7 +97,27 @@ def examine() -> Iterator[Finding]:
     yield from map(examine_extra, EXTRAS)
     for program, purpose in PROGRAMS.items():
         path = shutil.which(program)
-        yield Finding("ok" if path else "missing", program, path or f"needed by {purpose}")
+        yield Finding("ok" if path else "none", program, path or f"not on this machine; {purpose} needs it")
+
+
+def examine_room() -> Iterator[Finding]:
+    """Yield how much fits on the disks that are written to, and how many files may be open at once."""
+    yield Finding("ok", "this folder", describe_room(Path.cwd()))
+    try:
+        yield Finding("ok", "cache folder", describe_room(cache_folder()))
+    except UserError as error:
+        yield Finding("missing", "cache folder", str(error))
+    shared = Path("/dev/shm")  # workers hand batches over here; containers often have 64 MB of it
+    if shared.is_dir():
+        yield Finding("ok", "shared memory", describe_room(shared))
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield Finding("ok", "open files", f"{files} at most")
+
+
+def describe_room(folder: Path) -> str:
+    """Return a folder and how much room its disk has; the folder itself need not be there yet."""
+    there = next(one for one in (folder, *folder.parents) if one.is_dir())
+    return f"{folder}, {shutil.disk_usage(there).free / 2**30:.1f} GiB free"
 
 
 def examine_core(package: str, module: str) -> Finding:

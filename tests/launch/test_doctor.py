@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
+from cacl import __version__ as cacl_version
 from tests.launch.tiny import cacl
 
 
@@ -15,6 +17,14 @@ def test_a_sound_installation(tmp_path):
     rows = {line[9:29].strip(): line.split()[0] for line in answer.stdout.splitlines()}
     assert rows["torch"] == rows["DALI"] == rows["DeepSpeed"] == rows["Ray Tune"] == "ok"
     assert "gloo" in answer.stdout
+    assert f"ok       cacl                 {cacl_version}" in answer.stdout
+    for where in (os.getcwd(), "/dev/shm"):
+        assert re.search(rf" {re.escape(where)}, \d+\.\d GiB free$", answer.stdout, re.M), answer.stdout
+
+
+def test_a_cache_folder_that_is_not_there_yet_is_on_a_disk(tmp_path):
+    answer = cacl("doctor", env={**os.environ, "CACL_CACHE": str(tmp_path / "a/b")})
+    assert f"{tmp_path}/a/b, " in answer.stdout and not (tmp_path / "a").exists()
 
 
 def test_a_broken_library_is_a_line_and_exit_code_1(tmp_path):
@@ -28,7 +38,7 @@ def test_a_broken_library_is_a_line_and_exit_code_1(tmp_path):
 def test_programs_that_are_missing_name_what_needs_them(tmp_path):
     answer = cacl("doctor", env={**os.environ, "PATH": str(tmp_path)})
     assert answer.returncode == 0
-    assert "missing  sbatch               needed by cacl submit" in answer.stdout
+    assert "none     sbatch               not on this machine; cacl submit needs it" in answer.stdout
 
 
 @pytest.mark.slow
