@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +26,17 @@ def list_runs(folder: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def lay_side_by_side(folders: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
-    """Return every run's recipe and outcome by its name, one value a dotted key."""
-    runs = [Run(folder) for folder in folders]
-    return {run.folder.name: flat(run.recipe()) | outcome(run) for run in runs}
+    """Return every run's recipe and outcome by its path below what all share, one value a dotted key.
+
+    Raises UserError for a run that is named twice.
+    """
+    runs = {Path(folder).resolve(): Run(folder) for folder in folders}
+    if len(runs) < len(folders):
+        raise UserError("--compare: a run is named twice; name others")
+    shared = os.path.commonpath([folder.parent for folder in runs])
+    return {
+        str(folder.relative_to(shared)): flat(run.recipe()) | outcome(run) for folder, run in runs.items()
+    }
 
 
 def outcome(run: Run) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launch.as_json import as_json
+from launch.table import align
 from launch.verbs.arguments import add_json_argument
 
 _SHOWN = ("peak_in_box", "ciou", "auc")
@@ -54,15 +55,9 @@ def listing(rows: Mapping[str, Mapping[str, Any]]) -> str:
 def side_by_side(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the keys in which the columns differ, one line each."""
     keys = dict.fromkeys(key for column in columns.values() for key in column)
-    differing = [key for key in keys if len({str(column.get(key)) for column in columns.values()}) > 1]
-    width = max(map(len, [*differing, "key"])) + 2
-    wide = max(12, *(len(name) + 2 for name in columns))
-    lines = [f"{'':<{width}}" + "".join(f"{name:>{wide}}" for name in columns)]
-    for key in differing:
-        lines.append(
-            f"{key:<{width}}" + "".join(f"{_cell(column.get(key)):>{wide}}" for column in columns.values())
-        )
-    return "\n".join(lines)
+    values = {key: [column.get(key) for column in columns.values()] for key in keys}
+    differing = [key for key, row in values.items() if any(value != row[0] for value in row)]
+    return "\n".join(align(["", *columns], [[key, *map(_cell, values[key])] for key in differing]))
 
 
 def _cell(value: Any) -> str:

@@ -27,6 +27,21 @@ def test_runs_are_listed_and_laid_side_by_side(tmp_path, data, capsys):
     assert "training.seed" not in rows and rows["loss"][0] != rows["loss"][1]
 
 
+def test_runs_of_one_name_keep_their_columns_and_no_two_values_run_together(tmp_path, capsys):
+    for place, train in (("first", "data/a-long-name/of/packed/clips"), ("second", "data/another/long-name")):
+        recipe = {"data": {"train": train}, "loss": {"memory_mib": 128 if place == "first" else 128.0}}
+        Run(tmp_path / place / "run").create(recipe, {})
+    folders = [str(tmp_path / place / "run") for place in ("first", "second")]
+    assert main(["runs", "--compare", *folders]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["first/run", "second/run"]
+    assert [row.split() for row in rows] == [
+        ["data.train", "data/a-long-name/of/packed/clips", "data/another/long-name"]
+    ]
+    assert main(["runs", "--compare", folders[0], f"{folders[0]}/"]) == 2
+    assert "named twice" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["runs"], ["runs", "--compare"]])
 def test_no_run_is_one_sentence(tmp_path, words, capsys):
     assert main([*words, str(tmp_path)]) == 2
