@@ -17,6 +17,7 @@ from typing import Any
 
 from cacl.errors import UserError, shorten
 from cacl.evaluation.protocols import Protocol, get_protocol
+from cacl.runs.directory import CHECKPOINT
 
 NONE = "none"
 _FIELDS = (
@@ -110,10 +111,12 @@ class Signature:
         rules, fields = self.rules(), self.fields
         without = [] if fields["without"] == NONE else fields["without"].split("+")
         rules.alter(fields["up"], without)  # type: ignore[arg-type]  # refused there, if it is none
-        for name, known in (("weights", ("model", "ema")), ("checkpoint", ("latest", "best")),
-                            ("refine", (NONE, "min-max", "fixed-range"))):  # fmt: skip
+        for name, known in (("weights", ("model", "ema")), ("refine", (NONE, "min-max", "fixed-range"))):
             if fields[name] not in known:
                 raise UserError(f"--signature: {name}: {shorten(fields[name])} is none of {', '.join(known)}")
+        if not re.fullmatch(CHECKPOINT, fields["checkpoint"]):
+            given = shorten(fields["checkpoint"])
+            raise UserError(f"--signature: checkpoint: {given} is none of latest, best, step-N")
         negatives = None if fields["negatives"] == NONE else fields["negatives"].split("+")
         return {
             "protocol": self.protocol,

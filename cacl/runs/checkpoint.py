@@ -188,6 +188,16 @@ def latest_valid(folder: Path) -> Path | None:
     return None
 
 
+def named(folder: Path, name: str) -> Path:
+    """Return the checkpoint of this name. Raises UserError where it is not there, or damaged."""
+    there = {path.name: path for path in reversed(step_folders(folder))}
+    if name not in there:
+        raise UserError(f"{folder}: holds no {shorten(name)}; there are: {', '.join(there) or 'none'}")
+    if wrong := damage(there[name]):
+        raise UserError(f"{there[name]}: damaged ({wrong}); name another checkpoint")
+    return there[name]
+
+
 def best(folder: Path, choice: str) -> Path | None:
     """Return the checkpoint with the highest validation figure `choice`, the later of equals, or None.
 

@@ -23,6 +23,8 @@ from cacl.runs.renamed import rename_keys
 from cacl.runs.strict_yaml import parse_yaml
 
 FORMAT_VERSION = 1
+CHECKPOINT = r"latest|best|step-[0-9]{1,12}"
+"""What names a checkpoint: the newest one, the best by validation, or one by its step."""
 _RESTORE = "restore it from the recipe that was trained"
 
 

@@ -31,7 +31,7 @@ def export(
     run: Run,
     file: Path,
     weights: Literal["model", "ema"] | None = None,
-    chosen: Literal["latest", "best"] = "latest",
+    chosen: str = "latest",
 ) -> int:
     """Write a checkpoint's model and the run's recipe into `file`, whole or not at all; return its step.
 

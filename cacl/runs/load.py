@@ -81,10 +81,16 @@ def section(recipe: dict[str, Any], source: str, *path: str) -> dict[str, Any]:
     return found
 
 
-def find_checkpoint(run: Run, chosen: Literal["latest", "best"]) -> Path | None:
-    """Return a run's newest valid checkpoint, or its best by validation; None where there is none."""
+def find_checkpoint(run: Run, chosen: str) -> Path | None:
+    """Return a run's checkpoint, checked: `latest`, `best` by validation, or a name such as `step-100`.
+
+    None where a run has no valid one yet. Raises UserError where the one that is named is not there, damaged,
+    or not known to be the best.
+    """
     if chosen == "latest":
         return checkpoint.latest_valid(run.checkpoints)
+    if chosen != "best":
+        return checkpoint.named(run.checkpoints, chosen)
     found = checkpoint.best(run.checkpoints, CHOICE)
     if found is None or checkpoint.damage(found):
         raise UserError(f"{run.checkpoints}: no valid checkpoint with a validation figure; use the latest")
@@ -118,12 +124,12 @@ def load_weights(model: Localizer, path: str | Path) -> str:
 def open_model(
     folder: str | Path,
     which: Literal["model", "ema", "untrained"] | None = None,
-    chosen: Literal["latest", "best"] = "latest",
+    chosen: str = "latest",
 ) -> tuple[Localizer, dict[str, Any]]:
     """Return the model of a run, in eval mode on the CPU, and the run's recipe as plain values.
 
-    `which` weights are taken is the recipe's choice unless it is said; `chosen` is the newest checkpoint or
-    the best by validation.
+    `which` weights are taken is the recipe's choice unless it is said; `chosen` is `latest`, `best` by
+    validation, or a checkpoint's name.
 
     `untrained` is the same architecture from the same seed with no step taken. Raises UserError where the run
     has no valid checkpoint.

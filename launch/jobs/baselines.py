@@ -51,7 +51,7 @@ class Guidance:
 def trained_and_untrained(
     run: str | Path,
     weights: Literal["model", "ema"],
-    checkpoint: Literal["latest", "best"],
+    checkpoint: str,
     device: torch.device,
 ) -> dict[str, Maps]:
     """Return the maps of the run's model and of the same architecture with no step taken."""

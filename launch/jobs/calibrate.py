@@ -35,7 +35,7 @@ def calibrate(
     repetitions: int = 10,
     seed: int = 0,
     weights: Literal["model", "ema"] | None = None,
-    checkpoint: Literal["latest", "best"] = "latest",
+    checkpoint: str = "latest",
     upsampling: Upsampling = PLAIN,
     labels: str | None = None,
 ) -> Calibration | None:

@@ -50,7 +50,7 @@ def evaluate(
     upsampling: Upsampling | None = None,
     without_quirks: Collection[str] = (),
     weights: Literal["model", "ema"] | None = None,
-    checkpoint: Literal["latest", "best"] = "latest",
+    checkpoint: str = "latest",
     ids: Sequence[str] | None = None,
     object_guidance: Mixing | None = None,
     object_weights: str | None = None,

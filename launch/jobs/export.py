@@ -15,7 +15,7 @@ def export(
     out: str | Path | None = None,
     *,
     weights: Literal["model", "ema"] | None = None,
-    checkpoint: Literal["latest", "best"] = "latest",
+    checkpoint: str = "latest",
 ) -> tuple[Path, int]:
     """Return the file that was written, by default next to the run directory, and the step of its weights.
 

@@ -45,7 +45,7 @@ def measure_retrieval(
     *,
     data: str | None = None,
     weights: Literal["model", "ema"] | None = None,
-    checkpoint: Literal["latest", "best"] = "latest",
+    checkpoint: str = "latest",
     ids: Sequence[str] | None = None,
 ) -> dict[str, Any] | None:
     """Measure a run, write evaluation/retrieval into it, and return the record on rank 0 (None on others).

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from cacl.errors import brief
-from cacl.runs.directory import Run
+from cacl.runs.directory import CHECKPOINT, Run
 
 
 def add_verb(verbs: Any, name: str, does: str, example: str, **more: Any) -> argparse.ArgumentParser:
@@ -34,8 +35,9 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_argument(parser)
     parser.add_argument(
         "--checkpoint",
-        choices=["latest", "best"],
+        type=_checkpoint,
         default="latest",
+        metavar="latest|best|step-N",
         help="best: by retrieval on data.validation (default: latest)",
     )
 
@@ -123,6 +125,13 @@ def share(text: str) -> float:
     if number is None or not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{brief(text)} is not a share from 0 to 1, such as 0.05")
     return number
+
+
+def _checkpoint(text: str) -> str:
+    """Read which checkpoint is meant."""
+    if not re.fullmatch(CHECKPOINT, text):
+        raise argparse.ArgumentTypeError(f"{brief(text)} is none of latest, best, step-N (such as step-100)")
+    return text
 
 
 def _decimal(text: str) -> float | None:

@@ -111,6 +111,10 @@ def test_a_signature_tells_the_options_of_a_run():
         "repetitions": 3,
         "seed": 1,
     }
+    assert (
+        Signature.parse(LINE.replace("checkpoint:best", "checkpoint:step-8")).options()["checkpoint"]
+        == "step-8"
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,10 @@ def test_a_signature_tells_the_options_of_a_run():
         (LINE.replace("|up:bicubic", ""), "has no up"),
         (LINE.replace("up:bicubic", "up:cubic"), "there is no 'cubic'"),
         (LINE.replace("weights:ema", "weights:both"), "weights: both is none of model, ema"),
+        (
+            LINE.replace("checkpoint:best", "checkpoint:step-"),
+            "checkpoint: step- is none of latest, best, step-N",
+        ),
         (LINE.replace("without:none", "without:thinned-ap"), "has no quirk"),
         (LINE.replace("seed:1", "seed:-1"), "seed: -1 is no whole number"),
         (LINE.replace("repetitions:3", "repetitions:none"), "repetitions: none is no whole number"),

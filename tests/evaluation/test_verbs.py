@@ -1,6 +1,7 @@
 """The verbs evaluate and report on packed clips and a run directory, and the report in a real browser."""
 
 import argparse
+import contextlib
 import json
 import re
 import shutil
@@ -243,12 +244,32 @@ def assert_measured(run, which, found):
     assert not any(np.allclose(found["pixel_ap"], other["pixel_ap"]) for other in expected.values())
 
 
-def test_the_best_checkpoint_is_measured_when_it_is_named(run_of_many_weights, tmp_path):
+@pytest.mark.parametrize("named", ["best", "step-2"])
+def test_another_checkpoint_is_measured_when_it_is_named(run_of_many_weights, named, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run_of_many_weights, copy)
-    assert main(["evaluate", "--run", str(copy), "--checkpoint", "best"]) == 0
+    assert main(["evaluate", "--run", str(copy), "--checkpoint", named]) == 0
     assert_measured(copy, "best model", read_clips(copy, "stamps")["model"])
     assert json.loads((copy / "metrics.json").read_text())["checkpoint"] == "step-2"
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("step-7", "holds no step-7; there are: step-2, step-3"),
+        ("step-2", "step-2: damaged (model.safetensors does not match its sha256); name another checkpoint"),
+        ("newest", "'newest' is none of latest, best, step-N"),
+        ("step-2/../step-3", "is none of latest, best, step-N"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_had_is_one_sentence(run_of_many_weights, named, said, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run_of_many_weights, copy)
+    shutil.copy(copy / "checkpoints/step-3/model.safetensors", copy / "checkpoints/step-2")
+    with contextlib.suppress(SystemExit):
+        assert main(["evaluate", "--run", str(copy), "--checkpoint", named]) == 2
+    error = capsys.readouterr().err
+    assert said in error.splitlines()[-1] and "Traceback" not in error  # leaks are told before
 
 
 def test_the_moving_average_is_measured_and_drawn_when_it_is_named(run_of_many_weights, tmp_path):
