@@ -46,8 +46,8 @@ def cluster(
     Every rank of `world` calls this and computes its share of the vectors, which are kept in features.npz
     next to the table. They come from `classifier` (with the file `weights`) and from log-mel statistics or
     a `tagger` (with its file, and what rate it hears or accepts, as in `label`), or both from the trained
-    `run`. `clusters` None takes the most stable
-    number. Raises UserError for what cannot be opened, or does not fit.
+    `run`. `clusters` None takes the most stable number. Raises UserError for what cannot be opened, or does
+    not fit.
     """
     if run and tagger:
         raise UserError("--run and --tagger: give one of them, both say where the sound's vectors come from")

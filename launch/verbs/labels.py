@@ -11,8 +11,10 @@ Clusters are those of sound alone (`--of sound`), of frames alone (`--of image`)
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import TYPE_CHECKING
 
+from cacl.errors import Remark
 from launch.as_json import as_json
 from launch.verbs.arguments import add_json_argument, add_tagger_arguments, add_verb, count, share
 
@@ -159,8 +161,16 @@ def show_clusters(written: TableFile, json: bool) -> None:
     from launch.jobs.tables import figures
 
     table = written.table
-    sentence = f"{written.path}: {len(table.index)} clips in {table.header.classes} clusters"
+    clips, clusters = len(table.index), table.header.classes
+    sentence = f"{written.path}: {clips} clips in {clusters} cluster{'s' if clusters > 1 else ''}"
     print(as_json(figures(written)) if json else sentence)
+    if clusters == 1 < clips:
+        warnings.warn(
+            "all clips are of one cluster, so training with these labels has nothing to tell apart: "
+            f"label more clips, or say how many clusters there are, such as --clusters {min(clips, 10)}",
+            Remark,
+            2,
+        )
 
 
 def relabel(arguments: argparse.Namespace) -> None:

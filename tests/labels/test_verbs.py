@@ -62,6 +62,17 @@ def cluster_to(shards, name, *words):
     return table(shards, name), Features.load(shards / "labels" / "features.npz")
 
 
+def test_one_cluster_tells_nothing_apart_and_says_so(tmp_path, capsys):
+    assert main(["pack", "generated", "--out", str(tmp_path), "--clips", "12", "--workers", "1"]) == 0
+    words = ["labels", "cluster", str(tmp_path), "--of", "sound", "--workers", "0"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "12 clips in 1 cluster\n" in said.out and "such as --clusters 10" in said.err
+    assert main([*words, "--clusters", "2"]) == 0
+    said = capsys.readouterr()
+    assert "12 clips in 2 clusters\n" in said.out and "such as" not in said.err
+
+
 def test_fused_clusters_are_those_of_both_views_by_the_seed_that_is_named(shards):
     found, features = cluster_to(shards, "seed", "--of", "fused", "--clusters", "7", "--seed", "3")
     expected, other = (fuse(features.image, features.audio, 7, seed) for seed in (3, 0))
