@@ -63,6 +63,17 @@ class Job:
         return any(option.startswith("--array=") for option in self.options)
 
     @property
+    def machines(self) -> str:
+        """What it runs on, in words."""
+        given = dict(option[2:].split("=", 1) for option in self.options if "=" in option)
+        nodes = int(given.get("nodes", 1))
+        parts = [f"{given['array'].removeprefix('1-')} jobs"] if self.is_array else []
+        parts += [f"{nodes} nodes"] if nodes > 1 else []
+        parts += [f"{given['gpus-per-node']} GPUs a node"] if "gpus-per-node" in given else []
+        parts += [f"partition {given['partition']}"] if "partition" in given else []
+        return ", ".join(parts) or "1 node"
+
+    @property
     def logs(self) -> Path:
         """The folder of its logs; SLURM does not make it."""
         return self.folder / "logs"

@@ -7,10 +7,12 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cacl.errors import UserError
+from cacl.errors import UserError, shorten
 from cacl.runs.directory import Run
 from launch.cluster import slurm
 from launch.cluster.jobs import Job, Machines
+from launch.table import align
+from launch.terminal import one_line
 
 
 def check_machines(machines: Machines, environment: dict[str, str], *, ask: bool) -> int:
@@ -67,6 +69,15 @@ def submit(jobs: Sequence[Job], environment: dict[str, str], say: Callable[[str]
             raise
         number = numbers[job.key]
         say(f"{job.key}: job {number}, log {job.log(f'{number}_*' if job.is_array else number)}")
+
+
+def as_comments(jobs: Sequence[Job]) -> list[str]:
+    """Return the jobs as a table in comments of bash: what each does, on what, and after which others."""
+    rows = []
+    for job in jobs:
+        does = shorten(" ".join([job.script, *job.arguments]), 60)
+        rows.append([job.key, one_line(does), one_line(job.machines), ", ".join(job.after) or "-"])
+    return [f"# {line}" for line in align(["job", "does", "on", "after"], rows)]
 
 
 def as_shell(jobs: Sequence[Job], environment: dict[str, str]) -> list[str]:

@@ -113,7 +113,7 @@ def main(arguments: argparse.Namespace) -> None:
     plan = {"train": plan_training, "chain": plan_chain, "sweep": plan_sweep}[arguments.what]
     jobs = plan(arguments, machines, ranks)
     if arguments.dry_run:
-        print("\n".join(submission.as_shell(jobs, environment)))
+        print("\n".join([*submission.as_comments(jobs), *submission.as_shell(jobs, environment)]))
     else:
         submission.submit(jobs, environment, print)
         print("look at them: cacl submit status")

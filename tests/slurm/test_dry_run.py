@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cacl.errors import UserError
 from launch.cluster import slurm
 from launch.cluster.jobs import Job, Machines
-from launch.cluster.submission import as_shell, count_ranks, quoted
+from launch.cluster.submission import as_comments, as_shell, count_ranks, quoted
 from launch.verbs.submit import parse_packing, split_words
 
 SBATCH = """
@@ -26,7 +26,7 @@ EVIL = ["${USER}$(touch ran)", "`touch ran`", "a'b\"c", "a;touch ran", "$'x'", "
 
 def sent(jobs: list[Job], folder: Path) -> list[list[str]]:
     """Paste a dry run into bash, and return what `sbatch` was given."""
-    lines = as_shell(jobs, {"CACL_SITE": "/site 'x'.sh"})
+    lines = [*as_comments(jobs), *as_shell(jobs, {"CACL_SITE": "/site 'x'.sh"})]
     script = os.fsencode(SBATCH + "\n".join(lines))
     subprocess.run(
         ["bash", "-c", script], cwd=folder, check=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,15 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "tiny.yaml"
 
 
+def commands(capsys) -> list[str]:
+    """Return the lines of a dry run that bash runs."""
+    return [line for line in capsys.readouterr().out.strip().splitlines() if not line.startswith("#")]
+
+
 def test_train_prints_one_sbatch_that_names_recipe_run_and_overrides(recipe, capsys) -> None:
     words = f"submit train {recipe} --nodes 4 --time 8:00:00 --gpus-per-node 2 --dry-run".split()
     assert main([*words, "--optimizer.learning-rate", "1e-3"]) == 0
-    export, folder, command = capsys.readouterr().out.strip().splitlines()
+    export, folder, command = commands(capsys)
     assert folder == "mkdir -p runs/tiny/logs"
     assert export.startswith("export CACL_SITE=")
     assert "--nodes=4" in command and "--time=8:00:00" in command and "--gpus-per-node=2" in command
@@ -53,7 +59,7 @@ def test_two_jobs_of_one_run_wait_for_each_other_and_say_which_run_it_is(recipe,
     for folder in ("runs/tiny", "runs/mine"):
         own = ["--run-dir", folder] if folder != "runs/tiny" else []
         assert main(["submit", "train", recipe, "--dry-run", *own]) == 0
-        command = capsys.readouterr().out.strip().splitlines()[-1]
+        command = commands(capsys)[-1]
         name = Path(folder).name
         assert {
             "--dependency=singleton",
@@ -80,7 +86,7 @@ def test_each_link_of_a_chain_has_the_machines_that_it_needs(recipe, capsys) -> 
         "--dry-run",
     ]
     assert main(["submit", "chain", recipe, *words, *PACKS]) == 0
-    lines = capsys.readouterr().out.strip().splitlines()[2:]
+    lines = commands(capsys)[2:]
     jobs = {line.split("=", 1)[0]: options_of(line) for line in lines}
     assert all("--partition=big" in options for options in jobs.values())
     gpus = {key for key, options in jobs.items() if "--gpus-per-node=2" in options}
@@ -98,7 +104,7 @@ def test_a_sweep_is_one_job_that_is_given_recipe_folder_and_space(recipe, capsys
     Path(recipe).write_text(RECIPE.replace("test: shards/test", "validation: shards/held, test: shards/test"))
     words = ["submit", "sweep", recipe, "--space", "temperature", "--nodes", "2", "--dry-run"]
     assert main([*words, "--out", "runs/swept"]) == 0
-    command = capsys.readouterr().out.strip().splitlines()[-1]
+    command = commands(capsys)[-1]
     wanted = {"--nodes=2", "--dependency=singleton", "--comment=runs/swept", "--job-name=cacl-sweep-swept"}
     assert wanted <= options_of(command)
     assert command.endswith("/sweep.sbatch tiny.yaml runs/swept --space temperature)")
@@ -106,7 +112,7 @@ def test_a_sweep_is_one_job_that_is_given_recipe_folder_and_space(recipe, capsys
 
 def test_chain_ends_when_a_link_fails(recipe, capsys) -> None:
     assert main(["submit", "chain", recipe, "--parts", "3", *PACKS, "--dry-run"]) == 0
-    lines = capsys.readouterr().out.strip().splitlines()[2:]
+    lines = commands(capsys)[2:]
     jobs = {line.split("=", 1)[0]: line for line in lines}
     assert list(jobs) == ["pack_1", "merge_1", "pack_2", "merge_2", "label", "train", "evaluate"]
     before = {
@@ -122,11 +128,24 @@ def test_chain_ends_when_a_link_fails(recipe, capsys) -> None:
     assert jobs["label"].endswith("/label.sbatch shards/train --out table.parquet)")
 
 
+def test_a_dry_run_begins_with_a_table_of_its_jobs(recipe, capsys) -> None:
+    words = ["submit", "chain", recipe, "--parts", "3", *PACKS, "--dry-run", "--nodes", "2"]
+    assert main([*words, "--gpus-per-node", "2"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("#")]
+    rows = [re.split(r"  +", line[2:]) for line in lines]
+    assert rows[0] == ["job", "does", "on", "after"]
+    assert rows[1] == ["pack_1", "pack generated --out shards/train", "3 jobs", "-"]
+    assert rows[2] == ["merge_1", "merge --out shards/train", "1 node", "pack_1"]
+    table = {row[0]: row for row in rows}
+    assert table["train"][2:] == ["2 nodes, 2 GPUs a node", "label"]
+    assert table["evaluate"][3] == "train, merge_2"
+
+
 def test_a_chain_that_cuts_a_validation_split_merges_both_sides_before_it_trains(recipe, capsys) -> None:
     cut = "generated --out shards/train --validation shards/held --validation-share 0.1"
     words = ["submit", "chain", recipe, "--pack", cut, *PACKS[2:], "--data.validation", "shards/held"]
     assert main([*words, "--dry-run"]) == 0
-    lines = capsys.readouterr().out.strip().splitlines()[2:]
+    lines = commands(capsys)[2:]
     jobs = {line.split("=", 1)[0]: line for line in lines}
     assert jobs["pack_1"].endswith(f"/pack.sbatch {cut})")
     assert jobs["merge_1"].endswith("/merge.sbatch --out shards/train)")
@@ -144,7 +163,7 @@ def test_a_chain_that_cuts_a_validation_split_merges_both_sides_before_it_trains
 def test_a_chain_without_a_label_table_labels_nothing(recipe, capsys) -> None:
     words = ["submit", "chain", recipe, *PACKS, "--dry-run", "--data.labels", "null"]
     assert main(words) == 0
-    lines = capsys.readouterr().out.strip().splitlines()
+    lines = commands(capsys)
     train = next(line for line in lines if line.startswith("train="))
     assert "afterok:${merge_1}" in train and not any(line.startswith("label=") for line in lines)
     assert main([*words, "--label=--soft"]) == 2
