@@ -1,30 +1,34 @@
 """A trained model as one file: its weights in safetensors, its recipe in that file's metadata.
 
 Nothing else is needed to use it: no run directory, no data, not the file of the trunk's ImageNet weights.
-What was fitted to these weights, the threshold θ, goes with them.
+What was fitted to these weights, the threshold θ, goes with them, and so does what they were measured to be.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+import cacl
 from cacl.errors import UserError, brief
 from cacl.files import regular, written
 from cacl.model.localizer import Localizer
+from cacl.options import plain
 from cacl.runs import calibration, checkpoint
+from cacl.runs.card import Card, results_of
 from cacl.runs.directory import Run
 from cacl.runs.load import find_checkpoint, measured_weights, rebuild, weights_file
 from cacl.runs.renamed import rename_keys
 
 FORMAT_VERSION = 1
 _KEY = "cacl"
-"""Name of our entry in the metadata, JSON: format_version, recipe, weights, step, identity, calibrations."""
+"""Name of our entry in the metadata, JSON of `about` in `export`."""
 
 
 def export(
@@ -32,12 +36,12 @@ def export(
     file: Path,
     weights: Literal["model", "ema"] | None = None,
     chosen: str = "latest",
+    license: str = "",
 ) -> int:
     """Write a checkpoint's model and the run's recipe into `file`, whole or not at all; return its step.
 
-    `weights` are those that the recipe has measured unless they are named.
-
-    Raises UserError where the run has no such checkpoint, or no such weights in it.
+    `weights` are those that the recipe has measured unless they are named; `license` says what others may do
+    with them. Raises UserError where the run has no such checkpoint, or no such weights in it.
     """
     recipe, weights = run.recipe(), weights or measured_weights(run)
     folder = find_checkpoint(run, chosen)
@@ -45,6 +49,8 @@ def export(
         raise UserError(f"{run.checkpoints}: no valid checkpoint; train first, or resume the training")
     source = weights_file(folder, weights)
     state = checkpoint.read_state(folder)
+    day, results = f"{datetime.now(UTC):%Y-%m-%d}", results_of(run, folder.name, weights)
+    card = Card(day, cacl.__version__, license, results)
     about = {
         "format_version": FORMAT_VERSION,
         "recipe": recipe,
@@ -52,6 +58,7 @@ def export(
         "step": state["step"],
         "identity": state.get("identity"),
         "calibrations": [one.plain() for one in calibration.read_all(run, folder.name, weights)],
+        "card": plain(card),
     }
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -16,12 +16,14 @@ def export(
     *,
     weights: Literal["model", "ema"] | None = None,
     checkpoint: str = "latest",
+    license: str = "",
 ) -> tuple[Path, int]:
     """Return the file that was written, by default next to the run directory, and the step of its weights.
 
-    Raises UserError for a file of another ending, and if the run has no such checkpoint.
+    `license` says what others may do with it. Raises UserError for a file of another ending, and if the run
+    has no such checkpoint.
     """
     file = Path(out or f"{Run(run).folder}.safetensors")
     if file.suffix != ".safetensors":
         raise UserError(f"--out {file}: give it the ending .safetensors")
-    return file, write_export(Run(run), file, weights, checkpoint)
+    return file, write_export(Run(run), file, weights, checkpoint, license)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import cacl as library
 from cacl.errors import UserError
 from cacl.runs.checkpoint import latest_valid
 from cacl.runs.directory import Run
+from cacl.runs.export import read_about
 from launch.main import main
 from tests.launch.tiny import cacl, write_recipe
 
@@ -53,6 +55,47 @@ def test_the_file_gives_the_maps_of_the_run_without_the_run(run, tmp_path, which
     assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode, "others may read it, as any other file"
     moved = shutil.move(file, away / "given.safetensors")
     assert np.array_equal(library.load(moved).map(picture, audio, 16000), expected)
+
+
+def test_the_file_says_its_license_and_what_its_weights_were_measured_to_be(run, data, tmp_path, capsys):
+    copy, file = tmp_path / "run", tmp_path / "given.safetensors"
+    shutil.copytree(run, copy)
+    recipe = copy / "recipe.yaml"
+    text = recipe.read_text()
+    recipe.write_text(re.sub(r"weights: .*resnet18.pth", "weights: none", text))  # for the untrained model
+    for which in ("ema", "model"):
+        words = ["--weights", which, "--data", str(data), "--protocol", "boxes"]
+        assert main(["evaluate", "--run", str(copy), *words]) == 0
+    record = json.loads((copy / "evaluation/boxes,weights=ema/metrics.json").read_text())
+    shutil.copytree(copy / "evaluation/boxes", copy / "evaluation/boxes,checkpoint=best")
+    other = copy / "evaluation/boxes,checkpoint=best/metrics.json"
+    other.write_text(json.dumps({**json.loads(other.read_text()), "checkpoint": "step-1"}))
+    given = ["--out", str(file), "--weights", "ema", "--license", "CC-BY-4.0"]
+    assert main(["export", "--run", str(copy), *given]) == 0
+    capsys.readouterr()
+    assert main(["export", "--show", str(file)]) == 0
+    said = capsys.readouterr().out
+    low, high = record["main"]["interval"]
+    number = f"{record['main']['name']} {record['main']['value']:.3f} [{low:.3f}, {high:.3f}]"
+    assert f"boxes,weights=ema, {record['n']} clips: {number}\n  {record['signature']}" in said
+    assert "license: CC-BY-4.0" in said and said.count("|v") == 1, "other weights, other steps"
+    assert main(["export", "--show", str(file), "--license", "MIT"]) == 2
+    assert "--license: goes with --run" in capsys.readouterr().err
+
+
+def test_a_file_of_an_earlier_cacl_has_no_card_and_a_damaged_one_is_a_sentence(run, tmp_path, capsys):
+    file, other = tmp_path / "given.safetensors", tmp_path / "other.safetensors"
+    assert main(["export", "--run", str(run), "--out", str(file)]) == 0
+    about = read_about(file)
+    del about["card"]
+    for card, code, said in (
+        ({}, 0, "measured by no protocol"),
+        ({"card": {"results": [1]}}, 2, "card: results.0"),
+    ):
+        save_file(load_file(file), other, metadata={"cacl": json.dumps(about | card)})
+        assert main(["export", "--show", str(other)]) == code
+        told = capsys.readouterr()
+        assert said in (told.err if code else told.out)
 
 
 def test_the_weights_are_those_of_the_checkpoint_and_start_another_training(run, tmp_path) -> None:
