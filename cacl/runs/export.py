@@ -15,7 +15,6 @@ from typing import Any, Literal
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-import cacl
 from cacl.errors import UserError, brief
 from cacl.files import regular, written
 from cacl.model.localizer import Localizer
@@ -37,11 +36,13 @@ def export(
     weights: Literal["model", "ema"] | None = None,
     chosen: str = "latest",
     license: str = "",
+    version: str = "",
 ) -> int:
     """Write a checkpoint's model and the run's recipe into `file`, whole or not at all; return its step.
 
     `weights` are those that the recipe has measured unless they are named; `license` says what others may do
-    with them. Raises UserError where the run has no such checkpoint, or no such weights in it.
+    with them, and `version` which cacl writes. Raises UserError where the run has no such checkpoint, or no
+    such weights in it.
     """
     recipe, weights = run.recipe(), weights or measured_weights(run)
     folder = find_checkpoint(run, chosen)
@@ -50,7 +51,7 @@ def export(
     source = weights_file(folder, weights)
     state = checkpoint.read_state(folder)
     day, results = f"{datetime.now(UTC):%Y-%m-%d}", results_of(run, folder.name, weights)
-    card = Card(day, cacl.__version__, license, results)
+    card = Card(day, version, license, results)
     about = {
         "format_version": FORMAT_VERSION,
         "recipe": recipe,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import cacl
 from cacl.errors import UserError
 from cacl.runs.directory import Run
 from cacl.runs.export import export as write_export
@@ -26,4 +27,4 @@ def export(
     file = Path(out or f"{Run(run).folder}.safetensors")
     if file.suffix != ".safetensors":
         raise UserError(f"--out {file}: give it the ending .safetensors")
-    return file, write_export(Run(run), file, weights, checkpoint, license)
+    return file, write_export(Run(run), file, weights, checkpoint, license, cacl.__version__)

@@ -14,7 +14,7 @@ from cacl.errors import UserError
 from cacl.labels.report import build_report, count_labels
 from cacl.labels.table import LabelHeader, LabelTable
 from cacl.labels.tag import load_tagger
-from cacl.viewing.label_report import write_label_report
+from cacl.viewing.label_report import Part, Sample, write_label_report
 from launch.jobs.clips import whole_view
 from launch.main import main
 from launch.verbs.arguments import count, nonnegative, share
@@ -101,7 +101,10 @@ def test_a_class_name_is_no_formula(tmp_path, name):
         "t": LabelTable(np.arange(3), np.arange(3), np.ones(3, np.float32), LabelHeader("x", "", "", 3))
     }
     truth = {"t": [name, "b", "c"]}
-    write_label_report(tmp_path / "r.html", build_report(tables, truth, 2), count_labels(tables, truth))
+    part = Part(
+        tables["t"].confidence, *count_labels(tables, truth)["t"], [name] * 3, [Sample(name, name, [])]
+    )
+    write_label_report(tmp_path / "r.html", build_report(tables, truth, 2), {"t": part})
     assert (tmp_path / "r.html").read_text().count("data:image/png") == 2
 
 

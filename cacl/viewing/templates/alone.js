@@ -1,0 +1,1 @@
+for (const other of document.querySelectorAll('audio')) if (other !== this) other.pause()
