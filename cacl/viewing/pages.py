@@ -11,9 +11,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: Path, **values: Any) -> str:
-    """Return the page that a template makes of `values`; a value that it lacks is an error."""
+    """Return the page that a template makes of `values`; a value that it lacks is an error.
+
+    It may include the templates of this room, such as style.css.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent),
+        loader=jinja2.FileSystemLoader([template.parent, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

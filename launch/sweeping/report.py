@@ -1,4 +1,4 @@
-"""What a sweep found: every setting with its interval over seeds, a heat map, and the best recipe.
+"""What a sweep found: every setting with its interval over seeds, curves, a heat map, and the best recipe.
 
 Everything is read from the trials' run directories, so the report can be written at any time.
 """
@@ -16,12 +16,17 @@ from scipy import stats
 
 from cacl.files import write_json, write_text
 from cacl.runs.directory import Run
+from cacl.viewing.charts import line_chart
 from cacl.viewing.pages import render
 from cacl.viewing.pictures import figure_url
 from launch.sweeping.space import FINISHED, STOPPED, Setting, Space, setting_name
 
 FORMAT_VERSION = 1
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
+FEWEST_SEEDS = 3
+"""For an interval: that of two values is thirteen times as wide as the values lie apart."""
+CURVES = 6
+"""Settings whose learning is drawn, the best ones."""
 HEAT_MAP_KEYS = ("loss.temperature", "training.global_batch_size")
 
 
@@ -31,6 +36,8 @@ class TrialResult:
 
     seed: int
     step: int
+    clips: int
+    """That it has seen: steps by the batch size."""
     objective: float | None
     state: str
     """finished, stopped (by the scheduler), or unfinished."""
@@ -45,7 +52,7 @@ class SettingResult:
     mean: float | None
     """Mean objective of the finished seeds; None where none has finished."""
     interval: tuple[float, float] | None
-    """95 % interval of the mean by Student's t; None with fewer than two finished seeds."""
+    """95 % interval of the mean by Student's t; None with fewer than `FEWEST_SEEDS` finished seeds."""
 
     @property
     def name(self) -> str:
@@ -70,7 +77,7 @@ def read_results(out: Path, space: Space, settings: list[Setting]) -> list[Setti
         trials = [_read_trial(trial_folder(out, setting, seed), seed, space) for seed in space.seeds]
         values = [t.objective for t in trials if t.state == "finished" and t.objective is not None]
         mean = float(np.mean(values)) if values else None
-        rows.append(SettingResult(setting, trials, mean, _interval(values)))
+        rows.append(SettingResult(setting, trials, mean, _interval(values, space.objective.best)))
     sign = -1.0 if space.objective.best == "max" else 1.0
     return sorted(rows, key=lambda row: (not row.is_whole, math.inf if row.mean is None else sign * row.mean))
 
@@ -83,7 +90,11 @@ def write_report(out: Path, space: Space, rows: list[SettingResult], recipe: str
         "settings": [asdict(row) for row in rows],
     }
     write_json(out / "results.json", body)
-    page = render(_TEMPLATE, space=space, rows=rows, recipe=recipe, heat_map=_heat_map(space, rows))
+    pictures = {"heat_map": _heat_map(space, rows), "curves": _curves(out, space, rows)}
+    seen = sorted({t.clips for row in rows for t in row.trials if t.state == "finished"})
+    page = render(
+        _TEMPLATE, space=space, rows=rows, recipe=recipe, seen=seen, fewest=FEWEST_SEEDS, **pictures
+    )
     write_text(out / "report.html", page)
     return out / "report.html"
 
@@ -92,16 +103,39 @@ def _read_trial(folder: Path, seed: int, space: Space) -> TrialResult:
     lines = Run(folder).newest_first(space.objective.key.partition(".")[0])
     values = ((line["step"], space.objective.read(line)) for line in lines)
     step, value = next((pair for pair in values if pair[1] is not None), (0, None))
-    if (folder / STOPPED).exists():
-        return TrialResult(seed, step, value, "stopped")
-    return TrialResult(seed, step, value, "finished" if (folder / FINISHED).exists() else "unfinished")
+    state = "finished" if (folder / FINISHED).exists() else "unfinished"
+    state = "stopped" if (folder / STOPPED).exists() else state
+    return TrialResult(seed, step, step * _batch_size(folder) if step else 0, value, state)
 
 
-def _interval(values: list[float]) -> tuple[float, float] | None:
-    if len(values) < 2:
+def _batch_size(folder: Path) -> int:
+    """Return how many clips a step of a trial takes."""
+    size: int = Run(folder).recipe()["training"]["global_batch_size"]
+    return size
+
+
+def _interval(values: list[float], best: str) -> tuple[float, float] | None:
+    if len(values) < FEWEST_SEEDS:
         return None
     half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
+    low, high = float(np.mean(values)) - half, float(np.mean(values)) + half
+    if best == "max" and 0 <= min(values) <= max(values) <= 1:  # a share of clips
+        return max(low, 0.0), min(high, 1.0)
+    return low, high
+
+
+def _curves(out: Path, space: Space, rows: list[SettingResult]) -> str:
+    """Return the objective of the best settings over the clips seen, the mean of their seeds, as a chart."""
+    lines = {}
+    for row in rows[:CURVES]:
+        reached: dict[int, list[float]] = {}
+        for trial in row.trials:
+            folder = trial_folder(out, row.setting, trial.seed)
+            for line in Run(folder).stream() if trial.step else ():
+                if (value := space.objective.read(line)) is not None:
+                    reached.setdefault(line["step"] * _batch_size(folder), []).append(value)
+        lines[row.name] = [(clips, float(np.mean(values))) for clips, values in sorted(reached.items())]
+    return line_chart(lines, "clips seen", space.objective.key)
 
 
 def _heat_map(space: Space, rows: list[SettingResult]) -> str | None:
