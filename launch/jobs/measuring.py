@@ -112,6 +112,11 @@ def open_test(
     if location is None:
         raise UserError(f"{Run(run).recipe_file}: data.test names no test clips; give them with --data")
     measured_by = get_protocol(protocol or options.protocol).alter(upsampling, without_quirks)
+    if data is None and "://" not in location and not Path(location).exists():
+        raise UserError(
+            f"{Run(run).recipe_file}: data.test: there is no {location} in {Path.cwd()}; name the test clips by "
+            f"--data DIR, or pack them: cacl pack SOURCE --out {location}"
+        )
     clips = AnnotatedClips(open_store(location), options.decoder, options.workers, options.augmentation)
     return clips, measured_by
 

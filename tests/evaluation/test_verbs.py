@@ -445,6 +445,21 @@ def test_a_quirk_and_the_upsampling_are_switched_by_name(evaluated, tmp_path):
     assert main(["compare", str(tmp_path / "quirks"), str(tmp_path / "without")]) == 2
 
 
+@pytest.mark.parametrize("verb", ["evaluate", "report"])
+def test_test_clips_that_the_recipe_names_from_elsewhere_are_asked_for(
+    evaluated, verb, tmp_path, monkeypatch, capsys
+):
+    copy = tmp_path / "run"
+    shutil.copytree(evaluated, copy)
+    recipe = yaml.safe_load((copy / "recipe.yaml").read_text())
+    recipe["data"]["test"] = "data/test"
+    (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.chdir(tmp_path)
+    assert main([verb, "--run", "run"]) == 2
+    said = capsys.readouterr().err
+    assert f"data.test: there is no data/test in {tmp_path}; name the test clips by --data DIR" in said
+
+
 def test_two_evaluations_under_other_options_lie_side_by_side(run_of_many_weights, tmp_path, capsys):
     """Promise 9: neither changes the other, and each is read by its name."""
     copy = tmp_path / "run"
