@@ -114,8 +114,8 @@ def open_test(
     measured_by = get_protocol(protocol or options.protocol).alter(upsampling, without_quirks)
     if data is None and "://" not in location and not Path(location).exists():
         raise UserError(
-            f"{Run(run).recipe_file}: data.test: there is no {location} in {Path.cwd()}; name the test clips by "
-            f"--data DIR, or pack them: cacl pack SOURCE --out {location}"
+            f"{Run(run).recipe_file}: data.test: there is no {location} in {Path.cwd()}; name the test clips "
+            f"by --data DIR, or pack them: cacl pack SOURCE --out {location}"
         )
     clips = AnnotatedClips(open_store(location), options.decoder, options.workers, options.augmentation)
     return clips, measured_by

@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Literal
 from cacl.errors import UserError, shorten
 from launch.as_json import as_json
 from launch.ranks import check_number, run_ranks
-from launch.verbs.arguments import add_checkpoint_arguments, add_draw_arguments, add_json_argument, share
+from launch.verbs.arguments import (
+    add_checkpoint_arguments,
+    add_draw_arguments,
+    add_json_argument,
+    check_packed,
+    check_run,
+    share,
+)
 from launch.verbs.evaluate_retrieval import measure_retrieval
 from launch.verbs.evaluate_table import table
 
@@ -143,6 +150,10 @@ def _add_negative_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Be one rank and print the numbers, or start several and wait for them."""
+    if arguments.run:
+        check_run(arguments.run)
+    if arguments.data:
+        check_packed(arguments.data)
     from launch.jobs.environment import start_world, stop_world
     from launch.jobs.evaluate import evaluate
     from launch.jobs.measuring import open_test, read_ids

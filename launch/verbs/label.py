@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 
 from launch.as_json import as_json
-from launch.verbs.arguments import add_json_argument, add_tagger_arguments, count
+from launch.verbs.arguments import add_json_argument, add_tagger_arguments, check_packed, check_run, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Label as one rank."""
+    check_packed(arguments.data)
+    if arguments.region not in ("whole", "ogl"):
+        check_run(arguments.region, or_file=True)
     from launch.jobs.environment import start_world, stop_world
     from launch.jobs.label import label
     from launch.jobs.tables import figures

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 
 from cacl.errors import Remark
 from launch.as_json import as_json
-from launch.verbs.arguments import add_json_argument, add_tagger_arguments, add_verb, count, share
+from launch.verbs.arguments import (
+    add_json_argument,
+    add_tagger_arguments,
+    add_verb,
+    check_packed,
+    check_run,
+    count,
+    share,
+)
 
 if TYPE_CHECKING:
     from launch.jobs.tables import TableFile
@@ -106,6 +114,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Do one of the four."""
+    check_packed(arguments.data)
+    if getattr(arguments, "run", None):
+        check_run(arguments.run, or_file=True)
     {"cluster": cluster, "fuse": fuse, "relabel": relabel, "report": report}[arguments.what](arguments)
 
 
