@@ -84,7 +84,7 @@ test-container: $(VENV)/.all ## the images, built and run (root: apt installs bu
 apt = which $(1) >/dev/null || [ "$$(id -u)" != 0 ] || \
 	{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $(2); }
 
-reproduce: $(VENV)/.all ## the paper's tables in miniature: writes docs/results.md
+reproduce: $(VENV)/.all ## the paper's tables in miniature: writes docs/results.md (2.5 hours on 2 cores)
 	@$(BIN)/python -m benchmarks.reproduce
 
 reproduce-varied: $(VENV)/.all ## class awareness where a class has instances, kinds of label error
@@ -93,7 +93,7 @@ reproduce-varied: $(VENV)/.all ## class awareness where a class has instances, k
 reproduce-mixing: $(VENV)/.all ## scenes and real films in one training: writes the study in docs/mixing.md
 	@$(BIN)/python -m benchmarks.mixing_study
 
-reproduce-taggers: $(VENV)/.all ## a pretrained tagger as source of labels and as sound network: writes docs/labels.md
+reproduce-taggers: $(VENV)/.all ## a pretrained tagger as source of labels and as sound network: writes docs/labels.md (50 minutes)
 	@$(BIN)/python -m benchmarks.tagger_study
 
 reproduce-labels: $(VENV)/.all ## trainings on labels of every kind: writes the study in docs/labels.md
