@@ -99,7 +99,7 @@ def _lines(overlays: Overlays, run: str | None) -> list[str]:
         lines.append(f"the model was trained on {overlays.trained_on}; of what is unlike it, it knows little")
     lines += [
         f"{one.path}: its highest values ({one.highest:.3f}) stay far below those of clips that the model "
-        f"knows ({one.best:.3f}): it may not know what is seen or heard here"
+        f"knows ({one.best:.3f}): it may not know what is seen or heard here, or what sounds is not in view"
         for one in overlays.done
         if one.far
     ]
