@@ -147,7 +147,10 @@ def test_a_chain_ends_where_a_link_fails(cluster: Cluster, shards: Path) -> None
     folder.mkdir(parents=True)
     (folder / "labels").write_text("a file where the label tables' folder should be")
     (cluster.workspace / "broken.yaml").write_text(
-        RECIPE.replace("{train: shards/train", "{labels: broken/train/labels/x.parquet, train: broken/train")
+        RECIPE.replace(
+            "{train: shards/train, test: shards/test",
+            "{labels: broken/train/labels/x.parquet, train: broken/train, test: shards/train",
+        )
     )
     pack = ["--parts", "1", "--pack", "generated --clips 24 --out broken/train"]
     out = cluster.cacl("submit", "chain", "broken.yaml", *ONE_RANK_A_NODE, *pack)
