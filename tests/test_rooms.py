@@ -133,6 +133,7 @@ def test_jobs_know_no_verb_and_verbs_no_other_verb():
                 "arguments",
                 "evaluate_retrieval",
                 "evaluate_table",
+                "evaluate_words",
                 "source_options",
             }
             assert not [o for o in others if o.removeprefix("launch.verbs.") in verbs], module

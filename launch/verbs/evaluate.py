@@ -15,22 +15,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from cacl.errors import UserError, shorten
 from launch.as_json import as_json
 from launch.ranks import check_number, run_ranks
 from launch.verbs.arguments import (
     add_checkpoint_arguments,
     add_draw_arguments,
     add_json_argument,
-    check_packed,
-    check_run,
     share,
 )
 from launch.verbs.evaluate_retrieval import measure_retrieval
 from launch.verbs.evaluate_table import table
+from launch.verbs.evaluate_words import check_words, follow_signature, read_alpha
 
 if TYPE_CHECKING:
     from launch.jobs.negatives import Draws
@@ -53,18 +50,6 @@ RANK_WORDS = (
     "tags",
 )
 """The arguments that every rank is given, beside the run."""
-FOR_PREDICTIONS = ("boxes", "threshold")
-FOR_RUNS = (
-    "data", "weights", "object_guidance", "object_weights", "validation", "negatives", "labels",
-    "tags", "nproc_per_node",
-)  # fmt: skip
-OF_TRAINED = ("weights", "object_guidance", "object_weights", "validation", "tags", "nproc_per_node")
-"""The arguments that there are for a trained model alone."""
-SIGNED = {
-    "protocol": None, "upsampling": None, "without_quirks": "", "object_guidance": None, "alpha": "0.4",
-    "weights": None, "checkpoint": "latest", "negatives": None, "repetitions": 10, "seed": 0,
-}  # fmt: skip
-"""The arguments that a signature tells, and what they are when they are not given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,10 +135,7 @@ def _add_negative_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Be one rank and print the numbers, or start several and wait for them."""
-    if arguments.run:
-        check_run(arguments.run)
-    if arguments.data:
-        check_packed(arguments.data)
+    check_words(arguments)
     from launch.jobs.environment import start_world, stop_world
     from launch.jobs.evaluate import evaluate
     from launch.jobs.measuring import open_test, read_ids
@@ -166,8 +148,6 @@ def main(arguments: argparse.Namespace) -> int:
         return measure_predictions(arguments, quirks)
     if arguments.protocol == "retrieval":
         return measure_retrieval(arguments, rank_words(arguments))
-    of_others = FOR_PREDICTIONS if arguments.model else (*FOR_PREDICTIONS, "out")
-    refuse(arguments, of_others, "goes with --predictions; a run has its own test clips")
     negatives = None
     if arguments.negatives:
         negatives = Draws(tuple(arguments.negatives), arguments.repetitions, arguments.seed)
@@ -205,46 +185,11 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def follow_signature(arguments: argparse.Namespace) -> None:
-    """Set the options that a signature tells. Raises UserError where one is given beside it."""
-    from cacl.evaluation.signature import Signature
-
-    told = Signature.parse(arguments.signature).options()
-    for name, plain in SIGNED.items():
-        if getattr(arguments, name) != plain:
-            raise UserError(f"--{name.replace('_', '-')}: stands in --signature already; give one of them")
-    told["without_quirks"] = ",".join(told["without_quirks"])
-    if arguments.predictions is not None:  # a run's own
-        told = {
-            name: value
-            for name, value in told.items()
-            if name in ("protocol", "upsampling", "without_quirks")
-        }
-    for name, value in told.items():
-        setattr(arguments, name, value)
-
-
-def refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
-    """Raise UserError, which ends with `why`, where one of these arguments is given."""
-    for name in names:
-        if getattr(arguments, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')}: {why}")
-
-
-def require(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
-    """Raise UserError, which ends with `why`, where one of these arguments is missing."""
-    for name in names:
-        if getattr(arguments, name) is None:
-            raise UserError(f"--{name}: missing; {why}")
-
-
 def measure_predictions(arguments: argparse.Namespace, quirks: list[str]) -> int:
-    """Measure what a file says and print the numbers. Raises UserError for options that a run alone has."""
+    """Measure what a file says and print the numbers."""
     from launch.jobs.measuring import read_ids
     from launch.jobs.predictions import evaluate_predictions
 
-    refuse(arguments, FOR_RUNS, "goes with --run; --predictions are measured as they are")
-    require(arguments, ("boxes", "out"), "--predictions needs --boxes FILE and --out DIR")
     record = evaluate_predictions(
         arguments.predictions,
         arguments.boxes,
@@ -261,15 +206,10 @@ def measure_predictions(arguments: argparse.Namespace, quirks: list[str]) -> int
 
 
 def measure_tags(arguments: argparse.Namespace, quirks: list[str], negatives: Draws | None) -> int:
-    """Measure the localizer without training and print the numbers.
-
-    Raises UserError for options that a trained model alone has.
-    """
+    """Measure the localizer without training and print the numbers."""
     from launch.jobs.evaluate_tags import evaluate_tags
     from launch.jobs.measuring import read_ids
 
-    refuse(arguments, OF_TRAINED, f"goes with --run; {arguments.model} is not trained")
-    require(arguments, ("data", "out"), "--model needs --data DIR and --out DIR")
     record = evaluate_tags(
         arguments.data,
         arguments.out,
@@ -294,13 +234,3 @@ def rank_words(arguments: argparse.Namespace) -> list[str]:
         words += ["--negatives", *arguments.negatives]
     words += ["--json"] if arguments.json else []
     return [*words, f"--run-dir={arguments.run}"]
-
-
-def read_alpha(text: str) -> float | Literal["choose"]:
-    """Return an alpha. Raises UserError if it is neither a number nor `choose`."""
-    if text == "choose":
-        return "choose"
-    try:
-        return share(text)
-    except argparse.ArgumentTypeError as error:
-        raise UserError(f"--alpha {shorten(text)}: give a number in 0..1, or choose") from error

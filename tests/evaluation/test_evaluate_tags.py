@@ -61,6 +61,16 @@ def test_it_has_a_record_as_a_run_has(pack, tmp_path, capsys):
     assert record["negatives"]["numbers"]["pia_silence"] < record["negatives"]["numbers"]["mean_ciou"]
 
 
+def test_its_signature_asks_for_the_same_again(pack, tmp_path):
+    words = ["evaluate", "--model", "tags", "--data", pack(32_000)]
+    asked = ["--protocol", "boxes", "--upsampling", "bilinear"]
+    assert main([*words, *asked, "--out", str(tmp_path / "a")]) == 0
+    first = read_record(tmp_path / "a", "boxes,upsampling=bilinear")
+    assert main([*words, "--signature", first["signature"], "--out", str(tmp_path / "b")]) == 0
+    again = read_record(tmp_path / "b", "boxes,upsampling=bilinear")
+    assert (again["model"], again["signature"]) == (first["model"], first["signature"])
+
+
 def test_sounds_at_another_rate_are_brought_to_its_own_or_refused(pack, tmp_path, capsys):
     words = ["evaluate", "--model", "tags", "--protocol", "boxes"]
     assert main([*words, "--data", pack(44_100), "--out", str(tmp_path / "a")]) == 0

@@ -42,6 +42,7 @@ from launch.jobs.report import examples
 from launch.main import main
 from launch.verbs import evaluate as verb
 from launch.verbs.evaluate_table import absent
+from launch.verbs.evaluate_words import FOR_PREDICTIONS
 from shards.decoders.torch import TorchDecoder
 from shards.loader import evaluation_batches
 from shards.plan import make_plan
@@ -171,7 +172,7 @@ def test_every_option_reaches_the_ranks_that_the_verb_starts():
         "predictions",
     }
     options -= {
-        *verb.FOR_PREDICTIONS,
+        *FOR_PREDICTIONS,
         "out",
         "model",
         "json",
