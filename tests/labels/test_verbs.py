@@ -333,7 +333,10 @@ def test_frames_and_a_taggers_sounds_are_fused_though_their_classes_differ(shard
             "{data}",
         ),
         (
-            ["labels", "relabel", "{data}", "--data", "{data}", "--run", "{data}", "--neighbors", "0"],
+            [
+                *("labels", "relabel", "{data}", "--data", "{data}"),
+                *("--run", "{data}/manifest.json", "--neighbors", "0"),
+            ],
             "--neighbors must be 1 or more",
         ),
     ],
