@@ -63,13 +63,12 @@ def test_the_file_says_its_license_and_what_its_weights_were_measured_to_be(run,
     recipe = copy / "recipe.yaml"
     text = recipe.read_text()
     recipe.write_text(re.sub(r"weights: .*resnet18.pth", "weights: none", text))  # for the untrained model
-    for which in ("ema", "model"):
-        words = ["--weights", which, "--data", str(data), "--protocol", "boxes"]
-        assert main(["evaluate", "--run", str(copy), *words]) == 0
+    words = ["--weights", "ema", "--data", str(data), "--protocol", "boxes"]
+    assert main(["evaluate", "--run", str(copy), *words]) == 0
     record = json.loads((copy / "evaluation/boxes,weights=ema/metrics.json").read_text())
-    shutil.copytree(copy / "evaluation/boxes", copy / "evaluation/boxes,checkpoint=best")
-    other = copy / "evaluation/boxes,checkpoint=best/metrics.json"
-    other.write_text(json.dumps({**json.loads(other.read_text()), "checkpoint": "step-1"}))
+    for name, other in (("boxes", {"weights": "model"}), ("boxes,checkpoint=best", {"checkpoint": "step-1"})):
+        (copy / "evaluation" / name).mkdir()
+        (copy / "evaluation" / name / "metrics.json").write_text(json.dumps(record | other))
     given = ["--out", str(file), "--weights", "ema", "--license", "CC-BY-4.0"]
     assert main(["export", "--run", str(copy), *given]) == 0
     capsys.readouterr()
