@@ -63,7 +63,7 @@ class Job:
         return any(option.startswith("--array=") for option in self.options)
 
     @property
-    def machines(self) -> str:
+    def runs_on(self) -> str:
         """What it runs on, in words."""
         given = dict(option[2:].split("=", 1) for option in self.options if "=" in option)
         nodes = int(given.get("nodes", 1))

@@ -76,7 +76,7 @@ def as_comments(jobs: Sequence[Job]) -> list[str]:
     rows = []
     for job in jobs:
         does = shorten(" ".join([job.script, *job.arguments]), 60)
-        rows.append([job.key, one_line(does), one_line(job.machines), ", ".join(job.after) or "-"])
+        rows.append([job.key, one_line(does), one_line(job.runs_on), ", ".join(job.after) or "-"])
     return [f"# {line}" for line in align(["job", "does", "on", "after"], rows)]
 
 

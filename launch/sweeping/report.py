@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,18 +101,18 @@ def write_report(out: Path, space: Space, rows: list[SettingResult], recipe: str
 
 
 def _read_trial(folder: Path, seed: int, space: Space) -> TrialResult:
-    lines = Run(folder).newest_first(space.objective.key.partition(".")[0])
-    values = ((line["step"], space.objective.read(line)) for line in lines)
-    step, value = next((pair for pair in values if pair[1] is not None), (0, None))
+    step, value = next(_reached(folder, space), (0, None))
     state = "finished" if (folder / FINISHED).exists() else "unfinished"
     state = "stopped" if (folder / STOPPED).exists() else state
-    return TrialResult(seed, step, step * _batch_size(folder) if step else 0, value, state)
+    clips = step * Run(folder).recipe()["training"]["global_batch_size"] if step else 0
+    return TrialResult(seed, step, clips, value, state)
 
 
-def _batch_size(folder: Path) -> int:
-    """Return how many clips a step of a trial takes."""
-    size: int = Run(folder).recipe()["training"]["global_batch_size"]
-    return size
+def _reached(folder: Path, space: Space) -> Iterator[tuple[int, float]]:
+    """Yield the steps at which a trial has measured the objective, and its values, the newest first."""
+    for line in Run(folder).newest_first(space.objective.key.partition(".")[0]):
+        if (value := space.objective.read(line)) is not None:
+            yield line["step"], value
 
 
 def _interval(values: list[float], best: str) -> tuple[float, float] | None:
@@ -128,13 +129,11 @@ def _curves(out: Path, space: Space, rows: list[SettingResult]) -> str:
     """Return the objective of the best settings over the clips seen, the mean of their seeds, as a chart."""
     lines = {}
     for row in rows[:CURVES]:
-        reached: dict[int, list[float]] = {}
+        found: dict[int, list[float]] = {}
         for trial in row.trials:
-            folder = trial_folder(out, row.setting, trial.seed)
-            for line in Run(folder).stream() if trial.step else ():
-                if (value := space.objective.read(line)) is not None:
-                    reached.setdefault(line["step"] * _batch_size(folder), []).append(value)
-        lines[row.name] = [(clips, float(np.mean(values))) for clips, values in sorted(reached.items())]
+            for step, value in _reached(trial_folder(out, row.setting, trial.seed), space):
+                found.setdefault(step * trial.clips // trial.step, []).append(value)
+        lines[row.name] = [(clips, float(np.mean(values))) for clips, values in sorted(found.items())]
     return line_chart(lines, "clips seen", space.objective.key)
 
 

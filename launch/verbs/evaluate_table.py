@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launch.table import with_interval
+
 _COLUMN = 15
 """Characters of a column."""
 
@@ -56,9 +58,7 @@ def main_number(record: Mapping[str, Any]) -> str:
     from cacl.evaluation.sentences import sentence
 
     main = record["main"]
-    value = "-" if main["value"] is None else f"{main['value']:.3f}"
-    ends = "" if main["interval"] is None else " [{:.3f}, {:.3f}]".format(*main["interval"])
-    return f"{main['name']} {value}{ends}: {sentence(main['name'])}"
+    return f"{main['name']} {with_interval(main['value'], main['interval'])}: {sentence(main['name'])}"
 
 
 def out_of_reach(record: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from cacl.errors import UserError
 from launch.as_json import as_json
+from launch.table import with_interval
 from launch.verbs.arguments import add_checkpoint_arguments, add_json_argument, check_run
 
 
@@ -68,8 +69,7 @@ def describe(file: str, about: Mapping[str, Any]) -> str:
         lines.append(f"exported {card.exported} by cacl {card.cacl}, license: {license}")
     lines.append(f"trained on {trained_on or 'data that are not named'}")
     for found in card.results:
-        ends = "" if found.interval is None else " [{:.3f}, {:.3f}]".format(*found.interval)
-        value = "-" if found.value is None else f"{found.value:.3f}"
-        lines.append(f"{found.evaluation}, {found.clips} clips: {found.metric} {value}{ends}")
+        number = with_interval(found.value, found.interval)
+        lines.append(f"{found.evaluation}, {found.clips} clips: {found.metric} {number}")
         lines.append(f"  {found.signature}")
     return "\n".join(lines if card.results else [*lines, "measured by no protocol"])

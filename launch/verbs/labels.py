@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cacl.errors import Remark
 from launch.as_json import as_json
@@ -33,6 +33,41 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     verbs = parser.add_subparsers(dest="what", required=True, metavar="cluster|fuse|relabel|report")
+    cluster = _add_cluster(verbs)
+    fuse = add_verb(
+        verbs,
+        "fuse",
+        "join the predictions of two tables",
+        "cacl labels fuse seen.parquet heard.parquet --data data/train",
+    )
+    fuse.add_argument("tables", nargs=2, metavar="TABLE", help="one from frames, one from sound")
+    for verb in (cluster, fuse):
+        verb.add_argument("--clusters", type=int, metavar="K", help="default: the most stable number")
+        verb.add_argument(
+            "--soft", action="store_true", help="keep every clip's distribution over the clusters"
+        )
+        verb.add_argument("--seed", type=count, default=0, help="of the clustering (default: 0)")
+    relabel = _add_relabel(verbs)
+    report = add_verb(
+        verbs,
+        "report",
+        "say how good a table is, or what differs between two",
+        "cacl labels report fused.parquet sound.parquet --data data/train",
+    )
+    report.add_argument("tables", nargs="+", metavar="TABLE", help="label tables of the shards")
+    report.add_argument("--batch-size", type=count, default=128, metavar="B", help="default: 128")
+    for verb in (cluster, fuse, relabel, report):
+        add_json_argument(verb)
+    for verb in (fuse, relabel, report):
+        verb.add_argument("--data", required=True, metavar="DIR", help="the shards that the tables belong to")
+    for verb in (cluster, fuse, relabel):
+        verb.add_argument("--out", metavar="FILE", help="the table (default: in DIR/labels)")
+    report.add_argument(
+        "--out", metavar="FOLDER", help="where report.json and report.html go (default: DIR/labels)"
+    )
+
+
+def _add_cluster(verbs: Any) -> argparse.ArgumentParser:
     cluster = add_verb(
         verbs,
         "cluster",
@@ -59,19 +94,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument(
         "--workers", type=count, default=2, metavar="N", help="decoding processes (default: 2)"
     )
-    fuse = add_verb(
-        verbs,
-        "fuse",
-        "join the predictions of two tables",
-        "cacl labels fuse seen.parquet heard.parquet --data data/train",
-    )
-    fuse.add_argument("tables", nargs=2, metavar="TABLE", help="one from frames, one from sound")
-    for verb in (cluster, fuse):
-        verb.add_argument("--clusters", type=int, metavar="K", help="default: the most stable number")
-        verb.add_argument(
-            "--soft", action="store_true", help="keep every clip's distribution over the clusters"
-        )
-        verb.add_argument("--seed", type=count, default=0, help="of the clustering (default: 0)")
+    return cluster
+
+
+def _add_relabel(verbs: Any) -> argparse.ArgumentParser:
     relabel = add_verb(
         verbs,
         "relabel",
@@ -93,23 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     relabel.add_argument(
         "--workers", type=count, default=2, metavar="N", help="decoding processes (default: 2)"
     )
-    report = add_verb(
-        verbs,
-        "report",
-        "say how good a table is, or what differs between two",
-        "cacl labels report fused.parquet sound.parquet --data data/train",
-    )
-    report.add_argument("tables", nargs="+", metavar="TABLE", help="label tables of the shards")
-    report.add_argument("--batch-size", type=count, default=128, metavar="B", help="default: 128")
-    for verb in (cluster, fuse, relabel, report):
-        add_json_argument(verb)
-    for verb in (fuse, relabel, report):
-        verb.add_argument("--data", required=True, metavar="DIR", help="the shards that the tables belong to")
-    for verb in (cluster, fuse, relabel):
-        verb.add_argument("--out", metavar="FILE", help="the table (default: in DIR/labels)")
-    report.add_argument(
-        "--out", metavar="FOLDER", help="where report.json and report.html go (default: DIR/labels)"
-    )
+    return relabel
 
 
 def main(arguments: argparse.Namespace) -> None:
